@@ -1,0 +1,290 @@
+//! `Backup`: one base backup, asked for or taken.
+
+use std::fmt;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::common::{BackupTarget, LocalObjectReference, SecretKeySelector};
+use crate::object_store::{BarmanObjectStore, Encryption, S3Credentials};
+
+/// One base backup of a cluster. Creating it takes the backup; deleting it leaves the data in the store.
+#[derive(CustomResource, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
+#[kube(
+    group = "postgresql.k8s.enterprisedb.io",
+    version = "v1alpha1",
+    kind = "Backup",
+    namespaced,
+    status = "BackupStatus",
+    derive = "Default",
+    derive = "PartialEq",
+    category = "howdah",
+    doc = "One base backup of a cluster. Creating it takes the backup; deleting it leaves the data in the store.",
+    printcolumn(json_path = ".spec.cluster.name", name = "Cluster", type_ = "string"),
+    printcolumn(json_path = ".status.phase", name = "Phase", type_ = "string"),
+    printcolumn(json_path = ".status.progress.percent", name = "Progress", type_ = "string"),
+    printcolumn(json_path = ".status.size", name = "Size", type_ = "string"),
+    printcolumn(json_path = ".metadata.creationTimestamp", name = "Age", type_ = "date"),
+    printcolumn(json_path = ".status.duration", name = "Duration", type_ = "string"),
+    printcolumn(json_path = ".status.error", name = "Error", type_ = "string")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self == oldSelf").message("the spec of a Backup cannot be changed: create another Backup"))]
+pub struct BackupSpec {
+    /// The cluster to back up, in the same namespace.
+    pub cluster: LocalObjectReference,
+    /// Which instance the backup is read from. Default: `spec.backup.target` of the cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<BackupTarget>,
+    /// Ask for an immediate checkpoint at the start instead of a spread one.
+    /// Default: `data.immediateCheckpoint` of the cluster's object store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub immediate_checkpoint: Option<bool>,
+}
+
+/// Phases of a Backup, in their order. A phase never goes back.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BackupPhase {
+    /// Waits; the condition `Scheduled` says for what.
+    #[default]
+    Pending,
+    /// Given to an instance.
+    Started,
+    /// Data is being read and uploaded.
+    Running,
+    /// The data is in the store; the WAL that makes it consistent is being confirmed there.
+    Finalizing,
+    /// Restorable: everything was confirmed in the store.
+    Completed,
+    /// Ended without a usable backup; `error` says why and what to do.
+    Failed,
+}
+
+impl BackupPhase {
+    /// Completed or failed: never changed again.
+    #[must_use]
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed)
+    }
+
+    /// An instance works on it.
+    #[must_use]
+    pub fn is_executing(self) -> bool {
+        matches!(self, Self::Started | Self::Running | Self::Finalizing)
+    }
+
+    /// Whether `next` may follow `self`. Staying is allowed, going back is not; a terminal phase stays;
+    /// `completed` follows only `finalizing`, so that no backup is called complete without its WAL check.
+    #[must_use]
+    pub fn may_become(self, next: Self) -> bool {
+        if self.is_terminal() {
+            return self == next;
+        }
+        match next {
+            Self::Failed => true,
+            Self::Completed => self == Self::Finalizing,
+            _ => self <= next,
+        }
+    }
+}
+
+impl fmt::Display for BackupPhase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pending => "pending",
+            Self::Started => "started",
+            Self::Running => "running",
+            Self::Finalizing => "finalizing",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+        })
+    }
+}
+
+/// What is known about a backup. Once completed it holds everything that a restore needs.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupStatus {
+    /// `pending`, `started`, `running`, `finalizing`, `completed` or `failed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<BackupPhase>,
+    /// Id in the store, for example `20261121T135740`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup_id: Option<String>,
+    /// Name in the store's `backup.info`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup_name: Option<String>,
+    /// `full`.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub backup_type: Option<String>,
+    /// The instance that takes it.
+    #[serde(rename = "instanceID", skip_serializing_if = "Option::is_none")]
+    pub instance_id: Option<InstanceId>,
+
+    /// Folder of the store, as in the cluster when the backup was taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destination_path: Option<String>,
+    /// Endpoint of the store.
+    #[serde(rename = "endpointURL", skip_serializing_if = "Option::is_none")]
+    pub endpoint_url: Option<String>,
+    /// Certificate authority of the endpoint.
+    #[serde(rename = "endpointCA", skip_serializing_if = "Option::is_none")]
+    pub endpoint_ca: Option<SecretKeySelector>,
+    /// References to the credentials, never their values.
+    #[serde(rename = "s3Credentials", skip_serializing_if = "Option::is_none")]
+    pub s3_credentials: Option<S3Credentials>,
+    /// Folder of the server below the destination.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+    /// Server-side encryption that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<Encryption>,
+    /// Compression of the parts, `none` when they are plain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compression: Option<String>,
+
+    /// When the instance began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+    /// When it ended, well or not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopped_at: Option<Time>,
+    /// How long it took, for example `4s` or `1h12m`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration: Option<String>,
+    /// First WAL file that a restore needs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub begin_wal: Option<String>,
+    /// Last WAL file that makes the backup consistent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end_wal: Option<String>,
+    /// Position at which the backup began.
+    #[serde(rename = "beginLSN", skip_serializing_if = "Option::is_none")]
+    pub begin_lsn: Option<String>,
+    /// Position at which it ended.
+    #[serde(rename = "endLSN", skip_serializing_if = "Option::is_none")]
+    pub end_lsn: Option<String>,
+    /// Timeline of the backup.
+    #[serde(rename = "timelineID", skip_serializing_if = "Option::is_none")]
+    pub timeline_id: Option<u32>,
+    /// System identifier of the database cluster.
+    #[serde(rename = "systemID", skip_serializing_if = "Option::is_none")]
+    pub system_id: Option<String>,
+    /// Major version of PostgreSQL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub major_version: Option<i32>,
+
+    /// Size in the store, for people, for example `1.2 GiB`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<String>,
+    /// Size in the store in bytes, WAL not counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size_bytes: Option<i64>,
+    /// Size of the files that were read, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database_size_bytes: Option<i64>,
+    /// Number of objects that hold the data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parts: Option<i32>,
+    /// How far it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<BackupProgress>,
+    /// Last sign of life of the instance while it works, every ten seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heartbeat_at: Option<Time>,
+
+    /// Why it failed, and the remedy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// `Scheduled`: given to an instance, or what it waits for. `Completed`: the outcome.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// Which run of which instance manager works on a backup.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InstanceId {
+    /// Name of the pod.
+    pub pod_name: String,
+    /// Random id of the manager's process; it changes with every start.
+    #[serde(rename = "sessionID")]
+    pub session_id: String,
+}
+
+/// How far a backup is.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupProgress {
+    /// Bytes of the data directory and tablespaces read so far.
+    pub bytes_done: i64,
+    /// Bytes expected in all; an estimate, files change while they are read.
+    pub bytes_total: i64,
+    /// Bytes read per second, over the last seconds.
+    pub bytes_per_second: i64,
+    /// For people, for example `42%`.
+    pub percent: String,
+    /// When the data will have been read at this rate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub estimated_completion: Option<Time>,
+}
+
+impl BackupStatus {
+    /// The phase, `pending` when none was written yet.
+    #[must_use]
+    pub fn phase(&self) -> BackupPhase {
+        self.phase.unwrap_or_default()
+    }
+
+    /// The store that holds this backup, rebuilt from the status alone: the cluster may be gone.
+    /// `None` while the instance has not written its destination yet.
+    #[must_use]
+    pub fn object_store(&self) -> Option<BarmanObjectStore> {
+        Some(BarmanObjectStore {
+            destination_path: self.destination_path.clone()?,
+            endpoint_url: self.endpoint_url.clone(),
+            endpoint_ca: self.endpoint_ca.clone(),
+            server_name: self.server_name.clone(),
+            s3_credentials: self.s3_credentials.clone(),
+            ..BarmanObjectStore::default()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::BackupPhase::{Completed, Failed, Finalizing, Pending, Running, Started};
+
+    #[test]
+    fn phases_only_go_forward() {
+        let all = [Pending, Started, Running, Finalizing, Completed, Failed];
+        let mut allowed = Vec::new();
+        for from in all {
+            for to in all {
+                if from.may_become(to) && from != to {
+                    allowed.push(format!("{from}->{to}"));
+                }
+            }
+        }
+        assert_eq!(
+            allowed,
+            [
+                "pending->started",
+                "pending->running",
+                "pending->finalizing",
+                "pending->failed",
+                "started->running",
+                "started->finalizing",
+                "started->failed",
+                "running->finalizing",
+                "running->failed",
+                "finalizing->completed",
+                "finalizing->failed",
+            ]
+        );
+    }
+}

@@ -1,0 +1,271 @@
+//! `Cluster`: a PostgreSQL primary with its replicas.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{NodeAffinity, ResourceRequirements, Toleration};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::bootstrap::{Bootstrap, ExternalCluster};
+use crate::cluster_status::ClusterStatus;
+use crate::common::{BackupTarget, LocalObjectReference};
+use crate::object_store::BarmanObjectStore;
+
+/// A PostgreSQL primary with its replicas, its backups and its WAL archive.
+#[derive(CustomResource, Serialize, Deserialize, Clone, Debug, Default, PartialEq, KubeSchema)]
+#[kube(
+    group = "postgresql.k8s.enterprisedb.io",
+    version = "v1alpha1",
+    kind = "Cluster",
+    namespaced,
+    status = "ClusterStatus",
+    derive = "Default",
+    derive = "PartialEq",
+    category = "howdah",
+    doc = "A PostgreSQL primary with its replicas, its backups and its WAL archive.",
+    validation = Rule::new("self.metadata.name.size() <= 50 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
+        .message("the name of a Cluster must be a DNS label of at most 50 characters that begins with a letter"),
+    printcolumn(json_path = ".spec.instances", name = "Instances", type_ = "integer"),
+    printcolumn(json_path = ".status.readyInstances", name = "Ready", type_ = "integer"),
+    printcolumn(json_path = ".status.phase", name = "Status", type_ = "string"),
+    printcolumn(json_path = ".status.currentPrimary", name = "Primary", type_ = "string"),
+    printcolumn(json_path = ".status.lastSuccessfulBackup", name = "Last Backup", type_ = "date"),
+    printcolumn(json_path = ".metadata.creationTimestamp", name = "Age", type_ = "date")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.bootstrap) == has(oldSelf.bootstrap) && (!has(self.bootstrap) || self.bootstrap == oldSelf.bootstrap)")
+    .message("bootstrap is read once, when the cluster is made: create a new Cluster instead of changing it"))]
+#[x_kube(validation = Rule::new("has(self.walStorage) == has(oldSelf.walStorage)")
+    .message("walStorage cannot be added or removed later: create a new Cluster from a backup"))]
+pub struct ClusterSpec {
+    /// Number of instances: one primary, the rest replicas. Default: 1.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 100))]
+    pub instances: i32,
+
+    /// Container image with PostgreSQL 13 to 18; any image with PostgreSQL's own programs will do.
+    /// Default: the operator's `POSTGRES_IMAGE_NAME`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_name: Option<String>,
+
+    /// `Always`, `IfNotPresent` or `Never`. Default: Kubernetes' own rule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_pull_policy: Option<ImagePullPolicy>,
+
+    /// Secrets with which images are pulled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub image_pull_secrets: Vec<LocalObjectReference>,
+
+    /// User id of PostgreSQL in the pod. Default: 26.
+    #[serde(rename = "postgresUID", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("postgresUID is fixed once the data exists"))]
+    pub postgres_uid: Option<i64>,
+
+    /// Group id of PostgreSQL in the pod. Default: 26.
+    #[serde(rename = "postgresGID", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("postgresGID is fixed once the data exists"))]
+    pub postgres_gid: Option<i64>,
+
+    /// Settings of the PostgreSQL server.
+    #[serde(default)]
+    pub postgresql: PostgresConfiguration,
+
+    /// Volume of the data directory.
+    pub storage: StorageConfiguration,
+
+    /// Volume of `pg_wal`. Default: WAL lives on the data volume.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wal_storage: Option<StorageConfiguration>,
+
+    /// CPU and memory of the PostgreSQL container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+
+    /// Where instances may run.
+    #[serde(default)]
+    pub affinity: AffinityConfiguration,
+
+    /// Secret with the superuser's `username` (must be `postgres`) and `password`.
+    /// Default: `<cluster>-superuser`, generated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub superuser_secret: Option<LocalObjectReference>,
+
+    /// Whether `postgres` may log in with a password. Default: true. When false, no superuser Secret is made
+    /// and the password is removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enable_superuser_access: Option<bool>,
+
+    /// How the first instance comes to its data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bootstrap: Option<Bootstrap>,
+
+    /// Object stores of other clusters, to recover from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub external_clusters: Vec<ExternalCluster>,
+
+    /// Backups and the WAL archive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackupConfiguration>,
+
+    /// Metadata of the service account of the instances, for example a cloud role annotation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_account_template: Option<ServiceAccountTemplate>,
+
+    /// Seconds within which an instance must become ready after its start; replaying a long archive counts.
+    /// Default: 3600.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub start_delay: Option<i32>,
+
+    /// Seconds PostgreSQL is given to shut down when its pod ends. Default: 1800.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub stop_delay: Option<i32>,
+}
+
+fn one() -> i32 {
+    1
+}
+
+/// When images are pulled.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+pub enum ImagePullPolicy {
+    /// At every start.
+    Always,
+    /// When the node has none.
+    IfNotPresent,
+    /// Never.
+    Never,
+}
+
+/// Settings of the PostgreSQL server.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.parameters) || ['archive_command', 'archive_library', 'archive_mode', 'restore_command', 'primary_conninfo', 'primary_slot_name', 'recovery_target', 'recovery_target_time', 'recovery_target_lsn', 'recovery_target_name', 'recovery_target_xid', 'recovery_target_timeline', 'data_directory', 'hba_file', 'ident_file', 'config_file', 'external_pid_file', 'port', 'listen_addresses', 'unix_socket_directories', 'ssl', 'ssl_ca_file', 'ssl_cert_file', 'ssl_key_file', 'hot_standby', 'full_page_writes', 'logging_collector', 'log_destination', 'allow_alter_system'].all(k, !(k in self.parameters))")
+    .message("this parameter is managed by the operator and cannot be set: archive_*, restore_command, recovery_target*, primary_conninfo, file locations, port, listen_addresses, ssl*, hot_standby, full_page_writes, logging_collector, log_destination"))]
+pub struct PostgresConfiguration {
+    /// Parameters of `postgresql.conf`, for example `{"shared_buffers": "256MB"}`. Those that the operator
+    /// manages (archiving, replication, file locations) are refused.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 400))]
+    pub parameters: BTreeMap<String, String>,
+
+    /// Lines added to `pg_hba.conf`, after the operator's own and before the final rule, for example
+    /// `host app app 10.0.0.0/8 scram-sha-256`.
+    #[serde(default, rename = "pg_hba", skip_serializing_if = "Vec::is_empty")]
+    pub pg_hba: Vec<String>,
+}
+
+/// A volume.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("quantity(self.size).compareTo(quantity(oldSelf.size)) >= 0").message("a volume cannot shrink: give at least the present size"))]
+pub struct StorageConfiguration {
+    /// Size, for example `5Gi`. It can grow where the storage class allows it, never shrink.
+    #[x_kube(validation = Rule::new("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))").message("size must be a positive quantity such as 5Gi"))]
+    pub size: String,
+    /// Storage class. Default: the cluster's default class.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage_class: Option<String>,
+}
+
+impl StorageConfiguration {
+    /// The size as a Kubernetes quantity.
+    #[must_use]
+    pub fn quantity(&self) -> Quantity {
+        Quantity(self.size.clone())
+    }
+}
+
+/// Where instances may run.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AffinityConfiguration {
+    /// Keep instances apart. Default: true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enable_pod_anti_affinity: Option<bool>,
+    /// What "apart" means: a node label. Default: `kubernetes.io/hostname`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topology_key: Option<String>,
+    /// `preferred` or `required`. Default: `preferred`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_anti_affinity_type: Option<PodAntiAffinityType>,
+    /// Labels that a node must have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints that are tolerated.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tolerations: Vec<Toleration>,
+    /// Rules for the choice of nodes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_affinity: Option<NodeAffinity>,
+}
+
+/// How strictly instances are kept apart.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PodAntiAffinityType {
+    /// Where possible.
+    #[default]
+    Preferred,
+    /// Always; an instance that finds no place waits.
+    Required,
+}
+
+/// Backups and the WAL archive.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupConfiguration {
+    /// The object store in the Barman Cloud layout. WAL archiving begins as soon as it is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub barman_object_store: Option<BarmanObjectStore>,
+    /// Which instance base backups are read from. Default: `prefer-standby`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<BackupTarget>,
+}
+
+/// Metadata of the service account of the instances.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceAccountTemplate {
+    /// Labels and annotations.
+    #[serde(default)]
+    pub metadata: TemplateMetadata,
+}
+
+/// Labels and annotations.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TemplateMetadata {
+    /// Labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations, for example `eks.amazonaws.com/role-arn`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl ClusterSpec {
+    /// User and group ids of PostgreSQL.
+    #[must_use]
+    pub fn postgres_ids(&self) -> (i64, i64) {
+        (self.postgres_uid.unwrap_or(26), self.postgres_gid.unwrap_or(26))
+    }
+
+    /// The Barman object store, when one is configured.
+    #[must_use]
+    pub fn object_store(&self) -> Option<&BarmanObjectStore> {
+        self.backup.as_ref()?.barman_object_store.as_ref()
+    }
+
+    /// Whether the superuser has a password.
+    #[must_use]
+    pub fn superuser_access(&self) -> bool {
+        self.enable_superuser_access.unwrap_or(true)
+    }
+}

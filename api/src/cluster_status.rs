@@ -1,0 +1,108 @@
+//! `Cluster.status`. Its only writer is the operator.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::instance::InstanceRole;
+
+/// What is known about a cluster.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterStatus {
+    /// What the cluster is doing, in a few words, for example `Cluster in healthy state`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
+    /// Why it is in this phase and, when something is wrong, what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase_reason: Option<String>,
+    /// Generation of the spec that this status was made from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Number of instances that exist.
+    #[serde(default)]
+    pub instances: i32,
+    /// Number of instances that are ready.
+    #[serde(default)]
+    pub ready_instances: i32,
+    /// Each instance with its role and state.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub instances_status: Vec<InstanceSummary>,
+    /// The instance that is the primary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current_primary: Option<String>,
+    /// The instance that shall be the primary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_primary: Option<String>,
+    /// Highest serial ever given to an instance; serials do not come back.
+    #[serde(default)]
+    pub latest_generated_serial: i32,
+    /// Timeline of the primary.
+    #[serde(rename = "timelineID", skip_serializing_if = "Option::is_none")]
+    pub timeline_id: Option<u32>,
+    /// System identifier of the database cluster.
+    #[serde(rename = "systemID", skip_serializing_if = "Option::is_none")]
+    pub system_id: Option<String>,
+    /// PostgreSQL's version as a number, for example `150018`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_version: Option<i32>,
+    /// Earliest time to which this cluster can be restored: the end of the oldest completed backup.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_recoverability_point: Option<Time>,
+    /// Latest time up to which WAL is known to be in the archive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_archived_time: Option<Time>,
+    /// Name of the last WAL file archived.
+    #[serde(rename = "lastArchivedWAL", skip_serializing_if = "Option::is_none")]
+    pub last_archived_wal: Option<String>,
+    /// When the last successful backup ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_successful_backup: Option<Time>,
+    /// Name of the last successful Backup object.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_successful_backup_name: Option<String>,
+    /// When the last failed backup ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_failed_backup: Option<Time>,
+    /// Name of the last failed Backup object.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_failed_backup_name: Option<String>,
+    /// `Ready`, `ContinuousArchiving`, `LastBackupSucceeded`, `BackupConfigured`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// Service for reads and writes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub write_service: Option<String>,
+    /// Service for reads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_service: Option<String>,
+    /// Fingerprint of the pod template in use, for the operator's own comparison.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_spec_hash: Option<String>,
+}
+
+/// One instance, as seen by the operator.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InstanceSummary {
+    /// Name of the pod.
+    pub name: String,
+    /// Its role, as reported by its manager.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<InstanceRole>,
+    /// Whether it takes connections.
+    #[serde(default)]
+    pub ready: bool,
+    /// Its timeline.
+    #[serde(rename = "timelineID", skip_serializing_if = "Option::is_none")]
+    pub timeline_id: Option<u32>,
+    /// Address of the pod.
+    #[serde(rename = "podIP", skip_serializing_if = "Option::is_none")]
+    pub pod_ip: Option<String>,
+    /// What it is doing or why it is not ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}

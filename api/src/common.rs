@@ -1,0 +1,36 @@
+//! Small types used by several resources.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Names another object in the same namespace.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LocalObjectReference {
+    /// Name of the object, for example `pg-backup`.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// Names one key of a Secret in the same namespace. The key's name is free.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeySelector {
+    /// Name of the Secret, for example `aws-creds`.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Key inside the Secret, for example `ACCESS_KEY_ID`.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+/// Which instance a base backup is read from.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BackupTarget {
+    /// The primary.
+    Primary,
+    /// The most advanced ready replica; the primary when there is none.
+    #[default]
+    PreferStandby,
+}

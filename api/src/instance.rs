@@ -1,0 +1,156 @@
+//! Words of the HTTP API between operator and instance manager (port 8000, mutual TLS), and of the socket
+//! between PostgreSQL's commands and the manager.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Role of an instance, as PostgreSQL itself reports it.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum InstanceRole {
+    /// Takes writes.
+    Primary,
+    /// Follows the primary, or replays an archive.
+    Replica,
+}
+
+/// Answer of `GET /v1/status`.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct InstanceStatus {
+    /// Name of the pod.
+    pub pod_name: String,
+    /// Random id of this manager process.
+    #[serde(rename = "sessionID")]
+    pub session_id: String,
+    /// Version of the manager.
+    pub manager_version: String,
+    /// Whether PostgreSQL takes connections.
+    pub ready: bool,
+    /// Whether archive recovery (not mere standby replay) is going on.
+    #[serde(default)]
+    pub recovering: bool,
+    /// Role; `None` while PostgreSQL does not answer.
+    pub role: Option<InstanceRole>,
+    /// What it is doing, or why it is not ready.
+    pub message: String,
+    /// System identifier.
+    #[serde(rename = "systemID")]
+    pub system_id: Option<String>,
+    /// `server_version_num`.
+    pub server_version: Option<i32>,
+    /// Timeline.
+    #[serde(rename = "timelineID")]
+    pub timeline_id: Option<u32>,
+    /// Current write position (primary) or last received position (replica).
+    #[serde(rename = "receivedLSN")]
+    pub received_lsn: Option<String>,
+    /// Last replayed position (replica).
+    #[serde(rename = "replayedLSN")]
+    pub replayed_lsn: Option<String>,
+    /// Whether a replica streams from the primary.
+    #[serde(default)]
+    pub streaming: bool,
+    /// A change of parameters waits for a restart of PostgreSQL.
+    #[serde(default)]
+    pub pending_restart: bool,
+    /// The archiver; `None` when no store is configured.
+    pub archiver: Option<ArchiverStatus>,
+    /// What the store holds, looked at every few minutes and after each backup; `None` until known.
+    pub recoverability: Option<Recoverability>,
+    /// UID of the Backup that is being taken.
+    #[serde(rename = "runningBackupUID")]
+    pub running_backup_uid: Option<String>,
+    /// A failure that needs a person, for example a recovery target out of reach.
+    pub fatal: Option<String>,
+}
+
+/// State of the WAL archiver.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ArchiverStatus {
+    /// Whether the last attempt succeeded (true also when nothing was to be done yet).
+    pub working: bool,
+    /// Whether at least one file reached the store since this manager started or is known from before.
+    pub confirmed: bool,
+    /// Files archived since the manager started.
+    pub archived_count: u64,
+    /// Failed attempts since the manager started.
+    pub failed_count: u64,
+    /// Last file archived.
+    pub last_archived_wal: Option<String>,
+    /// When.
+    pub last_archived_time: Option<Time>,
+    /// Last file that failed.
+    pub last_failed_wal: Option<String>,
+    /// When.
+    pub last_failed_time: Option<Time>,
+    /// Why, and the remedy.
+    pub last_error: Option<String>,
+    /// Number of files waiting (`.ready`).
+    pub waiting: u64,
+}
+
+/// What the store holds.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Recoverability {
+    /// End of the oldest completed backup.
+    pub first_recoverability_point: Option<Time>,
+    /// End of the newest completed backup.
+    pub last_backup: Option<Time>,
+    /// Completed backups in the catalogue.
+    pub backups: u32,
+}
+
+/// Answer of `POST /v1/wal/switch`.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct WalSwitch {
+    /// Segment that was closed by the switch.
+    pub closed_wal: String,
+    /// Position after the switch.
+    pub lsn: String,
+    /// Timeline.
+    #[serde(rename = "timelineID")]
+    pub timeline_id: u32,
+}
+
+/// Body of an answer other than 200.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct ErrorBody {
+    /// What was wrong and what to do.
+    pub error: String,
+}
+
+/// Request on the manager's socket: one line of JSON.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(tag = "op", rename_all = "lowercase")]
+pub enum SocketRequest {
+    /// Archive the WAL file at `path` (relative to PGDATA).
+    Archive {
+        /// `%p` of `archive_command`.
+        path: String,
+    },
+    /// Fetch the WAL file `name` into `path` (relative to PGDATA).
+    Restore {
+        /// `%f` of `restore_command`.
+        name: String,
+        /// `%p` of `restore_command`.
+        path: String,
+    },
+}
+
+/// Answer on the manager's socket: one line of JSON.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct SocketAnswer {
+    /// Done, and confirmed.
+    pub ok: bool,
+    /// Exit code of the command when not ok.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<u8>,
+    /// What was wrong and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}

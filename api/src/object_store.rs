@@ -1,0 +1,186 @@
+//! Where and how backups and WAL are stored: the Barman Cloud object store.
+
+use std::collections::BTreeMap;
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::common::SecretKeySelector;
+
+/// An object store in the Barman Cloud layout, readable and writable by `barman-cloud-*`.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BarmanObjectStore {
+    /// Folder that receives backups and WAL files, as a URL: `s3://BUCKET_NAME/path/to/folder`.
+    /// A trailing slash makes no difference. The path may be empty (`s3://BUCKET_NAME/`).
+    #[schemars(length(min = 1))]
+    #[x_kube(validation = Rule::new("self.matches('^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?$')")
+        .message("destinationPath must be s3://BUCKET_NAME or s3://BUCKET_NAME/path/to/folder"))]
+    pub destination_path: String,
+
+    /// Endpoint of an S3-compatible service, for example `http://minio:9000` or
+    /// `bucket.us-east1.linodeobjects.com`. Without a scheme `https://` is assumed. Default: Amazon S3.
+    #[serde(rename = "endpointURL", skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self.matches('^(https?://)?[^/ ]+/?$')")
+        .message("endpointURL must be a host with an optional http:// or https:// before it and an optional :port behind it"))]
+    pub endpoint_url: Option<String>,
+
+    /// Certificate authority (PEM bundle) of the endpoint, when it is not a publicly known one.
+    #[serde(rename = "endpointCA", skip_serializing_if = "Option::is_none")]
+    pub endpoint_ca: Option<SecretKeySelector>,
+
+    /// Folder of this server below the destination. Default: the name of the cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    #[x_kube(validation = Rule::new("self.matches('^[^/ ]+$')").message("serverName must not contain slashes or spaces"))]
+    pub server_name: Option<String>,
+
+    /// Credentials of the S3 service.
+    #[serde(rename = "s3Credentials", skip_serializing_if = "Option::is_none")]
+    pub s3_credentials: Option<S3Credentials>,
+
+    /// How WAL files are stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wal: Option<WalConfiguration>,
+
+    /// How base backups are stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<DataConfiguration>,
+
+    /// Tags set on every object, at most ten. Example: `{"retention": "default"}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[x_kube(validation = Rule::new("self.size() <= 10").message("an S3 object holds at most ten tags"))]
+    #[schemars(extend("maxProperties" = 10))]
+    pub tags: BTreeMap<String, String>,
+
+    /// Tags of timeline history files; they replace `tags` on these.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 10))]
+    pub history_tags: BTreeMap<String, String>,
+}
+
+/// Credentials of an S3 service: a key pair from Secrets, or the identity of the pod.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.accessKeyId) == has(self.secretAccessKey)")
+    .message("accessKeyId and secretAccessKey must be given together"))]
+#[x_kube(validation = Rule::new("(has(self.inheritFromIAMRole) && self.inheritFromIAMRole) != has(self.accessKeyId)")
+    .message("give either accessKeyId and secretAccessKey, or inheritFromIAMRole: true"))]
+pub struct S3Credentials {
+    /// The access key id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_key_id: Option<SecretKeySelector>,
+    /// The secret access key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_access_key: Option<SecretKeySelector>,
+    /// The session token, when the keys are temporary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_token: Option<SecretKeySelector>,
+    /// The region, from a Secret. Default: `us-east-1`, which S3-compatible services ignore.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<SecretKeySelector>,
+    /// Use the role bound to the pod (web identity or instance metadata) instead of keys. Default: false.
+    #[serde(rename = "inheritFromIAMRole", skip_serializing_if = "Option::is_none")]
+    pub inherit_from_iam_role: Option<bool>,
+}
+
+/// Compression of WAL files.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum WalCompression {
+    /// `.gz`
+    Gzip,
+    /// `.bz2`
+    Bzip2,
+    /// `.snappy`
+    Snappy,
+    /// `.lz4`
+    Lz4,
+    /// `.zst`
+    Zstd,
+    /// `.xz`
+    Xz,
+}
+
+/// Compression of base backups.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DataCompression {
+    /// `.gz`
+    Gzip,
+    /// `.bz2`
+    Bzip2,
+    /// `.snappy`
+    Snappy,
+    /// `.lz4` (read by barman 3.18 and newer)
+    Lz4,
+    /// `.zst` (read by barman 3.20 and newer)
+    Zstd,
+}
+
+/// Encryption at rest, done by the object store.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+pub enum Encryption {
+    /// `x-amz-server-side-encryption: AES256`
+    AES256,
+    /// `x-amz-server-side-encryption: aws:kms`
+    #[serde(rename = "aws:kms")]
+    AwsKms,
+}
+
+/// How WAL files are stored.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WalConfiguration {
+    /// Compression of each WAL file. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compression: Option<WalCompression>,
+    /// Server-side encryption asked for with each WAL file. Default: what the bucket says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<Encryption>,
+    /// WAL files archived or restored at the same time, 1 to 32. Default: 4.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 32))]
+    pub max_parallel: Option<i32>,
+}
+
+/// How base backups are stored.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DataConfiguration {
+    /// Compression of the tar parts. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compression: Option<DataCompression>,
+    /// Server-side encryption asked for with each object. Default: what the bucket says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<Encryption>,
+    /// Parts written or read at the same time, 1 to 32. Default: 2.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 32))]
+    pub jobs: Option<i32>,
+    /// Ask for an immediate checkpoint at the start instead of a spread one. Default: false.
+    /// `Backup.spec.immediateCheckpoint` overrides it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub immediate_checkpoint: Option<bool>,
+}
+
+impl BarmanObjectStore {
+    /// The folder below the destination: `serverName`, or else the cluster's name.
+    #[must_use]
+    pub fn server_name_or<'a>(&'a self, cluster: &'a str) -> &'a str {
+        self.server_name.as_deref().unwrap_or(cluster)
+    }
+
+    /// Names of the Secrets that this store refers to, each once, sorted.
+    #[must_use]
+    pub fn secret_names(&self) -> Vec<&str> {
+        let creds = self.s3_credentials.iter().flat_map(|c| {
+            [&c.access_key_id, &c.secret_access_key, &c.session_token, &c.region].into_iter().flatten()
+        });
+        let mut names: Vec<&str> = creds.chain(&self.endpoint_ca).map(|s| s.name.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+}
