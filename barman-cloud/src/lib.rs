@@ -1,1 +1,27 @@
-//! Placeholder.
+//! The Barman Cloud repository format: full backups and WAL in an object store, readable by Barman and by us.
+//!
+//! No Kubernetes and no SQL. [`layout`] knows where things are, [`store`] talks to the bucket, [`tar`] and
+//! [`codec`] make and read the archives, [`backup_info`] is the commit record of a backup, [`catalog`] finds
+//! backups and WAL, [`archive`] puts WAL into the repository and gets it back. Decisions are pure functions; only
+//! `store`, `catalog`, `archive` and `lineage` touch the network. Codecs and tar are synchronous with small fixed
+//! buffers: run them on blocking threads.
+
+#![warn(missing_docs)]
+
+pub mod backup_id;
+pub mod codec;
+pub mod error;
+pub mod layout;
+pub mod lsn;
+pub mod store;
+pub mod timeline;
+pub mod wal_name;
+
+pub use backup_id::BackupId;
+pub use codec::Compression;
+pub use error::{Error, ErrorKind, Result};
+pub use layout::{Archive, Destination, Layout, PartName};
+pub use lsn::Lsn;
+pub use store::{S3Options, Store};
+pub use timeline::TimelineHistory;
+pub use wal_name::{Segment, SegmentRange, SegmentSize, WalName};

@@ -1,0 +1,226 @@
+//! From what a store or the network said to an [`Error`] with a kind and a remedy.
+
+use crate::error::{Error, ErrorKind};
+use object_store::Error as StoreError;
+use object_store::client::HttpError;
+use std::error::Error as StdError;
+
+/// Wraps an error of the object store; `doing` is a phrase as "reading", `url` names the object.
+pub fn classify(doing: &str, url: &str, error: StoreError) -> Error {
+    let text = chain_text(&error);
+    let code = xml_value(&text, "Code");
+    let (kind, remedy) = kind_of(&error, &text, code);
+    let message = match code {
+        Some(code) => format!("{doing} {url} failed: {} ({code})", kind_phrase(kind)),
+        None => format!("{doing} {url} failed: {}", kind_phrase(kind)),
+    };
+    let mut wrapped = Error::new(kind, message).with_key(url);
+    // The chain repeats itself at each level and holds whole XML documents: one short sentence is enough.
+    if let Some(detail) = detail(&text) {
+        wrapped = wrapped.with_source(Cause(detail));
+    }
+    match remedy {
+        Some(remedy) => wrapped.with_remedy(remedy),
+        None => wrapped,
+    }
+}
+
+/// What the layer below said, as one sentence.
+#[derive(Debug)]
+struct Cause(String);
+
+impl std::fmt::Display for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl StdError for Cause {}
+
+fn kind_phrase(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::NotFound => "it does not exist",
+        ErrorKind::AlreadyExists => "it exists already",
+        ErrorKind::Permission => "permission denied",
+        ErrorKind::Credentials => "the store does not accept the credentials",
+        ErrorKind::BucketMissing => "the bucket does not exist",
+        ErrorKind::Network => "no connection or a broken one",
+        ErrorKind::Throttled => "the store asks for fewer requests",
+        ErrorKind::Unavailable => "the store reports a failure of its own",
+        ErrorKind::Unsupported => "the store does not support it",
+        ErrorKind::Corrupt => "the object changed while it was read",
+        _ => "the store refused",
+    }
+}
+
+type Verdict = (ErrorKind, Option<String>);
+
+fn kind_of(error: &StoreError, text: &str, code: Option<&str>) -> Verdict {
+    if let Some(verdict) = code.and_then(kind_of_code) {
+        return verdict;
+    }
+    match error {
+        StoreError::NotFound { .. } => return (ErrorKind::NotFound, None),
+        StoreError::AlreadyExists { .. } => return (ErrorKind::AlreadyExists, None),
+        StoreError::Precondition { .. } | StoreError::NotModified { .. } => return (ErrorKind::Corrupt, None),
+        StoreError::PermissionDenied { .. } => return (ErrorKind::Permission, None),
+        StoreError::Unauthenticated { .. } => return (ErrorKind::Credentials, None),
+        StoreError::NotSupported { .. } | StoreError::NotImplemented { .. } => {
+            return (ErrorKind::Unsupported, None);
+        }
+        StoreError::InvalidPath { .. } | StoreError::UnknownConfigurationKey { .. } => {
+            return (ErrorKind::Invalid, None);
+        }
+        _ => {}
+    }
+    if text.contains("InvalidCertificate") || text.contains("invalid peer certificate") {
+        let remedy = "give the certificate authority of the endpoint as endpointCA, or use a certificate for its name";
+        return (ErrorKind::Network, Some(remedy.to_owned()));
+    }
+    if has_http_error(error) {
+        return (ErrorKind::Network, None);
+    }
+    if text.contains("redirect without LOCATION") {
+        return (ErrorKind::Invalid, Some(WRONG_REGION.to_owned()));
+    }
+    match status_in(text) {
+        Some(301 | 307 | 308) => (ErrorKind::Invalid, Some(WRONG_REGION.to_owned())),
+        Some(404) => (ErrorKind::NotFound, None),
+        Some(409 | 412) => (ErrorKind::AlreadyExists, None),
+        Some(401) => (ErrorKind::Credentials, None),
+        Some(403) => (ErrorKind::Permission, None),
+        Some(408) => (ErrorKind::Network, None),
+        Some(429) => (ErrorKind::Throttled, None),
+        Some(405 | 501) => (ErrorKind::Unsupported, None),
+        Some(500..=599) => (ErrorKind::Unavailable, None),
+        _ => (ErrorKind::Other, None),
+    }
+}
+
+const WRONG_REGION: &str = "set the region and the endpoint URL of the bucket";
+
+/// The error codes that S3 and its relatives put into their answers.
+fn kind_of_code(code: &str) -> Option<Verdict> {
+    let kind = match code {
+        "NoSuchBucket" => ErrorKind::BucketMissing,
+        "NoSuchKey" | "NoSuchUpload" | "NoSuchVersion" => ErrorKind::NotFound,
+        "PreconditionFailed" | "ConditionalRequestConflict" => ErrorKind::AlreadyExists,
+        "AccessDenied" | "AllAccessDisabled" | "AccountProblem" => ErrorKind::Permission,
+        "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "ExpiredToken" | "InvalidToken"
+        | "TokenRefreshRequired" | "InvalidSecurity" | "NotSignedUp" => ErrorKind::Credentials,
+        "RequestTimeTooSkewed" => {
+            let remedy = "set the clock of the node: it differs from the store's by more than 15 minutes";
+            return Some((ErrorKind::Credentials, Some(remedy.to_owned())));
+        }
+        "AuthorizationHeaderMalformed" | "PermanentRedirect" | "IllegalLocationConstraintException" => {
+            return Some((ErrorKind::Invalid, Some(WRONG_REGION.to_owned())));
+        }
+        "SlowDown" | "Throttling" | "ThrottlingException" | "TooManyRequests" | "RequestLimitExceeded" => {
+            ErrorKind::Throttled
+        }
+        "RequestTimeout" | "IncompleteBody" | "BadDigest" | "XAmzContentSHA256Mismatch" => ErrorKind::Network,
+        "InternalError" | "ServiceUnavailable" | "OperationAborted" => ErrorKind::Unavailable,
+        "NotImplemented" | "MethodNotAllowed" => ErrorKind::Unsupported,
+        "InvalidBucketName" | "KMS.NotFoundException" | "KMS.DisabledException" | "InvalidTag"
+        | "InvalidEncryptionAlgorithmError" => ErrorKind::Invalid,
+        "QuotaExceeded" | "InsufficientCapacity" | "XMinioStorageFull" => {
+            return Some((ErrorKind::Other, Some("free space in the object store or raise its quota".to_owned())));
+        }
+        _ => return None,
+    };
+    Some((kind, None))
+}
+
+fn chain_text(error: &StoreError) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let more = cause.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        next = cause.source();
+    }
+    text
+}
+
+fn has_http_error(error: &StoreError) -> bool {
+    let mut next: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(error) = next {
+        if error.is::<HttpError>() {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+fn xml_value<'a>(text: &'a str, tag: &str) -> Option<&'a str> {
+    let begin = text.find(&format!("<{tag}>"))? + tag.len() + 2;
+    let rest = &text[begin..];
+    let value = &rest[..rest.find("</")?];
+    (!value.is_empty()).then_some(value)
+}
+
+fn status_in(text: &str) -> Option<u16> {
+    let begin = text.find("status code: ")? + "status code: ".len();
+    text.get(begin..begin + 3)?.parse().ok()
+}
+
+/// The message of the store, or what the network said; without URLs of requests and XML.
+fn detail(text: &str) -> Option<String> {
+    if let Some(message) = xml_value(text, "Message") {
+        return Some(message.to_owned());
+    }
+    let tail = match text.find("HTTP error: ") {
+        Some(at) => &text[at + "HTTP error: ".len()..],
+        None => text.rsplit(" - ").next()?,
+    };
+    let tail = tail.split('<').next()?.trim().trim_end_matches(':').trim();
+    (!tail.is_empty()).then(|| tail.chars().take(400).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn generic(text: &str) -> StoreError {
+        StoreError::Generic { store: "S3", source: text.to_owned().into() }
+    }
+
+    #[rstest]
+    #[case("NoSuchBucket", ErrorKind::BucketMissing)]
+    #[case("NoSuchKey", ErrorKind::NotFound)]
+    #[case("AccessDenied", ErrorKind::Permission)]
+    #[case("InvalidAccessKeyId", ErrorKind::Credentials)]
+    #[case("RequestTimeTooSkewed", ErrorKind::Credentials)]
+    #[case("SlowDown", ErrorKind::Throttled)]
+    #[case("InternalError", ErrorKind::Unavailable)]
+    #[case("NotImplemented", ErrorKind::Unsupported)]
+    #[case("PermanentRedirect", ErrorKind::Invalid)]
+    fn codes_decide(#[case] code: &str, #[case] kind: ErrorKind) {
+        let body = format!(
+            "Server returned non-2xx status code: 400 Bad Request: <Error><Code>{code}</Code><Message>Because.</Message></Error>"
+        );
+        let error = classify("reading", "s3://b/k", generic(&body));
+        assert_eq!(error.kind(), kind);
+        let report = error.report();
+        assert!(report.starts_with("reading s3://b/k failed: ") && report.contains("Because."), "{report}");
+        assert!(!report.contains('<'), "{report}");
+    }
+
+    #[rstest]
+    #[case(404, ErrorKind::NotFound)]
+    #[case(403, ErrorKind::Permission)]
+    #[case(429, ErrorKind::Throttled)]
+    #[case(501, ErrorKind::Unsupported)]
+    #[case(503, ErrorKind::Unavailable)]
+    fn without_a_code_the_status_decides(#[case] status: u16, #[case] kind: ErrorKind) {
+        let text = format!("Error performing HEAD https://h/b/k in 1ms - Server returned non-2xx status code: {status} X: ");
+        let error = classify("looking at", "s3://b/k", generic(&text));
+        assert_eq!(error.kind(), kind);
+        assert!(!error.report().contains("https://h"), "{}", error.report());
+    }
+}

@@ -1,0 +1,217 @@
+//! Making stores: S3, and memory for tests of logic.
+
+use super::options::{Credentials, Encryption, S3Options};
+use super::transport::Transport;
+use super::{Inner, Store};
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout::{Destination, normalise_endpoint};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::list::PaginatedListStore;
+use object_store::memory::InMemory;
+use object_store::multipart::MultipartStore;
+use object_store::{BackoffConfig, ObjectStore, RetryConfig, TagSet};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// The region of stores that have none.
+const DEFAULT_REGION: &str = "us-east-1";
+
+impl Store {
+    /// A store on S3 or one of its relatives. Makes no request.
+    ///
+    /// With [`Credentials::Inherit`] the usual variables of the pod are read (`AWS_WEB_IDENTITY_TOKEN_FILE`,
+    /// `AWS_ROLE_ARN`, `AWS_CONTAINER_CREDENTIALS_*`); static keys are never read from the environment.
+    pub fn s3(destination: &Destination, options: &S3Options) -> Result<Self> {
+        let mut builder = AmazonS3Builder::new()
+            .with_bucket_name(destination.bucket())
+            .with_region(options.region.as_deref().filter(|r| !r.is_empty()).unwrap_or(DEFAULT_REGION))
+            .with_unsigned_payload(!options.sign_payload)
+            .with_http_connector(Transport::new(options.ca_pem.as_deref(), &options.limits)?)
+            .with_retry(retry_config(options));
+        builder = match &options.endpoint {
+            Some(endpoint) => builder
+                .with_endpoint(normalise_endpoint(endpoint)?)
+                .with_allow_http(true)
+                .with_virtual_hosted_style_request(false),
+            // A bucket name with a dot does not match the wildcard certificate of the virtual host.
+            None => builder.with_virtual_hosted_style_request(!destination.bucket().contains('.')),
+        };
+        builder = with_credentials(builder, &options.credentials)?;
+        builder = with_encryption(builder, options.encryption.as_ref())?;
+        let store = builder.build().map_err(|error| {
+            Error::new(ErrorKind::Invalid, format!("the settings of {destination} cannot be used")).with_source(error)
+        })?;
+        let store = Arc::new(store);
+        let pages: Arc<dyn PaginatedListStore> = store.clone();
+        let mut made = Self::assemble(store.clone(), store, Some(pages), destination);
+        made.tags = tag_set(&options.tags)?;
+        made.history_tags =
+            if options.history_tags.is_empty() { made.tags.clone() } else { tag_set(&options.history_tags)? };
+        made.limits = options.limits.clone();
+        Ok(Self { inner: Arc::new(made) })
+    }
+
+    /// A store in memory.
+    pub fn memory(destination: &Destination) -> Self {
+        Self::over(Arc::new(InMemory::new()), destination)
+    }
+
+    /// A store over any backend, for tests that put failures between.
+    pub fn over<S: ObjectStore + MultipartStore>(backend: Arc<S>, destination: &Destination) -> Self {
+        Self { inner: Arc::new(Self::assemble(backend.clone(), backend, None, destination)) }
+    }
+
+    fn assemble(
+        objects: Arc<dyn ObjectStore>,
+        multipart: Arc<dyn MultipartStore>,
+        pages: Option<Arc<dyn PaginatedListStore>>,
+        destination: &Destination,
+    ) -> Inner {
+        Inner {
+            objects,
+            multipart,
+            pages,
+            url: destination.to_string(),
+            prefix: destination.prefix().to_owned(),
+            tags: TagSet::default(),
+            history_tags: TagSet::default(),
+            limits: super::Limits::default(),
+            conditional: AtomicBool::new(true),
+            bulk_delete: AtomicBool::new(true),
+        }
+    }
+}
+
+fn retry_config(options: &S3Options) -> RetryConfig {
+    let limits = &options.limits;
+    RetryConfig {
+        backoff: BackoffConfig {
+            init_backoff: limits.backoff_first,
+            max_backoff: limits.backoff_max,
+            base: 2.0,
+        },
+        max_retries: limits.retries,
+        retry_timeout: limits.retry_for,
+    }
+}
+
+fn with_credentials(mut builder: AmazonS3Builder, credentials: &Credentials) -> Result<AmazonS3Builder> {
+    match credentials {
+        Credentials::Static { access_key_id, secret_access_key, session_token } => {
+            // A line end is what `kubectl create secret --from-file` leaves; in a header it is an error.
+            let (id, secret) = (access_key_id.expose().trim(), secret_access_key.expose().trim());
+            if id.is_empty() || secret.is_empty() {
+                return Err(Error::new(ErrorKind::Credentials, "the access key or the secret key is empty")
+                    .with_remedy("fill the keys of the Secret that s3Credentials refers to"));
+            }
+            builder = builder.with_access_key_id(id).with_secret_access_key(secret);
+            if let Some(token) = session_token {
+                builder = builder.with_token(token.expose().trim());
+            }
+        }
+        Credentials::Inherit => {
+            for key in [
+                AmazonS3ConfigKey::WebIdentityTokenFile,
+                AmazonS3ConfigKey::RoleArn,
+                AmazonS3ConfigKey::RoleSessionName,
+                AmazonS3ConfigKey::StsEndpoint,
+                AmazonS3ConfigKey::ContainerCredentialsRelativeUri,
+                AmazonS3ConfigKey::ContainerCredentialsFullUri,
+                AmazonS3ConfigKey::ContainerAuthorizationTokenFile,
+                AmazonS3ConfigKey::MetadataEndpoint,
+            ] {
+                let variable = key.as_ref().to_ascii_uppercase();
+                if let Ok(value) = std::env::var(variable) {
+                    builder = builder.with_config(key, value);
+                }
+            }
+        }
+    }
+    Ok(builder)
+}
+
+fn with_encryption(builder: AmazonS3Builder, encryption: Option<&Encryption>) -> Result<AmazonS3Builder> {
+    let algorithm = match encryption {
+        None => return Ok(builder),
+        Some(Encryption::Aes256) => "AES256",
+        Some(Encryption::AwsKms { .. }) => "aws:kms",
+    };
+    let key = |name: &str| {
+        name.parse::<AmazonS3ConfigKey>()
+            .map_err(|error| Error::new(ErrorKind::Unsupported, format!("setting {name}")).with_source(error))
+    };
+    let mut builder = builder.with_config(key("aws_server_side_encryption")?, algorithm);
+    if let Some(Encryption::AwsKms { key_id: Some(id) }) = encryption {
+        builder = builder.with_config(key("aws_sse_kms_key_id")?, id);
+    }
+    Ok(builder)
+}
+
+/// Checks tags by the rules of S3, so that a wrong one is found before the first upload.
+fn tag_set(tags: &[(String, String)]) -> Result<TagSet> {
+    let wrong = |what: String| {
+        Error::invalid(what).with_remedy(
+            "use at most 10 tags; keys of 1 to 128 and values of up to 256 letters, digits, spaces or + - = . _ : / @",
+        )
+    };
+    let allowed = |text: &str| {
+        text.chars().all(|c| c.is_alphanumeric() || matches!(c, ' ' | '+' | '-' | '=' | '.' | '_' | ':' | '/' | '@'))
+    };
+    if tags.len() > 10 {
+        return Err(wrong(format!("{} tags are too many", tags.len())));
+    }
+    let mut set = TagSet::default();
+    for (index, (key, value)) in tags.iter().enumerate() {
+        let key_ok = (1..=128).contains(&key.chars().count()) && allowed(key) && !key.starts_with("aws:");
+        if !key_ok || value.chars().count() > 256 || !allowed(value) {
+            return Err(wrong(format!("tag {key:?} = {value:?} is not valid")));
+        }
+        if tags[..index].iter().any(|(other, _)| other == key) {
+            return Err(wrong(format!("tag {key:?} is there twice")));
+        }
+        set.push(key, value);
+    }
+    Ok(set)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn destination() -> Destination {
+        Destination::parse("s3://b/p").expect("valid")
+    }
+
+    #[rstest]
+    #[case::aws(None, None)]
+    #[case::plain(Some("http://127.0.0.1:9000"), None)]
+    #[case::no_scheme(Some("s3.example.com"), Some("eu-west-1"))]
+    fn settings_are_accepted(#[case] endpoint: Option<&str>, #[case] region: Option<&str>) {
+        let mut options = S3Options::with_keys("id", "secret");
+        options.endpoint = endpoint.map(str::to_owned);
+        options.region = region.map(str::to_owned);
+        options.encryption = Some(Encryption::AwsKms { key_id: Some("k".into()) });
+        options.tags = vec![("team".into(), "db one".into())];
+        let store = Store::s3(&destination(), &options).expect("valid");
+        assert_eq!(store.url_of("srv/x"), "s3://b/p/srv/x");
+    }
+
+    #[rstest]
+    #[case("", "secret")]
+    #[case("id", " \n")]
+    fn empty_keys_are_refused(#[case] id: &str, #[case] secret: &str) {
+        let error = Store::s3(&destination(), &S3Options::with_keys(id, secret)).expect_err("no keys");
+        assert_eq!(error.kind(), ErrorKind::Credentials);
+    }
+
+    #[rstest]
+    #[case::reserved(&[("aws:x", "v")])]
+    #[case::empty(&[("", "v")])]
+    #[case::charset(&[("k", "a?b")])]
+    #[case::twice(&[("k", "1"), ("k", "2")])]
+    fn wrong_tags_are_refused(#[case] tags: &[(&str, &str)]) {
+        let tags: Vec<_> = tags.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        assert_eq!(tag_set(&tags).expect_err("wrong").exit_code(), 3);
+    }
+}

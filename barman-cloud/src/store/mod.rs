@@ -1,0 +1,157 @@
+//! A repository's place in a bucket, and the operations on it.
+//!
+//! [`Store`] is what the rest of the library uses: keys are relative to the destination path, errors name the
+//! object by URL and carry a kind, requests are retried with growing pauses, reads go on where a connection broke,
+//! and a write that must not replace anything works on stores with and without conditional writes.
+
+mod classify;
+mod connect;
+mod delete;
+pub mod dns;
+mod list;
+mod options;
+mod read;
+mod tls;
+mod transport;
+mod upload;
+mod write;
+
+pub use list::Listing;
+pub use options::{Credentials, Encryption, Limits, S3Options, Secret};
+pub use read::ObjectStream;
+pub use tls::client_config;
+pub use upload::{MAX_OBJECT, MAX_PARTS, MIN_PART, PartId, Upload, part_size};
+
+use crate::error::{Error, Result};
+use chrono::{DateTime, Utc};
+use object_store::list::PaginatedListStore;
+use object_store::multipart::MultipartStore;
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore, TagSet};
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// An object as a listing or a look shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectInfo {
+    /// Key relative to the destination path.
+    pub key: String,
+    /// Stored bytes.
+    pub size: u64,
+    /// When the store took it.
+    pub last_modified: DateTime<Utc>,
+    /// Version mark, when the store gives one.
+    pub etag: Option<String>,
+}
+
+impl ObjectInfo {
+    /// The part of the key after the last slash.
+    pub fn file_name(&self) -> &str {
+        self.key.rsplit('/').next().unwrap_or(&self.key)
+    }
+}
+
+/// What became of a write that must not replace anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Created {
+    /// The object is new.
+    Yes,
+    /// Something was there already; it was left alone.
+    Exists,
+}
+
+/// A destination path in a bucket. Cheap to clone; clones share connections.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    objects: Arc<dyn ObjectStore>,
+    multipart: Arc<dyn MultipartStore>,
+    /// Raw prefix listing, where the backend has it.
+    pages: Option<Arc<dyn PaginatedListStore>>,
+    url: String,
+    prefix: String,
+    tags: TagSet,
+    history_tags: TagSet,
+    limits: Limits,
+    /// Learned by trying: the store takes `If-None-Match` on writes.
+    conditional: AtomicBool,
+    /// Learned by trying: the store deletes many objects in one request.
+    bulk_delete: AtomicBool,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("url", &self.inner.url).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// The destination as a URL, without a slash at the end.
+    pub fn url(&self) -> &str {
+        &self.inner.url
+    }
+
+    /// The URL of an object, for messages.
+    pub fn url_of(&self, key: &str) -> String {
+        format!("{}/{key}", self.inner.url)
+    }
+
+    /// Time limits and retries in force.
+    pub fn limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+
+    /// Full path of a key in the bucket.
+    fn path(&self, key: &str) -> Result<Path> {
+        let full =
+            if self.inner.prefix.is_empty() { key.to_owned() } else { format!("{}/{key}", self.inner.prefix) };
+        Path::parse(full).map_err(|error| {
+            Error::invalid(format!("{key:?} cannot be the key of an object")).with_source(error)
+        })
+    }
+
+    /// A listed object with its key made relative; `None` for what is not under the destination.
+    fn info(&self, meta: ObjectMeta) -> Option<ObjectInfo> {
+        let key = self.relative(meta.location.as_ref())?.to_owned();
+        Some(ObjectInfo { key, size: meta.size, last_modified: meta.last_modified, etag: meta.e_tag })
+    }
+
+    fn relative<'a>(&self, full: &'a str) -> Option<&'a str> {
+        if self.inner.prefix.is_empty() {
+            return Some(full);
+        }
+        full.strip_prefix(self.inner.prefix.as_str())?.strip_prefix('/')
+    }
+
+    fn error(&self, doing: &str, key: &str, error: object_store::Error) -> Error {
+        classify::classify(doing, &self.url_of(key), error)
+    }
+
+    /// Tries again, with growing and jittered pauses, while the failure may pass. The client below already
+    /// retries what is safe to send twice; this is for the rest.
+    async fn retrying<T, F, Fut>(&self, mut call: F) -> Result<T>
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = Result<T>>,
+    {
+        let limits = &self.inner.limits;
+        let begin = tokio::time::Instant::now();
+        let mut pause = limits.backoff_first;
+        for _ in 0..limits.retries {
+            match call().await {
+                Err(error) if error.is_transient() && begin.elapsed() < limits.retry_for => {
+                    tracing::debug!(error = %error, "trying again");
+                    tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
+                    pause = (pause * 2).min(limits.backoff_max);
+                }
+                other => return other,
+            }
+        }
+        call().await
+    }
+}

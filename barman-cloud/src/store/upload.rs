@@ -1,0 +1,183 @@
+//! Writing large objects in parts of equal size.
+//!
+//! The size of the parts is planned from an estimate, because S3 takes 10 000 parts at most and some of its
+//! relatives want all parts but the last to be equal. Parts may be sent in any order and several at a time.
+
+use super::Store;
+use crate::error::{Error, ErrorKind, Result};
+use bytes::Bytes;
+use object_store::path::Path;
+use object_store::{PutMultipartOptions, PutPayload};
+use std::future::Future;
+
+/// Smallest part but the last that S3 takes.
+pub const MIN_PART: u64 = 5 << 20;
+/// Most parts of one object.
+pub const MAX_PARTS: u64 = 10_000;
+/// Largest object: 50 TiB.
+pub const MAX_OBJECT: u64 = 50 << 40;
+/// Largest part that S3 takes.
+const MAX_PART: u64 = 5 << 30;
+/// Part sizes are multiples of this.
+const GRAIN: u64 = 1 << 20;
+
+/// Size of the parts for an object of about `estimate` bytes.
+///
+/// A quarter is added to the estimate, since data may grow while it is read and a codec may make it longer.
+/// `max_parts` is for stores that take fewer than [`MAX_PARTS`].
+pub fn part_size(estimate: u64, max_parts: Option<u64>) -> Result<u64> {
+    let parts = max_parts.unwrap_or(MAX_PARTS).min(MAX_PARTS);
+    if parts == 0 {
+        return Err(Error::invalid("an upload needs at least one part"));
+    }
+    if estimate > MAX_OBJECT {
+        return Err(Error::invalid(format!("{estimate} bytes do not fit in one object of at most {MAX_OBJECT}"))
+            .with_remedy("split the archive into more parts"));
+    }
+    let planned = estimate.saturating_add(estimate / 4).div_ceil(parts);
+    let size = planned.max(MIN_PART).div_ceil(GRAIN) * GRAIN;
+    if size > MAX_PART {
+        return Err(Error::invalid(format!("{estimate} bytes do not fit in {parts} parts of at most {MAX_PART} bytes"))
+            .with_remedy("raise maxParts or split the archive into more parts"));
+    }
+    Ok(size)
+}
+
+/// What the store gave for a part; needed to complete the upload.
+#[derive(Debug, Clone)]
+pub struct PartId(object_store::multipart::PartId);
+
+/// An upload under way. Nothing is visible under the key before [`Upload::complete`]; whoever gives up calls
+/// [`Upload::abort`], or the store keeps (and bills) the parts until a lifecycle rule of the bucket removes them.
+#[derive(Clone)]
+pub struct Upload {
+    store: Store,
+    key: String,
+    path: Path,
+    id: String,
+}
+
+impl std::fmt::Debug for Upload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upload").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Begins an upload in parts.
+    pub async fn upload(&self, key: &str) -> Result<Upload> {
+        let path = self.path(key)?;
+        let options = PutMultipartOptions { tags: self.tags_for(key), ..PutMultipartOptions::default() };
+        let begun = if options.tags.is_empty() {
+            // Not every backend knows the call with options.
+            self.inner.multipart.create_multipart(&path).await
+        } else {
+            self.inner.multipart.create_multipart_opts(&path, options).await
+        };
+        let id = begun.map_err(|error| self.error("beginning an upload of", key, error))?;
+        Ok(Upload { store: self.clone(), key: key.to_owned(), path, id })
+    }
+
+    /// Takes up an upload that an earlier process began, by its id.
+    pub fn resume_upload(&self, key: &str, id: &str) -> Result<Upload> {
+        Ok(Upload { store: self.clone(), key: key.to_owned(), path: self.path(key)?, id: id.to_owned() })
+    }
+}
+
+impl Upload {
+    /// The key under which the object will be.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The store's id of the upload, to take it up later.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Sends one part; `index` counts from 0. Sending an index again replaces the part. The future owns all it
+    /// needs, so several can run at a time.
+    pub fn put_part(&self, index: usize, content: Bytes) -> impl Future<Output = Result<PartId>> + Send + 'static {
+        self.put_part_pieces(index, vec![content])
+    }
+
+    /// Sends one part made of several buffers, without copying them together.
+    pub fn put_part_pieces(
+        &self,
+        index: usize,
+        pieces: Vec<Bytes>,
+    ) -> impl Future<Output = Result<PartId>> + Send + 'static {
+        let this = self.clone();
+        let payload: PutPayload = pieces.into_iter().collect();
+        async move {
+            if index as u64 >= MAX_PARTS {
+                let text = format!("the object needs more than {MAX_PARTS} parts");
+                return Err(Error::invalid(text)
+                    .with_key(this.store.url_of(&this.key))
+                    .with_remedy("plan larger parts or split the archive"));
+            }
+            let sent = this.store.inner.multipart.put_part(&this.path, &this.id, index, payload).await;
+            sent.map(PartId).map_err(|error| this.gone(this.store.error("sending a part of", &this.key, error)))
+        }
+    }
+
+    /// Makes the object from its parts, in order. On return it is in the store.
+    pub async fn complete(&self, parts: Vec<PartId>) -> Result<()> {
+        let parts = parts.into_iter().map(|part| part.0).collect();
+        let done = self.store.inner.multipart.complete_multipart(&self.path, &self.id, parts).await;
+        done.map(|_| ())
+            .map_err(|error| self.gone(self.store.error("completing the upload of", &self.key, error)))
+    }
+
+    /// Gives the upload up and frees its parts.
+    pub async fn abort(&self) -> Result<()> {
+        let call = || async {
+            let aborted = self.store.inner.multipart.abort_multipart(&self.path, &self.id).await;
+            match aborted.map_err(|error| self.store.error("giving up the upload of", &self.key, error)) {
+                Err(error) if !error.is_not_found() => Err(error),
+                _ => Ok(()),
+            }
+        };
+        self.store.retrying(call).await
+    }
+
+    /// "Not found" about a part means that the store forgot the upload: begin it again.
+    fn gone(&self, error: Error) -> Error {
+        if error.is_not_found() {
+            error
+                .with_kind(ErrorKind::Other)
+                .with_remedy("the store no longer knows the upload (a lifecycle rule or an abort removed it): start again")
+        } else {
+            error
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    #[rstest]
+    #[case::nothing(0, None, 5 << 20)]
+    #[case::small(1 << 30, None, 5 << 20)]
+    #[case::hundred_gib(100 << 30, None, 13 << 20)]
+    #[case::largest(50 << 40, Some(12_500), 6554 << 20)]
+    #[case::few_parts(10 << 30, Some(1000), 13 << 20)]
+    fn parts_are_planned(#[case] estimate: u64, #[case] max_parts: Option<u64>, #[case] expected: u64) {
+        match part_size(estimate, max_parts) {
+            Ok(size) => {
+                assert_eq!(size, expected);
+                assert!(size * max_parts.unwrap_or(MAX_PARTS).min(MAX_PARTS) >= estimate);
+            }
+            Err(error) => assert!(expected > MAX_PART, "{}", error.report()),
+        }
+    }
+
+    #[test]
+    fn what_cannot_fit_is_refused() {
+        assert!(part_size(MAX_OBJECT + 1, None).is_err());
+        assert!(part_size(1 << 40, Some(10)).is_err());
+        assert!(part_size(1, Some(0)).is_err());
+    }
+}

@@ -1,0 +1,74 @@
+//! Writing small objects.
+
+use super::{Created, Store};
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout::Layout;
+use crate::wal_name::WalName;
+use bytes::Bytes;
+use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload, TagSet};
+use std::sync::atomic::Ordering;
+
+impl Store {
+    /// Writes an object in one request, replacing what is there.
+    pub async fn put(&self, key: &str, content: Bytes) -> Result<()> {
+        self.put_mode(key, content, PutMode::Overwrite).await
+    }
+
+    /// Writes an object unless there is one. Atomic where the store has conditional writes; elsewhere a look goes
+    /// before the write, and two writers at the same instant may both think they were first.
+    pub async fn create(&self, key: &str, content: Bytes) -> Result<Created> {
+        if self.inner.conditional.load(Ordering::Relaxed) {
+            let attempt = self.retrying(|| self.put_mode(key, content.clone(), PutMode::Create)).await;
+            match attempt {
+                Ok(()) => return Ok(Created::Yes),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(Created::Exists),
+                Err(error) if refuses_condition(&error) => {
+                    tracing::info!(store = self.url(), "no conditional writes here; looking before writing");
+                    self.inner.conditional.store(false, Ordering::Relaxed);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match self.head(key).await {
+            Ok(_) => Ok(Created::Exists),
+            Err(error) if error.is_not_found() => self.put(key, content).await.map(|()| Created::Yes),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn put_mode(&self, key: &str, content: Bytes, mode: PutMode) -> Result<()> {
+        let path = self.path(key)?;
+        let options = PutOptions { mode, tags: self.tags_for(key), ..PutOptions::default() };
+        self.inner
+            .objects
+            .put_opts(&path, PutPayload::from_bytes(content), options)
+            .await
+            .map(|_| ())
+            .map_err(|error| self.error("writing", key, error))
+    }
+
+    /// Tags of an object: history files have their own, the keep annotation has none (as Barman writes it).
+    pub(super) fn tags_for(&self, key: &str) -> TagSet {
+        let file = key.rsplit('/').next().unwrap_or(key);
+        match Layout::parse_wal(file) {
+            Some((WalName::History(_), _)) => self.inner.history_tags.clone(),
+            _ if key.ends_with("/annotations/keep") => TagSet::default(),
+            _ => self.inner.tags.clone(),
+        }
+    }
+
+    /// An object's size, time and version mark. Fails with [`ErrorKind::NotFound`] when there is none.
+    pub async fn head(&self, key: &str) -> Result<super::ObjectInfo> {
+        let path = self.path(key)?;
+        let meta = self.inner.objects.head(&path).await.map_err(|error| self.error("looking at", key, error))?;
+        self.info(meta).ok_or_else(|| Error::new(ErrorKind::Other, "the store answered for another object").with_key(self.url_of(key)))
+    }
+}
+
+/// Whether the store did not understand the condition, as opposed to refusing the write.
+fn refuses_condition(error: &Error) -> bool {
+    let report = error.report();
+    error.kind() == ErrorKind::Unsupported
+        || (error.kind() == ErrorKind::Other
+            && ["InvalidArgument", "InvalidRequest", "If-None-Match"].iter().any(|word| report.contains(word)))
+}
