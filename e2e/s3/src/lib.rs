@@ -1,1 +1,46 @@
-//! Placeholder.
+//! An S3 server for tests: the protocol and signatures of `s3s`, stores of our own, and faults on demand.
+//!
+//! Three stores share one index and one set of semantics: *memory*, *disk* (durable: what was acknowledged
+//! survives a crash) and *sink* (acknowledges and drops large bodies, for measuring the sender alone).
+//! Faults are applied at the HTTP level, in front of the protocol, so a client sees what a bad day of a real
+//! store looks like: 503s, stalls, connections cut in mid body, answers that got lost, stale listings.
+//!
+//! ```no_run
+//! # async fn demo() -> Result<(), howdah_s3::Error> {
+//! let server = howdah_s3::Server::builder()
+//!     .memory()
+//!     .credentials("key", "secret")
+//!     .bucket("backups")
+//!     .listen("127.0.0.1:0")
+//!     .start()
+//!     .await?;
+//! println!("{}", server.endpoint());
+//! server.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+
+mod admin;
+mod auth;
+mod body;
+mod conditions;
+mod error;
+mod faults;
+mod gate;
+mod glob;
+mod listener;
+mod listing;
+mod object;
+mod server;
+mod service;
+mod store;
+mod target;
+mod tls;
+
+pub use error::Error;
+pub use faults::{Action, Faults, Rule, RuleId};
+pub use gate::RequestRecord;
+pub use object::{ObjectInfo, UploadInfo};
+pub use server::{Builder, Server};
+pub use target::Operation;
+pub use tls::Tls;

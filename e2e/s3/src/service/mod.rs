@@ -1,0 +1,80 @@
+//! The S3 operations over a [`Store`]: one file for each family, joined to the protocol crate's trait here.
+
+mod buckets;
+mod copy;
+mod listings;
+mod multipart;
+mod objects;
+mod tagging;
+
+use std::sync::Arc;
+
+use s3s::dto::*;
+use s3s::{S3, S3Request, S3Response, S3Result};
+
+use crate::store::{Snapshot, Store};
+
+/// Set on a request by a fault rule: list what was there when the rule was made.
+#[derive(Clone)]
+pub(crate) struct StaleListing(pub Arc<std::collections::BTreeMap<String, Snapshot>>);
+
+/// Set on a request by a fault rule: acknowledge the write and forget it.
+#[derive(Clone, Copy)]
+pub(crate) struct LoseWrite;
+
+/// The implementation behind the protocol.
+#[derive(Clone)]
+pub(crate) struct Service {
+    pub store: Arc<Store>,
+    /// Smallest size in bytes of a part that is not the last one.
+    pub min_part_size: u64,
+}
+
+type Reply<T> = S3Result<S3Response<T>>;
+
+fn timestamp(time: chrono::DateTime<chrono::Utc>) -> Timestamp {
+    Timestamp::from(std::time::SystemTime::from(time))
+}
+
+/// Sizes are far below what an i64 holds.
+fn signed(size: u64) -> i64 {
+    i64::try_from(size).unwrap_or(i64::MAX)
+}
+
+macro_rules! operations {
+    ($($name:ident: $input:ident => $output:ident;)*) => {
+        #[async_trait::async_trait]
+        impl S3 for Service {
+            $(async fn $name(&self, request: S3Request<$input>) -> Reply<$output> {
+                self.$name(request).await
+            })*
+        }
+    };
+}
+
+operations! {
+    abort_multipart_upload: AbortMultipartUploadInput => AbortMultipartUploadOutput;
+    complete_multipart_upload: CompleteMultipartUploadInput => CompleteMultipartUploadOutput;
+    copy_object: CopyObjectInput => CopyObjectOutput;
+    create_bucket: CreateBucketInput => CreateBucketOutput;
+    create_multipart_upload: CreateMultipartUploadInput => CreateMultipartUploadOutput;
+    delete_bucket: DeleteBucketInput => DeleteBucketOutput;
+    delete_object: DeleteObjectInput => DeleteObjectOutput;
+    delete_object_tagging: DeleteObjectTaggingInput => DeleteObjectTaggingOutput;
+    delete_objects: DeleteObjectsInput => DeleteObjectsOutput;
+    get_bucket_location: GetBucketLocationInput => GetBucketLocationOutput;
+    get_bucket_versioning: GetBucketVersioningInput => GetBucketVersioningOutput;
+    get_object: GetObjectInput => GetObjectOutput;
+    get_object_tagging: GetObjectTaggingInput => GetObjectTaggingOutput;
+    head_bucket: HeadBucketInput => HeadBucketOutput;
+    head_object: HeadObjectInput => HeadObjectOutput;
+    list_buckets: ListBucketsInput => ListBucketsOutput;
+    list_multipart_uploads: ListMultipartUploadsInput => ListMultipartUploadsOutput;
+    list_objects: ListObjectsInput => ListObjectsOutput;
+    list_objects_v2: ListObjectsV2Input => ListObjectsV2Output;
+    list_parts: ListPartsInput => ListPartsOutput;
+    put_object: PutObjectInput => PutObjectOutput;
+    put_object_tagging: PutObjectTaggingInput => PutObjectTaggingOutput;
+    upload_part: UploadPartInput => UploadPartOutput;
+    upload_part_copy: UploadPartCopyInput => UploadPartCopyOutput;
+}

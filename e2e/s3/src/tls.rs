@@ -1,0 +1,75 @@
+//! HTTPS with a given certificate or one made on the spot.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::error::Error;
+
+/// The server's certificate. Its key is in no Debug output.
+#[derive(Clone)]
+pub struct Tls {
+    chain: Vec<u8>,
+    key: Vec<u8>,
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tls").finish_non_exhaustive()
+    }
+}
+
+fn unusable(error: impl std::fmt::Display) -> Error {
+    Error::Certificate { what: error.to_string() }
+}
+
+impl Tls {
+    /// A certificate chain and its key, both PEM.
+    pub fn pem(chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
+        Self { chain: chain.into(), key: key.into() }
+    }
+
+    /// A certificate of its own for these names and addresses, `localhost` and the loopback addresses.
+    pub fn self_signed(names: &[&str]) -> Result<Self, Error> {
+        let mut all: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        all.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
+        let key = rcgen::KeyPair::generate().map_err(unusable)?;
+        let mut params = rcgen::CertificateParams::new(all).map_err(unusable)?;
+        params.distinguished_name.push(rcgen::DnType::CommonName, "howdah-s3");
+        // Usable as its own trust anchor by clients that insist on one.
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).map_err(unusable)?;
+        Ok(Self { chain: certificate.pem().into_bytes(), key: key.serialize_pem().into_bytes() })
+    }
+
+    /// What a client has to trust, PEM.
+    pub fn certificate_pem(&self) -> &[u8] {
+        &self.chain
+    }
+
+    pub(crate) fn config(&self) -> Result<Arc<ServerConfig>, Error> {
+        let chain: Vec<CertificateDer<'static>> =
+            CertificateDer::pem_slice_iter(&self.chain).collect::<Result<_, _>>().map_err(unusable)?;
+        let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(unusable)?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(unusable)?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .map_err(unusable)?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+}
+
+/// The address as a URL spells it.
+pub(crate) fn host(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    }
+}
