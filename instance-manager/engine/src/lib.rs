@@ -1,1 +1,23 @@
-//! Placeholder.
+//! Howdah's data plane without Kubernetes: base backups, restores and the WAL archive, between a PostgreSQL data
+//! directory and a repository in Barman's format.
+//!
+//! Nothing here knows an API object. A caller brings a [`Repository`], tells where PostgreSQL is, and gets typed
+//! results. Memory is a fixed pool of buffers, never a function of database size, and nothing is spooled to
+//! scratch disk (prefetched WAL excepted, which is bounded).
+
+pub mod backup;
+pub mod control;
+mod error;
+mod progress;
+mod repository;
+pub mod restore;
+pub mod wal;
+pub mod window;
+
+pub use backup::{BackupRequest, BackupResult, BadPage, BadPagePolicy, PrimaryWal, ServerAccess};
+pub use control::ControlData;
+pub use error::{Error, ErrorKind, Result};
+pub use progress::{BackupStart, Phase, Progress};
+pub use repository::Repository;
+pub use restore::{BackupChoice, RecoveryTarget, RestoreRequest, RestoreResult, TargetTimeline};
+pub use wal::{Archiver, ArchiverConfig, ArchiverStats, Restorer, RestorerConfig, WalFetch};
