@@ -1,0 +1,15 @@
+//! Base backups: what a caller asks for and what it gets.
+//!
+//! The order of things is what makes `completed` mean restorable: data, stop, `backup_label`, WAL confirmed in the
+//! archive, manifest, and only then `backup.info` with DONE.
+
+mod request;
+mod run;
+mod sweep;
+
+pub use request::{
+    BackupRequest, BackupResult, BadPage, BadPagePolicy, ManifestChecksum, PartSize, PrimaryWal, ServerAccess,
+    StoredPart, SwitchRequest, TablespaceInfo,
+};
+pub use run::run;
+pub use sweep::{Sweep, sweep_orphans};

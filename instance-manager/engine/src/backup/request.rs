@@ -1,0 +1,207 @@
+//! Input and output of a base backup.
+
+use crate::error::Result;
+use crate::repository::Repository;
+use async_trait::async_trait;
+use barman_cloud::{BackupId, Compression, Lsn, Segment};
+use chrono::{DateTime, Utc};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How to reach the local PostgreSQL: always by its Unix socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerAccess {
+    /// Directory of the socket.
+    pub socket_dir: PathBuf,
+    /// Port, part of the socket's name.
+    pub port: u16,
+    /// Role; needs `pg_backup_start`, so a superuser or a role with that grant and `pg_read_all_settings`.
+    pub user: String,
+    /// Database to connect to.
+    pub database: String,
+}
+
+/// What the primary is asked for after the backup ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SwitchRequest {
+    /// Timeline of the backup.
+    pub timeline: u32,
+    /// WAL up to here must leave the current segment.
+    pub lsn: Lsn,
+}
+
+/// What only the caller can do: act on the primary, and tell why archiving fails.
+#[async_trait]
+pub trait PrimaryWal: Send + Sync {
+    /// Closes the segment that holds `request.lsn` on the primary (`pg_switch_wal()`, after a checkpoint when
+    /// nothing was written since the last switch). Called again while segments are missing, so it must be
+    /// harmless when there is nothing to close. An error is retried until the backup's WAL timeout.
+    async fn close_segment(&self, request: SwitchRequest) -> Result<()>;
+
+    /// The archiver's last failure, when archiving fails at present; goes into the error of a backup whose WAL
+    /// does not arrive.
+    fn archive_failure(&self) -> Option<String> {
+        None
+    }
+}
+
+/// Which checksums the manifest carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ManifestChecksum {
+    /// Sizes only.
+    None,
+    /// PostgreSQL's default: finds accidents, nearly free.
+    #[default]
+    Crc32c,
+    /// Finds tampering too, costs a core about 0.5 GB/s to 2 GB/s.
+    Sha256,
+}
+
+/// What becomes of a backup that holds pages with a wrong checksum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BadPagePolicy {
+    /// The backup completes; the pages are listed in its result.
+    #[default]
+    Warn,
+    /// The backup fails.
+    Fail,
+}
+
+/// How large the objects of a backup become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PartSize {
+    /// Bytes of files in one tar, before compression; `None` plans from the size of the database. A file is
+    /// never split, so a part may exceed this by one file (1 GiB at most in PostgreSQL's own layout).
+    pub tar_bytes: Option<u64>,
+    /// Bytes of one request of a multipart upload; `None` plans from `tar_bytes`. At least 5 MiB.
+    pub upload_bytes: Option<u64>,
+    /// Most requests of one multipart upload that the store takes; 10 000 unless said otherwise.
+    pub max_upload_parts: Option<u32>,
+}
+
+/// A base backup to take.
+#[derive(Debug, Clone)]
+pub struct BackupRequest {
+    /// The local server.
+    pub server: ServerAccess,
+    /// Its data directory as this process sees it.
+    pub pgdata: PathBuf,
+    /// Where the backup goes.
+    pub repository: Repository,
+    /// Codec of the parts; xz is refused.
+    pub compression: Compression,
+    /// Level; `None` is the codec's usual one.
+    pub compression_level: Option<i32>,
+    /// Parts filled at the same time; at least 1.
+    pub jobs: usize,
+    /// Ask for an immediate checkpoint instead of a spread one.
+    pub immediate_checkpoint: bool,
+    /// `backup_name` in the catalogue.
+    pub name: Option<String>,
+    /// Checksums of the manifest.
+    pub manifest_checksum: ManifestChecksum,
+    /// What to do about bad pages.
+    pub bad_pages: BadPagePolicy,
+    /// Object sizes.
+    pub part_size: PartSize,
+    /// Longest wait for the backup's WAL to reach the archive after the data is stored; `None` waits until
+    /// cancelled.
+    pub wal_timeout: Option<Duration>,
+}
+
+impl BackupRequest {
+    /// A backup with the usual settings: no compression, two jobs, spread checkpoint, CRC-32C in the manifest,
+    /// bad pages warned about, WAL awaited for an hour.
+    pub fn new(server: ServerAccess, pgdata: impl Into<PathBuf>, repository: Repository) -> Self {
+        Self {
+            server,
+            pgdata: pgdata.into(),
+            repository,
+            compression: Compression::None,
+            compression_level: None,
+            jobs: 2,
+            immediate_checkpoint: false,
+            name: None,
+            manifest_checksum: ManifestChecksum::default(),
+            bad_pages: BadPagePolicy::default(),
+            part_size: PartSize::default(),
+            wal_timeout: Some(Duration::from_secs(3600)),
+        }
+    }
+}
+
+/// A page whose checksum is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BadPage {
+    /// File relative to the data directory, tablespaces as `pg_tblspc/<oid>/…`.
+    pub file: String,
+    /// Block number within the relation fork.
+    pub block: u32,
+}
+
+impl std::fmt::Display for BadPage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} block {}", self.file, self.block)
+    }
+}
+
+/// One stored object of a backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredPart {
+    /// File name, for example `data_0001.tar.gz`.
+    pub name: String,
+    /// Bytes in the store.
+    pub size: u64,
+}
+
+/// A tablespace in a backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TablespaceInfo {
+    /// Name.
+    pub name: String,
+    /// Oid.
+    pub oid: u32,
+    /// Location on the server; absolute.
+    pub location: PathBuf,
+}
+
+/// A completed backup: everything it needs was confirmed in the repository.
+#[derive(Debug, Clone)]
+pub struct BackupResult {
+    /// Id in the store.
+    pub backup_id: BackupId,
+    /// Name in the store.
+    pub name: Option<String>,
+    /// System identifier.
+    pub system_id: u64,
+    /// `server_version_num`, for example 150018.
+    pub server_version: u32,
+    /// Timeline.
+    pub timeline: u32,
+    /// First segment a restore needs.
+    pub begin_wal: Segment,
+    /// Last segment a restore needs.
+    pub end_wal: Segment,
+    /// Start position.
+    pub begin_lsn: Lsn,
+    /// End position.
+    pub end_lsn: Lsn,
+    /// Start by the server's clock.
+    pub started_at: DateTime<Utc>,
+    /// End by the server's clock; from here on a point in time can be recovered.
+    pub stopped_at: DateTime<Utc>,
+    /// Bytes of files read.
+    pub database_bytes: u64,
+    /// Bytes of the parts in the store.
+    pub stored_bytes: u64,
+    /// The parts, in reading order.
+    pub parts: Vec<StoredPart>,
+    /// Codec.
+    pub compression: Compression,
+    /// Tablespaces with a location of their own.
+    pub tablespaces: Vec<TablespaceInfo>,
+    /// Whether the server has page checksums, so whether pages were verified.
+    pub data_checksums: bool,
+    /// Pages whose checksum is wrong; the first thousand.
+    pub bad_pages: Vec<BadPage>,
+}

@@ -1,0 +1,128 @@
+//! Input and output of a restore.
+
+use crate::repository::Repository;
+use barman_cloud::{BackupId, Lsn, Segment};
+use chrono::{DateTime, Utc};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Which backup to restore.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum BackupChoice {
+    /// This one.
+    Id(BackupId),
+    /// The newest completed one from which the target can be reached.
+    #[default]
+    Best,
+}
+
+/// How far to recover.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum RecoveryTarget {
+    /// To the end of the archive.
+    #[default]
+    Latest,
+    /// To the end of the backup.
+    Immediate,
+    /// To a time.
+    Time(DateTime<Utc>),
+    /// To a position.
+    Lsn(Lsn),
+    /// To a named restore point.
+    Name(String),
+    /// To a transaction.
+    Xid(u64),
+}
+
+/// Along which timeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TargetTimeline {
+    /// The newest in the archive that grew out of the backup's.
+    #[default]
+    Latest,
+    /// The backup's own.
+    Current,
+    /// This one.
+    Id(u32),
+}
+
+/// A restore to make.
+#[derive(Debug, Clone)]
+pub struct RestoreRequest {
+    /// Where the backup is.
+    pub repository: Repository,
+    /// Which backup.
+    pub choice: BackupChoice,
+    /// How far recovery will go; decides which backups serve and which WAL must be there.
+    pub target: RecoveryTarget,
+    /// Along which timeline.
+    pub timeline: TargetTimeline,
+    /// Data directory: absent, empty, or left by an interrupted restore.
+    pub pgdata: PathBuf,
+    /// Where `pg_wal` lives when not in the data directory; the link is made.
+    pub wal_dir: Option<PathBuf>,
+    /// New locations of tablespaces, by name; others go where they were.
+    pub tablespaces: BTreeMap<String, PathBuf>,
+    /// Parts fetched at the same time; at least 1.
+    pub jobs: usize,
+}
+
+impl RestoreRequest {
+    /// The best backup to the end of the archive, two jobs, tablespaces where they were.
+    pub fn new(repository: Repository, pgdata: impl Into<PathBuf>) -> Self {
+        Self {
+            repository,
+            choice: BackupChoice::default(),
+            target: RecoveryTarget::default(),
+            timeline: TargetTimeline::default(),
+            pgdata: pgdata.into(),
+            wal_dir: None,
+            tablespaces: BTreeMap::new(),
+            jobs: 2,
+        }
+    }
+}
+
+/// What a restore will do; made from the store alone, before a byte is fetched.
+#[derive(Debug, Clone)]
+pub struct RestorePlan {
+    /// The backup.
+    pub backup_id: BackupId,
+    /// System identifier, when the catalogue has it.
+    pub system_id: Option<u64>,
+    /// `server_version_num`.
+    pub server_version: Option<u32>,
+    /// Timeline of the backup.
+    pub backup_timeline: u32,
+    /// First segment that recovery reads.
+    pub begin_wal: Segment,
+    /// Last segment that makes the data consistent.
+    pub end_wal: Segment,
+    /// End position of the backup.
+    pub end_lsn: Lsn,
+    /// End time of the backup.
+    pub end_time: DateTime<Utc>,
+    /// The timeline that recovery will end on, as far as the archive tells now.
+    pub target_timeline: u32,
+    /// Bytes of the parts in the store.
+    pub stored_bytes: u64,
+    /// Objects of the backup.
+    pub parts: usize,
+    /// Whether a manifest of every file is there.
+    pub has_manifest: bool,
+}
+
+/// A restored data directory.
+#[derive(Debug, Clone)]
+pub struct RestoreResult {
+    /// What was restored.
+    pub plan: RestorePlan,
+    /// Files written.
+    pub files: u64,
+    /// Bytes written.
+    pub bytes: u64,
+    /// Whether every file was compared with the manifest.
+    pub verified: bool,
+    /// The directory was complete already, from an earlier run.
+    pub already_done: bool,
+}
