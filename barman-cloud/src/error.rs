@@ -81,14 +81,20 @@ impl ErrorKind {
 
     fn default_remedy(self) -> &'static str {
         match self {
-            Self::NotFound => "check the destination path and the server name, and whether the object was deleted",
+            Self::NotFound => {
+                "check the destination path and the server name, and whether the object was deleted"
+            }
             Self::AlreadyExists => {
                 "use another server name or destination, or find out which server wrote the object"
             }
-            Self::Permission => "allow the credentials to list, read, write and delete under the destination path",
+            Self::Permission => {
+                "allow the credentials to list, read, write and delete under the destination path"
+            }
             Self::Credentials => "check the access key, the secret key, the session token and the region",
             Self::BucketMissing => "create the bucket or correct the destination path",
-            Self::Network => "check the endpoint URL, name resolution, network policies and the CA certificate",
+            Self::Network => {
+                "check the endpoint URL, name resolution, network policies and the CA certificate"
+            }
             Self::Throttled => "lower the parallelism or raise the request limits of the bucket",
             Self::Unavailable => "wait for the object store to recover",
             Self::Corrupt => "restore the object from a copy, or use another backup",

@@ -9,15 +9,18 @@
 #![warn(missing_docs)]
 
 pub mod backup_id;
+pub mod backup_info;
 pub mod codec;
 pub mod error;
 pub mod layout;
 pub mod lsn;
 pub mod store;
+pub mod tar;
 pub mod timeline;
 pub mod wal_name;
 
 pub use backup_id::BackupId;
+pub use backup_info::BackupInfo;
 pub use codec::Compression;
 pub use error::{Error, ErrorKind, Result};
 pub use layout::{Archive, Destination, Layout, PartName};

@@ -41,7 +41,9 @@ impl FromStr for Lsn {
         text.split_once('/')
             .and_then(|(high, low)| Some((half(high)?, half(low)?)))
             .map(|(high, low)| Self(u64::from(high) << 32 | u64::from(low)))
-            .ok_or_else(|| Error::invalid(format!("{text:?} is not an LSN (two hexadecimal numbers, as 1/4000028)")))
+            .ok_or_else(|| {
+                Error::invalid(format!("{text:?} is not an LSN (two hexadecimal numbers, as 1/4000028)"))
+            })
     }
 }
 

@@ -186,7 +186,8 @@ mod tests {
     use proptest::prelude::*;
     use rstest::rstest;
 
-    const THIRD: &str = "1\t0/5000000\tno recovery target specified\n\n# note\n2\t0/9000060\tbefore 2026-11-21 01:00:00+00\n";
+    const THIRD: &str =
+        "1\t0/5000000\tno recovery target specified\n\n# note\n2\t0/9000060\tbefore 2026-11-21 01:00:00+00\n";
 
     fn third() -> TimelineHistory {
         TimelineHistory::parse(3, THIRD).expect("valid")
@@ -230,11 +231,8 @@ mod tests {
     #[case::switch_inside("0/9000000", &["000000030000000000000009", "000000020000000000000009"])]
     #[case::after_all("0/A000000", &["00000003000000000000000A"])]
     fn segment_names_along_the_way(#[case] at: &str, #[case] names: &[&str]) {
-        let found: Vec<String> = third()
-            .segments_at(lsn(at), SegmentSize::DEFAULT)
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let found: Vec<String> =
+            third().segments_at(lsn(at), SegmentSize::DEFAULT).iter().map(ToString::to_string).collect();
         assert_eq!(found, names);
     }
 

@@ -29,7 +29,9 @@ impl SegmentSize {
             .filter(|size| size.is_power_of_two() && (Self::MIN.0..=Self::MAX.0).contains(size))
             .map(Self)
             .ok_or_else(|| {
-                Error::invalid(format!("{bytes} bytes is not a WAL segment size (a power of two from 1 MiB to 1 GiB)"))
+                Error::invalid(format!(
+                    "{bytes} bytes is not a WAL segment size (a power of two from 1 MiB to 1 GiB)"
+                ))
             })
     }
 
@@ -144,8 +146,9 @@ impl FromStr for Segment {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        parse_segment(text)
-            .ok_or_else(|| Error::invalid(format!("{text:?} is not a WAL segment name (24 hexadecimal digits)")))
+        parse_segment(text).ok_or_else(|| {
+            Error::invalid(format!("{text:?} is not a WAL segment name (24 hexadecimal digits)"))
+        })
     }
 }
 
@@ -171,7 +174,9 @@ impl WalName {
     /// The segment that the file belongs to; `None` for a history file.
     pub fn segment(self) -> Option<Segment> {
         match self {
-            Self::Segment(segment) | Self::Partial(segment) | Self::BackupLabel { segment, .. } => Some(segment),
+            Self::Segment(segment) | Self::Partial(segment) | Self::BackupLabel { segment, .. } => {
+                Some(segment)
+            }
             Self::History(_) => None,
         }
     }
@@ -243,7 +248,10 @@ impl SegmentRange {
             return Err(Error::invalid(format!("{begin} and {end} are on different timelines")));
         }
         if let Some(bad) = [begin, end].into_iter().find(|segment| !segment.fits(size)) {
-            return Err(Error::invalid(format!("{bad} does not exist with segments of {} bytes", size.bytes())));
+            return Err(Error::invalid(format!(
+                "{bad} does not exist with segments of {} bytes",
+                size.bytes()
+            )));
         }
         let (next, last) = (begin.number(size), end.number(size));
         if last < next {

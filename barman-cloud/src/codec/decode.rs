@@ -38,7 +38,10 @@ impl<R: Read> Decoder<R> {
         Ok(Self(match codec {
             Compression::None => Inner::None(reader),
             Compression::Gzip | Compression::Bzip2 | Compression::Lz4 | Compression::Xz => {
-                Inner::Members(Members { codec, state: State::Between { input: buffered(reader), first: true } })
+                Inner::Members(Members {
+                    codec,
+                    state: State::Between { input: buffered(reader), first: true },
+                })
             }
             Compression::Snappy => Inner::Snappy(Box::new(SnappyDecoder::new(buffered(reader)))),
             Compression::Zstd => {

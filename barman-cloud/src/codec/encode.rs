@@ -35,7 +35,9 @@ impl<W: Write> Encoder<W> {
     pub fn new(codec: Compression, level: Option<i32>, writer: W) -> Result<Self> {
         codec.check_level(level)?;
         let unsigned = |default: u32| level.map_or(default, |level| level.unsigned_abs());
-        let failed = |error| crate::Error::new(crate::ErrorKind::Other, format!("{codec} does not start")).with_source(error);
+        let failed = |error| {
+            crate::Error::new(crate::ErrorKind::Other, format!("{codec} does not start")).with_source(error)
+        };
         Ok(Self(match codec {
             Compression::None => Inner::None(writer),
             Compression::Gzip => {

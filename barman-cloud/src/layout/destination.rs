@@ -21,7 +21,9 @@ impl Destination {
         let trimmed = text.trim();
         let rest = match trimmed.split_once("://") {
             Some(("s3", rest)) => rest,
-            Some((scheme, _)) => return Err(wrong(&format!("has the scheme {scheme}, which is not supported"))),
+            Some((scheme, _)) => {
+                return Err(wrong(&format!("has the scheme {scheme}, which is not supported")));
+            }
             None => return Err(wrong("is not a URL")),
         };
         let (bucket, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -32,7 +34,8 @@ impl Destination {
         }
         let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
         let bad = |segment: &&str| {
-            matches!(*segment, "." | "..") || segment.chars().any(|c| c.is_control() || matches!(c, '?' | '#'))
+            matches!(*segment, "." | "..")
+                || segment.chars().any(|c| c.is_control() || matches!(c, '?' | '#'))
         };
         if let Some(segment) = segments.iter().find(|segment| bad(segment)) {
             return Err(wrong(&format!("has {segment:?} in its path")));
@@ -68,9 +71,9 @@ pub fn normalise_endpoint(text: &str) -> Result<String> {
             .with_remedy("write it as https://host[:port], or http://host[:port] for a store without TLS")
     };
     let trimmed = text.trim().trim_end_matches('/');
-    let with_scheme =
-        if trimmed.contains("://") { trimmed.to_owned() } else { format!("https://{trimmed}") };
-    let url = Url::parse(&with_scheme).map_err(|error| wrong(format!("{text:?} is not valid")).with_source(error))?;
+    let with_scheme = if trimmed.contains("://") { trimmed.to_owned() } else { format!("https://{trimmed}") };
+    let url = Url::parse(&with_scheme)
+        .map_err(|error| wrong(format!("{text:?} is not valid")).with_source(error))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(wrong(format!("{text:?} has the scheme {}, not https or http", url.scheme())));
     }

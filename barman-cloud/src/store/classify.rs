@@ -62,7 +62,9 @@ fn kind_of(error: &StoreError, text: &str, code: Option<&str>) -> Verdict {
     match error {
         StoreError::NotFound { .. } => return (ErrorKind::NotFound, None),
         StoreError::AlreadyExists { .. } => return (ErrorKind::AlreadyExists, None),
-        StoreError::Precondition { .. } | StoreError::NotModified { .. } => return (ErrorKind::Corrupt, None),
+        StoreError::Precondition { .. } | StoreError::NotModified { .. } => {
+            return (ErrorKind::Corrupt, None);
+        }
         StoreError::PermissionDenied { .. } => return (ErrorKind::Permission, None),
         StoreError::Unauthenticated { .. } => return (ErrorKind::Credentials, None),
         StoreError::NotSupported { .. } | StoreError::NotImplemented { .. } => {
@@ -74,7 +76,8 @@ fn kind_of(error: &StoreError, text: &str, code: Option<&str>) -> Verdict {
         _ => {}
     }
     if text.contains("InvalidCertificate") || text.contains("invalid peer certificate") {
-        let remedy = "give the certificate authority of the endpoint as endpointCA, or use a certificate for its name";
+        let remedy =
+            "give the certificate authority of the endpoint as endpointCA, or use a certificate for its name";
         return (ErrorKind::Network, Some(remedy.to_owned()));
     }
     if has_http_error(error) {
@@ -106,8 +109,13 @@ fn kind_of_code(code: &str) -> Option<Verdict> {
         "NoSuchKey" | "NoSuchUpload" | "NoSuchVersion" => ErrorKind::NotFound,
         "PreconditionFailed" | "ConditionalRequestConflict" => ErrorKind::AlreadyExists,
         "AccessDenied" | "AllAccessDisabled" | "AccountProblem" => ErrorKind::Permission,
-        "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "ExpiredToken" | "InvalidToken"
-        | "TokenRefreshRequired" | "InvalidSecurity" | "NotSignedUp" => ErrorKind::Credentials,
+        "InvalidAccessKeyId"
+        | "SignatureDoesNotMatch"
+        | "ExpiredToken"
+        | "InvalidToken"
+        | "TokenRefreshRequired"
+        | "InvalidSecurity"
+        | "NotSignedUp" => ErrorKind::Credentials,
         "RequestTimeTooSkewed" => {
             let remedy = "set the clock of the node: it differs from the store's by more than 15 minutes";
             return Some((ErrorKind::Credentials, Some(remedy.to_owned())));
@@ -121,10 +129,16 @@ fn kind_of_code(code: &str) -> Option<Verdict> {
         "RequestTimeout" | "IncompleteBody" | "BadDigest" | "XAmzContentSHA256Mismatch" => ErrorKind::Network,
         "InternalError" | "ServiceUnavailable" | "OperationAborted" => ErrorKind::Unavailable,
         "NotImplemented" | "MethodNotAllowed" => ErrorKind::Unsupported,
-        "InvalidBucketName" | "KMS.NotFoundException" | "KMS.DisabledException" | "InvalidTag"
+        "InvalidBucketName"
+        | "KMS.NotFoundException"
+        | "KMS.DisabledException"
+        | "InvalidTag"
         | "InvalidEncryptionAlgorithmError" => ErrorKind::Invalid,
         "QuotaExceeded" | "InsufficientCapacity" | "XMinioStorageFull" => {
-            return Some((ErrorKind::Other, Some("free space in the object store or raise its quota".to_owned())));
+            return Some((
+                ErrorKind::Other,
+                Some("free space in the object store or raise its quota".to_owned()),
+            ));
         }
         _ => return None,
     };
@@ -218,7 +232,9 @@ mod tests {
     #[case(501, ErrorKind::Unsupported)]
     #[case(503, ErrorKind::Unavailable)]
     fn without_a_code_the_status_decides(#[case] status: u16, #[case] kind: ErrorKind) {
-        let text = format!("Error performing HEAD https://h/b/k in 1ms - Server returned non-2xx status code: {status} X: ");
+        let text = format!(
+            "Error performing HEAD https://h/b/k in 1ms - Server returned non-2xx status code: {status} X: "
+        );
         let error = classify("looking at", "s3://b/k", generic(&text));
         assert_eq!(error.kind(), kind);
         assert!(!error.report().contains("https://h"), "{}", error.report());

@@ -39,7 +39,8 @@ impl Store {
         builder = with_credentials(builder, &options.credentials)?;
         builder = with_encryption(builder, options.encryption.as_ref())?;
         let store = builder.build().map_err(|error| {
-            Error::new(ErrorKind::Invalid, format!("the settings of {destination} cannot be used")).with_source(error)
+            Error::new(ErrorKind::Invalid, format!("the settings of {destination} cannot be used"))
+                .with_source(error)
         })?;
         let store = Arc::new(store);
         let pages: Arc<dyn PaginatedListStore> = store.clone();
@@ -155,7 +156,8 @@ fn tag_set(tags: &[(String, String)]) -> Result<TagSet> {
         )
     };
     let allowed = |text: &str| {
-        text.chars().all(|c| c.is_alphanumeric() || matches!(c, ' ' | '+' | '-' | '=' | '.' | '_' | ':' | '/' | '@'))
+        text.chars()
+            .all(|c| c.is_alphanumeric() || matches!(c, ' ' | '+' | '-' | '=' | '.' | '_' | ':' | '/' | '@'))
     };
     if tags.len() > 10 {
         return Err(wrong(format!("{} tags are too many", tags.len())));

@@ -41,7 +41,8 @@ impl Store {
     async fn delete_batch(&self, keys: &[String]) -> Result<()> {
         let paths = keys.iter().map(|key| self.path(key)).collect::<Result<Vec<_>>>()?;
         let first = keys.first().map_or("", String::as_str);
-        let mut results = self.inner.objects.delete_stream(futures::stream::iter(paths.into_iter().map(Ok)).boxed());
+        let mut results =
+            self.inner.objects.delete_stream(futures::stream::iter(paths.into_iter().map(Ok)).boxed());
         while let Some(result) = results.next().await {
             match result.map_err(|error| self.error("deleting", first, error)) {
                 Ok(_) => {}

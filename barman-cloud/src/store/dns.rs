@@ -114,7 +114,8 @@ mod tests {
     use super::*;
     use rstest::rstest;
 
-    const HOSTS: &str = "127.0.0.1 localhost\n# 10.0.0.9 gone\n10.0.0.7\tstore.example  Store # note\n::1 store\nbad line\n";
+    const HOSTS: &str =
+        "127.0.0.1 localhost\n# 10.0.0.9 gone\n10.0.0.7\tstore.example  Store # note\n::1 store\nbad line\n";
 
     #[rstest]
     #[case("store", &["10.0.0.7", "::1"])]

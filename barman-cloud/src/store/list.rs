@@ -43,7 +43,8 @@ impl Store {
         let last = |path: &Path| path.as_ref().rsplit('/').next().map(str::to_owned);
         let mut dirs: Vec<String> = result.common_prefixes.iter().filter_map(last).collect();
         dirs.sort();
-        let mut objects: Vec<ObjectInfo> = result.objects.into_iter().filter_map(|meta| self.info(meta)).collect();
+        let mut objects: Vec<ObjectInfo> =
+            result.objects.into_iter().filter_map(|meta| self.info(meta)).collect();
         objects.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(Listing { dirs, objects })
     }
@@ -59,7 +60,8 @@ impl Store {
         let full = self.path(prefix)?;
         let (mut found, mut token) = (Vec::new(), None);
         loop {
-            let options = PaginatedListOptions { page_token: token.take(), ..PaginatedListOptions::default() };
+            let options =
+                PaginatedListOptions { page_token: token.take(), ..PaginatedListOptions::default() };
             let page = pages
                 .list_paginated(Some(full.as_ref()), options)
                 .await

@@ -108,8 +108,11 @@ impl Store {
 
     /// Full path of a key in the bucket.
     fn path(&self, key: &str) -> Result<Path> {
-        let full =
-            if self.inner.prefix.is_empty() { key.to_owned() } else { format!("{}/{key}", self.inner.prefix) };
+        let full = if self.inner.prefix.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}/{key}", self.inner.prefix)
+        };
         Path::parse(full).map_err(|error| {
             Error::invalid(format!("{key:?} cannot be the key of an object")).with_source(error)
         })

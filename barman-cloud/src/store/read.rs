@@ -16,7 +16,8 @@ impl Store {
     pub async fn get(&self, key: &str, limit: u64) -> Result<Bytes> {
         let (info, mut stream) = self.open(key, None).await?;
         if info.size > limit {
-            let text = format!("{} bytes long, more than the {limit} that such an object can have", info.size);
+            let text =
+                format!("{} bytes long, more than the {limit} that such an object can have", info.size);
             return Err(Error::corrupt(text).with_key(self.url_of(key)));
         }
         // Bounded by `limit`, whatever the store says.

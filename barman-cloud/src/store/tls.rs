@@ -30,8 +30,9 @@ pub fn client_config(extra_ca: Option<&[u8]>) -> Result<ClientConfig> {
 
 fn add_user_roots(roots: &mut RootCertStore, pem: &[u8]) -> Result<()> {
     let wrong = |what: String| {
-        Error::invalid(format!("the CA certificate of the endpoint {what}"))
-            .with_remedy("put a PEM bundle (BEGIN CERTIFICATE … END CERTIFICATE) under the key that endpointCA names")
+        Error::invalid(format!("the CA certificate of the endpoint {what}")).with_remedy(
+            "put a PEM bundle (BEGIN CERTIFICATE … END CERTIFICATE) under the key that endpointCA names",
+        )
     };
     let mut count = 0;
     for certificate in CertificateDer::pem_slice_iter(pem) {

@@ -55,7 +55,9 @@ impl Transport {
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("howdah/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|error| Error::new(ErrorKind::Other, "the HTTP client cannot be set up").with_source(error))?;
+            .map_err(|error| {
+                Error::new(ErrorKind::Other, "the HTTP client cannot be set up").with_source(error)
+            })?;
         Ok(Self { client, stall: limits.stall })
     }
 }
@@ -71,7 +73,8 @@ impl HttpService for Transport {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let progress = Progress::new();
         let (parts, body) = request.into_parts();
-        let url = parts.uri.to_string().parse().map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
+        let url =
+            parts.uri.to_string().parse().map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
         let mut outgoing = reqwest::Request::new(parts.method, url);
         *outgoing.headers_mut() = parts.headers;
         if !body.is_empty() {
@@ -173,7 +176,10 @@ impl Body for Outgoing {
     type Data = Bytes;
     type Error = HttpError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
         let this = self.get_mut();
         this.progress.touch();
         while this.rest.is_empty() {
@@ -210,7 +216,10 @@ impl Body for Incoming {
     type Data = Bytes;
     type Error = HttpError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
         let this = self.get_mut();
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
             this.waiting = false;

@@ -31,14 +31,18 @@ pub fn part_size(estimate: u64, max_parts: Option<u64>) -> Result<u64> {
         return Err(Error::invalid("an upload needs at least one part"));
     }
     if estimate > MAX_OBJECT {
-        return Err(Error::invalid(format!("{estimate} bytes do not fit in one object of at most {MAX_OBJECT}"))
-            .with_remedy("split the archive into more parts"));
+        return Err(Error::invalid(format!(
+            "{estimate} bytes do not fit in one object of at most {MAX_OBJECT}"
+        ))
+        .with_remedy("split the archive into more parts"));
     }
     let planned = estimate.saturating_add(estimate / 4).div_ceil(parts);
     let size = planned.max(MIN_PART).div_ceil(GRAIN) * GRAIN;
     if size > MAX_PART {
-        return Err(Error::invalid(format!("{estimate} bytes do not fit in {parts} parts of at most {MAX_PART} bytes"))
-            .with_remedy("raise maxParts or split the archive into more parts"));
+        return Err(Error::invalid(format!(
+            "{estimate} bytes do not fit in {parts} parts of at most {MAX_PART} bytes"
+        ))
+        .with_remedy("raise maxParts or split the archive into more parts"));
     }
     Ok(size)
 }
@@ -97,7 +101,11 @@ impl Upload {
 
     /// Sends one part; `index` counts from 0. Sending an index again replaces the part. The future owns all it
     /// needs, so several can run at a time.
-    pub fn put_part(&self, index: usize, content: Bytes) -> impl Future<Output = Result<PartId>> + Send + 'static {
+    pub fn put_part(
+        &self,
+        index: usize,
+        content: Bytes,
+    ) -> impl Future<Output = Result<PartId>> + Send + 'static {
         self.put_part_pieces(index, vec![content])
     }
 
@@ -117,7 +125,8 @@ impl Upload {
                     .with_remedy("plan larger parts or split the archive"));
             }
             let sent = this.store.inner.multipart.put_part(&this.path, &this.id, index, payload).await;
-            sent.map(PartId).map_err(|error| this.gone(this.store.error("sending a part of", &this.key, error)))
+            sent.map(PartId)
+                .map_err(|error| this.gone(this.store.error("sending a part of", &this.key, error)))
         }
     }
 
@@ -144,9 +153,9 @@ impl Upload {
     /// "Not found" about a part means that the store forgot the upload: begin it again.
     fn gone(&self, error: Error) -> Error {
         if error.is_not_found() {
-            error
-                .with_kind(ErrorKind::Other)
-                .with_remedy("the store no longer knows the upload (a lifecycle rule or an abort removed it): start again")
+            error.with_kind(ErrorKind::Other).with_remedy(
+                "the store no longer knows the upload (a lifecycle rule or an abort removed it): start again",
+            )
         } else {
             error
         }

@@ -60,8 +60,11 @@ impl Store {
     /// An object's size, time and version mark. Fails with [`ErrorKind::NotFound`] when there is none.
     pub async fn head(&self, key: &str) -> Result<super::ObjectInfo> {
         let path = self.path(key)?;
-        let meta = self.inner.objects.head(&path).await.map_err(|error| self.error("looking at", key, error))?;
-        self.info(meta).ok_or_else(|| Error::new(ErrorKind::Other, "the store answered for another object").with_key(self.url_of(key)))
+        let meta =
+            self.inner.objects.head(&path).await.map_err(|error| self.error("looking at", key, error))?;
+        self.info(meta).ok_or_else(|| {
+            Error::new(ErrorKind::Other, "the store answered for another object").with_key(self.url_of(key))
+        })
     }
 }
 
@@ -70,5 +73,7 @@ fn refuses_condition(error: &Error) -> bool {
     let report = error.report();
     error.kind() == ErrorKind::Unsupported
         || (error.kind() == ErrorKind::Other
-            && ["InvalidArgument", "InvalidRequest", "If-None-Match"].iter().any(|word| report.contains(word)))
+            && ["InvalidArgument", "InvalidRequest", "If-None-Match"]
+                .iter()
+                .any(|word| report.contains(word)))
 }
