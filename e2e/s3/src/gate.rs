@@ -180,19 +180,23 @@ struct Tampered {
     tamper: Tamper,
     /// What follows the bytes before the offset.
     rest: Option<Bytes>,
+    /// The body ends with an error once the pause is over.
+    cutting: bool,
 }
 
 impl Tampered {
     fn new(inner: ReplyBody, at: u64, tamper: Tamper) -> Self {
-        Self { inner, sleep: None, left: at, tamper, rest: None }
+        Self { inner, sleep: None, left: at, tamper, rest: None, cutting: false }
     }
 
     /// Handles the bytes from the offset on.
-    fn happen(&mut self, rest: Bytes) -> Result<(), StdError> {
+    fn happen(&mut self, rest: Bytes) {
         match std::mem::replace(&mut self.tamper, Tamper::Done) {
             Tamper::Cut(tripped) => {
                 tripped.store(true, Ordering::Release);
-                return Err(cut());
+                // What came before is written to the wire only while this body has nothing to give.
+                self.sleep = Some(Box::pin(tokio::time::sleep(Duration::from_millis(20))));
+                self.cutting = true;
             }
             Tamper::Stall(delay) => {
                 self.sleep = Some(Box::pin(tokio::time::sleep(delay)));
@@ -207,7 +211,6 @@ impl Tampered {
             }
             Tamper::Done => self.rest = Some(rest),
         }
-        Ok(())
     }
 }
 
@@ -223,6 +226,9 @@ impl Body for Tampered {
             if let Some(sleep) = &mut self.sleep {
                 ready!(sleep.as_mut().poll(cx));
                 self.sleep = None;
+            }
+            if self.cutting {
+                return Poll::Ready(Some(Err(cut())));
             }
             if let Some(rest) = self.rest.take() {
                 return Poll::Ready(Some(Ok(Frame::data(rest))));
@@ -243,10 +249,9 @@ impl Body for Tampered {
             // `left` is less than the chunk's length, so it is a usize.
             let before = data.split_to(self.left as usize);
             self.left = 0;
-            match self.happen(data) {
-                Err(error) => return Poll::Ready(Some(Err(error))),
-                Ok(()) if before.is_empty() => {}
-                Ok(()) => return Poll::Ready(Some(Ok(Frame::data(before)))),
+            self.happen(data);
+            if !before.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(before))));
             }
         }
     }

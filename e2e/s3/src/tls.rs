@@ -14,6 +14,8 @@ use crate::error::Error;
 pub struct Tls {
     chain: Vec<u8>,
     key: Vec<u8>,
+    /// What clients have to trust.
+    anchor: Vec<u8>,
 }
 
 impl std::fmt::Debug for Tls {
@@ -27,27 +29,42 @@ fn unusable(error: impl std::fmt::Display) -> Error {
 }
 
 impl Tls {
-    /// A certificate chain and its key, both PEM.
+    /// A certificate chain and its key, both PEM. Clients have to trust the chain's end or its issuer.
     pub fn pem(chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
-        Self { chain: chain.into(), key: key.into() }
+        let chain = chain.into();
+        Self { anchor: chain.clone(), chain, key: key.into() }
     }
 
-    /// A certificate of its own for these names and addresses, `localhost` and the loopback addresses.
+    /// A certificate for these names and addresses, `localhost` and the loopback addresses, signed by an
+    /// authority made for it: clients refuse certificates that are their own authority.
     pub fn self_signed(names: &[&str]) -> Result<Self, Error> {
+        let authority_key = rcgen::KeyPair::generate().map_err(unusable)?;
+        let mut authority = rcgen::CertificateParams::default();
+        authority.distinguished_name.push(rcgen::DnType::CommonName, "howdah-s3 authority");
+        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        authority.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign, rcgen::KeyUsagePurpose::CrlSign];
+        let anchor = authority.self_signed(&authority_key).map_err(unusable)?.pem();
+        let issuer = rcgen::Issuer::new(authority, authority_key);
+
         let mut all: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         all.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
         let key = rcgen::KeyPair::generate().map_err(unusable)?;
         let mut params = rcgen::CertificateParams::new(all).map_err(unusable)?;
         params.distinguished_name.push(rcgen::DnType::CommonName, "howdah-s3");
-        // Usable as its own trust anchor by clients that insist on one.
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let certificate = params.self_signed(&key).map_err(unusable)?;
-        Ok(Self { chain: certificate.pem().into_bytes(), key: key.serialize_pem().into_bytes() })
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+        // OpenSSL's strict mode, Python's default since 3.13, insists on it.
+        params.use_authority_key_identifier_extension = true;
+        let leaf = params.signed_by(&key, &issuer).map_err(unusable)?;
+        Ok(Self {
+            chain: leaf.pem().into_bytes(),
+            key: key.serialize_pem().into_bytes(),
+            anchor: anchor.into_bytes(),
+        })
     }
 
     /// What a client has to trust, PEM.
     pub fn certificate_pem(&self) -> &[u8] {
-        &self.chain
+        &self.anchor
     }
 
     pub(crate) fn config(&self) -> Result<Arc<ServerConfig>, Error> {

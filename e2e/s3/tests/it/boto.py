@@ -55,12 +55,8 @@ def everything():
     assert got["ServerSideEncryption"] == "aws:kms" and got["SSEKMSKeyId"] == "arn:aws:kms:x", got
     got = s3.get_object(Bucket="bucket", Key=key, Range="bytes=1-2")
     assert got["Body"].read() == b"el" and got["ContentRange"] == "bytes 1-2/5", got
-    for algorithm in ("CRC32", "CRC32C", "SHA1", "SHA256", "CRC64NVME"):
-        try:
-            s3.put_object(Bucket="bucket", Key="sum/" + algorithm, Body=b"x" * 9, ChecksumAlgorithm=algorithm)
-        except Exception as error:
-            assert "CRT" in str(error), error
-            continue
+    for algorithm in ("CRC32", "SHA1", "SHA256"):
+        s3.put_object(Bucket="bucket", Key="sum/" + algorithm, Body=b"x" * 9, ChecksumAlgorithm=algorithm)
         assert s3.get_object(Bucket="bucket", Key="sum/" + algorithm)["Body"].read() == b"x" * 9
     s3.put_object_tagging(Bucket="bucket", Key=key, Tagging={"TagSet": [{"Key": "a", "Value": "1"}]})
     assert s3.get_object_tagging(Bucket="bucket", Key=key)["TagSet"] == [{"Key": "a", "Value": "1"}]

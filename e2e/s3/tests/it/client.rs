@@ -197,7 +197,7 @@ async fn wrong_credentials_and_buckets_have_their_codes() {
 }
 
 async fn reqwest_status(url: &str) -> u16 {
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    crate::install_provider();
     reqwest::get(url).await.unwrap().status().as_u16()
 }
 

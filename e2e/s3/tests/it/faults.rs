@@ -95,6 +95,9 @@ async fn wrong_bodies() {
     assert_eq!(different, [200_000]);
 
     server.faults().add(Rule::new(Action::ReplaceBody { body: "<html>proxy</html>".into() }).times(1));
+    let got = client.get_range(&Path::from("k"), 0..18).await;
+    assert!(got.is_err(), "a whole body in answer to a range is noticed");
+    server.faults().add(Rule::new(Action::ReplaceBody { body: "no listing".into() }).times(1));
     client.list_with_delimiter(None).await.unwrap_err();
     server.shutdown().await;
 }
@@ -149,7 +152,7 @@ async fn an_outage_refuses_connections_and_keeps_the_address() {
 
 #[tokio::test]
 async fn the_admin_port_does_it_for_other_processes() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    crate::install_provider();
     let server = howdah_s3::Server::builder()
         .credentials("key", "secret")
         .bucket("bucket")

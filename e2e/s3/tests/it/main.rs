@@ -17,6 +17,7 @@ fn store(server: &Server, retries: usize) -> Arc<AmazonS3> {
 }
 
 fn store_as(server: &Server, key: &str, secret: &str, retries: usize) -> Arc<AmazonS3> {
+    install_provider();
     let retry = object_store::RetryConfig {
         max_retries: retries,
         backoff: object_store::BackoffConfig {
@@ -43,6 +44,11 @@ fn store_as(server: &Server, key: &str, secret: &str, retries: usize) -> Arc<Ama
             .build()
             .unwrap(),
     )
+}
+
+/// Chooses the TLS provider of this process; later calls find it chosen.
+fn install_provider() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 async fn memory() -> Server {
