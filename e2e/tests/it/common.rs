@@ -1,0 +1,130 @@
+//! What several subjects share: a namespace with credentials, a cluster that is up, a backup that is complete.
+
+use anyhow::{Context, Result};
+use howdah_e2e::kubectl::Kubectl;
+use howdah_e2e::manifests::{self, Store};
+use howdah_e2e::sql::Session;
+use howdah_e2e::{Ground, wait};
+use serde_json::{Value, json};
+
+/// A fresh namespace with the Secret `s3-creds`, and where its backups go.
+pub struct Scene {
+    pub ground: Ground,
+    pub kubectl: Kubectl,
+    pub store: Store,
+}
+
+impl Scene {
+    pub async fn new(name: &str) -> Result<Self> {
+        let ground = Ground::start().await?;
+        let kubectl = ground.namespace(name).await?;
+        kubectl
+            .create_secret(
+                "s3-creds",
+                &[("ACCESS_KEY_ID", ground.s3.access_key.as_str()), ("ACCESS_SECRET_KEY", ground.s3.secret_key.as_str())],
+            )
+            .await?;
+        let store = Store { endpoint: ground.s3.endpoint.clone(), bucket: ground.s3.bucket.clone(), secret: "s3-creds".into() };
+        Ok(Self { ground, kubectl, store })
+    }
+
+    /// A manifest of a Cluster on this ground's PostgreSQL with backups to this ground's store.
+    pub fn cluster(&self, name: &str, spec: Value) -> Value {
+        let server = format!("{}-{name}", self.kubectl.namespace);
+        let mut with_server = json!({"backup": {"barmanObjectStore": {"serverName": server}}});
+        manifests::merge(&mut with_server, spec);
+        manifests::cluster(name, &self.ground.images.postgres, Some(&self.store), with_server)
+    }
+
+    /// A manifest of a Cluster that recovers from a Backup; it has no backups of its own.
+    pub fn restored(&self, name: &str, backup: &str, target: Value) -> Value {
+        let mut recovery = json!({"backup": {"name": backup}});
+        if !target.is_null() {
+            recovery["recoveryTarget"] = target;
+        }
+        manifests::cluster(name, &self.ground.images.postgres, None, json!({"bootstrap": {"fullRecovery": recovery}}))
+    }
+
+    pub async fn apply(&self, manifest: &Value) -> Result<()> {
+        self.kubectl.apply(&manifest.to_string()).await.map(drop)
+    }
+
+    pub fn sql(&self, cluster: &str) -> Session {
+        Session::superuser(&self.kubectl, &self.ground.images.postgres, cluster)
+    }
+
+    /// Waits until all instances of a cluster are ready.
+    pub async fn healthy(&self, cluster: &str) -> Result<Value> {
+        self.kubectl
+            .wait_for("cluster", cluster, "all instances ready", wait::minutes(5), |c| {
+                condition(c, "Ready").is_some_and(|c| c["status"] == "True")
+            })
+            .await
+    }
+
+    /// Creates a cluster and waits until it is up and WAL has reached the archive.
+    pub async fn up(&self, cluster: &str, spec: Value) -> Result<Value> {
+        self.apply(&self.cluster(cluster, spec)).await?;
+        self.healthy(cluster).await
+    }
+
+    /// Creates a Backup and waits for its end, whichever it is.
+    pub async fn back_up(&self, name: &str, cluster: &str) -> Result<Value> {
+        self.apply(&manifests::backup(name, cluster)).await?;
+        self.ended(name).await
+    }
+
+    pub async fn ended(&self, backup: &str) -> Result<Value> {
+        self.kubectl
+            .wait_for("backup", backup, "completed or failed", wait::minutes(6), |b| {
+                ["completed", "failed"].contains(&phase(b))
+            })
+            .await
+    }
+
+    /// Creates a Backup that must complete.
+    pub async fn completed_backup(&self, name: &str, cluster: &str) -> Result<Value> {
+        let backup = self.back_up(name, cluster).await?;
+        anyhow::ensure!(phase(&backup) == "completed", "backup {name} did not complete: {:#}", backup["status"]);
+        Ok(backup)
+    }
+
+    /// Closes the segment and waits until it is in the archive.
+    pub async fn archive_all(&self, cluster: &str) -> Result<()> {
+        let sql = self.sql(cluster);
+        let closed = sql.run("select pg_walfile_name(pg_switch_wal())").await?;
+        wait::until(&format!("{closed} in the archive"), wait::minutes(3), || async {
+            let last = sql.run("select coalesce(last_archived_wal, '') from pg_stat_archiver").await?;
+            Ok((last.get(..24).unwrap_or_default() >= closed.as_str()).then_some(()))
+        })
+        .await
+        .with_context(|| format!("cluster {cluster}"))
+    }
+}
+
+/// `status.phase`, empty when there is none.
+pub fn phase(object: &Value) -> &str {
+    object["status"]["phase"].as_str().unwrap_or_default()
+}
+
+/// A condition of an object.
+pub fn condition<'a>(object: &'a Value, type_: &str) -> Option<&'a Value> {
+    object["status"]["conditions"].as_array()?.iter().find(|c| c["type"] == type_)
+}
+
+/// `status.error` of a Backup, empty when there is none.
+pub fn error(object: &Value) -> &str {
+    object["status"]["error"].as_str().unwrap_or_default()
+}
+
+/// A checksum over all rows of a table, in the order of its key.
+pub fn checksum(table: &str) -> String {
+    format!("select count(*) || ' ' || md5(string_agg(t::text, ',' order by t.id)) from {table} t")
+}
+
+/// A table with `rows` rows of text that compress badly enough to be data.
+pub fn table(name: &str, rows: u32) -> String {
+    format!(
+        "create table {name} (id int primary key, body text); insert into {name} select i, md5(i::text) || repeat(md5((i * 7)::text), 6) from generate_series(1, {rows}) i"
+    )
+}
