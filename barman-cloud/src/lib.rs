@@ -8,15 +8,18 @@
 
 #![warn(missing_docs)]
 
+pub mod archive;
 pub mod backup_id;
 pub mod backup_info;
 pub mod codec;
 pub mod error;
 pub mod layout;
 pub mod lsn;
+pub mod repository;
 pub mod store;
 pub mod tar;
 pub mod timeline;
+pub mod wal_header;
 pub mod wal_name;
 
 pub use backup_id::BackupId;
@@ -25,6 +28,7 @@ pub use codec::Compression;
 pub use error::{Error, ErrorKind, Result};
 pub use layout::{Archive, Destination, Layout, PartName};
 pub use lsn::Lsn;
+pub use repository::Repository;
 pub use store::{S3Options, Store};
 pub use timeline::TimelineHistory;
 pub use wal_name::{Segment, SegmentRange, SegmentSize, WalName};

@@ -4,6 +4,7 @@
 //! object by URL and carry a kind, requests are retried with growing pauses, reads go on where a connection broke,
 //! and a write that must not replace anything works on stores with and without conditional writes.
 
+pub mod blocking;
 mod classify;
 mod connect;
 mod delete;

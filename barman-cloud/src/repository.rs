@@ -1,0 +1,34 @@
+//! One server's repository: a store and the keys in it. Everything above the store hangs on this.
+
+use crate::error::Result;
+use crate::layout::Layout;
+use crate::store::Store;
+
+/// One server's backups and WAL under a destination. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    store: Store,
+    layout: Layout,
+}
+
+impl Repository {
+    /// The repository of `server`. Makes no request.
+    pub fn new(store: Store, server: &str) -> Result<Self> {
+        Ok(Self { store, layout: Layout::new(server)? })
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The keys.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// `<destination>/<server>`, for messages.
+    pub fn url(&self) -> String {
+        self.store.url_of(self.layout.server())
+    }
+}
