@@ -11,10 +11,14 @@
 pub mod archive;
 pub mod backup_id;
 pub mod backup_info;
+pub mod catalog;
 pub mod codec;
 pub mod error;
+pub mod exclude;
 pub mod layout;
+pub mod lineage;
 pub mod lsn;
+pub mod manifest;
 pub mod repository;
 pub mod store;
 pub mod tar;

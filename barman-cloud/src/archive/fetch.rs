@@ -62,7 +62,9 @@ impl Repository {
         Err(damaged.unwrap_or_else(|| {
             Error::new(ErrorKind::NotFound, format!("{name} is not in the archive {}", self.url()))
                 .with_key(self.store().url_of(&self.layout().wal(name, crate::Compression::None)))
-                .with_remedy("recovery cannot go past it: choose an earlier target, or put the file into the archive")
+                .with_remedy(
+                    "recovery cannot go past it: choose an earlier target, or put the file into the archive",
+                )
         }))
     }
 
@@ -90,7 +92,12 @@ impl Repository {
     }
 }
 
-fn write_file(object: &WalObject, reader: BlockingReader, dest: &PathBuf, options: &FetchOptions) -> Result<u64> {
+fn write_file(
+    object: &WalObject,
+    reader: BlockingReader,
+    dest: &PathBuf,
+    options: &FetchOptions,
+) -> Result<u64> {
     let limit = match options.segment_size {
         Some(size) if object.name.has_segment_size() => size.bytes(),
         _ if object.name.has_segment_size() => SegmentSize::MAX.bytes(),
@@ -128,7 +135,8 @@ fn finish(file: File, sync: bool) -> io::Result<()> {
 fn check(name: WalName, size: u64, head: &[u8], options: &FetchOptions) -> Result<()> {
     match name {
         WalName::Segment(_) | WalName::Partial(_) => {
-            let whole = options.segment_size.map_or_else(|| SegmentSize::new(size).is_ok(), |s| s.bytes() == size);
+            let whole =
+                options.segment_size.map_or_else(|| SegmentSize::new(size).is_ok(), |s| s.bytes() == size);
             if !whole {
                 return Err(Error::corrupt(format!("{size} bytes are not a whole WAL segment")));
             }
@@ -149,6 +157,9 @@ fn check_owner(head: &[u8], options: &FetchOptions) -> Result<()> {
     if header.system_id == own {
         return Ok(());
     }
-    Err(Error::corrupt(format!("it belongs to the server with system identifier {}, not {own}", header.system_id))
-        .with_remedy("the archive holds the WAL of several servers: restore from one with a single server's WAL"))
+    Err(Error::corrupt(format!(
+        "it belongs to the server with system identifier {}, not {own}",
+        header.system_id
+    ))
+    .with_remedy("the archive holds the WAL of several servers: restore from one with a single server's WAL"))
 }

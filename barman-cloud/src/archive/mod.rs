@@ -13,4 +13,3 @@ pub use put::{ArchiveOptions, ArchivedWal, WalSource};
 
 /// Largest history or label file that is read.
 pub(crate) const MAX_TEXT: u64 = 4 << 20;
-

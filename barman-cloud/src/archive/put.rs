@@ -4,8 +4,8 @@ use super::find::WalObject;
 use crate::codec::{Bounded, Compression, Decoder, Encoder};
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::Repository;
-use crate::store::{Created, part_size};
 use crate::store::blocking::BlockingReader;
+use crate::store::{Created, part_size};
 use crate::wal_name::{SegmentSize, WalName};
 use bytes::Bytes;
 use std::fs::File;
@@ -114,8 +114,11 @@ impl Repository {
             Created::Exists => {
                 // Another writer was faster, or our own first try had arrived after all.
                 let object = self.find_exact(name).await?.ok_or_else(|| {
-                    Error::new(ErrorKind::Unavailable, "the store says that the object exists but does not list it")
-                        .with_key(self.store().url_of(&key))
+                    Error::new(
+                        ErrorKind::Unavailable,
+                        "the store says that the object exists but does not list it",
+                    )
+                    .with_key(self.store().url_of(&key))
                 })?;
                 self.accept_same(object, source, size).await
             }
@@ -151,12 +154,15 @@ impl Repository {
         let url = self.store().url_of(&object.object.key);
         let same = blocking(move || {
             let mut local = source.open()?;
-            let unreadable =
-                |error| Error::from_io(error, ErrorKind::Corrupt, "the archived file cannot be decompressed").with_key(url.clone());
+            let unreadable = |error| {
+                Error::from_io(error, ErrorKind::Corrupt, "the archived file cannot be decompressed")
+                    .with_key(url.clone())
+            };
             let decoder = Decoder::new(codec, reader).map_err(unreadable)?;
             let mut archived = Bounded::new(decoder, SegmentSize::MAX.bytes());
             equal(&mut archived, local.as_mut(), |error| {
-                Error::from_io(error, ErrorKind::Corrupt, "the archived file cannot be decompressed").with_key(url.clone())
+                Error::from_io(error, ErrorKind::Corrupt, "the archived file cannot be decompressed")
+                    .with_key(url.clone())
             })
         })
         .await?;
@@ -300,10 +306,15 @@ fn pack<W: Write>(source: &WalSource, size: u64, options: &ArchiveOptions, out: 
             Err(error) => return Err(reading(error)),
         };
         total += count as u64;
-        encoder.write_all(&buffer[..count]).map_err(|error| Error::from_io(error, ErrorKind::Other, "compressing"))?;
+        encoder
+            .write_all(&buffer[..count])
+            .map_err(|error| Error::from_io(error, ErrorKind::Other, "compressing"))?;
     }
     if total != size {
-        return Err(Error::new(ErrorKind::Io, format!("the WAL file changed from {size} to {total} bytes while it was read")));
+        return Err(Error::new(
+            ErrorKind::Io,
+            format!("the WAL file changed from {size} to {total} bytes while it was read"),
+        ));
     }
     encoder.finish().map_err(|error| Error::from_io(error, ErrorKind::Other, "compressing"))
 }
