@@ -1,0 +1,234 @@
+//! The lab: the API double (or a real API server), the node double and an S3 server in this process, and the
+//! operator and instance manager as the programs that users get.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use howdah_lab_apiserver::ApiServer;
+use howdah_lab_node::{Image, ImageCatalog, Node};
+use howdah_s3::{Action, Rule, Server};
+
+use super::assets::Assets;
+use super::s3::{S3Access, StoredObject};
+use super::slot::Slot;
+use super::deploy;
+use crate::paths;
+
+const BUCKET: &str = "backups";
+const ACCESS_KEY: &str = "lab-access";
+const SECRET_KEY: &str = "lab-secret-key";
+/// The MinIO image of the seed. In the lab this project's own S3 server answers in its place.
+const MINIO: &str = "minio/minio:RELEASE.2020-06-03T22-13-49Z";
+/// Starts the S3 server on the pod's own address, with MinIO's variables; MinIO's arguments are passed over.
+const MINIO_ENTRYPOINT: &str = "AWS_ACCESS_KEY_ID=$MINIO_ACCESS_KEY AWS_SECRET_ACCESS_KEY=$MINIO_SECRET_KEY exec /howdah-s3 --memory --bucket backups --listen $(hostname -i):9000";
+
+/// Reference of the lab's image with a major version of PostgreSQL.
+#[must_use]
+pub fn postgres_image(major: u32) -> String {
+    format!("lab/postgresql:{major}")
+}
+
+enum Api {
+    Double(ApiServer),
+    Real(Assets),
+}
+
+/// Everything that runs in this process for the lab.
+pub struct Lab {
+    api: Api,
+    node: Node,
+    s3: Server,
+    _slot: Slot,
+}
+
+impl Lab {
+    /// Starts the lab on the API double; also the administrator's kubeconfig and the way to the S3 server.
+    ///
+    /// # Errors
+    /// When a part is missing or does not come up.
+    pub async fn start(files: &Path) -> Result<(Self, PathBuf, S3Access)> {
+        let slot = Slot::take()?;
+        let api = ApiServer::builder()
+            .bind("127.0.0.1:0")
+            .service_cidr(&slot.services())
+            .start()
+            .await
+            .context("the API double does not start")?;
+        let kubeconfig = files.join("kubeconfig");
+        std::fs::write(&kubeconfig, api.admin_kubeconfig())?;
+        Self::around(Api::Double(api), slot, kubeconfig, files, true).await
+    }
+
+    /// Starts the lab around the real kube-apiserver and etcd in `dir`.
+    ///
+    /// # Errors
+    /// When a part is missing or does not come up.
+    pub async fn start_on_assets(dir: &Path, files: &Path) -> Result<(Self, PathBuf, S3Access)> {
+        let slot = Slot::take()?;
+        let assets = Assets::start(dir, files, &slot.services()).await?;
+        let kubeconfig = assets.kubeconfig.clone();
+        let controllers = !assets.has_controller_manager();
+        Self::around(Api::Real(assets), slot, kubeconfig, files, controllers).await
+    }
+
+    async fn around(api: Api, slot: Slot, kubeconfig: PathBuf, files: &Path, controllers: bool) -> Result<(Self, PathBuf, S3Access)> {
+        let s3 = Server::builder()
+            .memory()
+            .credentials(ACCESS_KEY, SECRET_KEY)
+            .bucket(BUCKET)
+            .listen("127.0.0.1:0")
+            .start()
+            .await
+            .context("the S3 server does not start")?;
+        let node = Node::builder(&kubeconfig)
+            .name("lab-node-1")
+            .root_dir(files.join("node"))
+            .images(images()?)
+            .pod_cidr(&slot.pods())
+            .service_cidr(&slot.services())
+            .controllers(controllers)
+            .start()
+            .await
+            .context("the node double does not start")?;
+        let access = S3Access {
+            endpoint: s3.endpoint(),
+            endpoint_here: s3.endpoint(),
+            bucket: BUCKET.to_owned(),
+            access_key: ACCESS_KEY.to_owned(),
+            secret_key: SECRET_KEY.to_owned(),
+        };
+        Ok((Self { api, node, s3, _slot: slot }, kubeconfig, access))
+    }
+
+    /// Kills PID 1 of a container (SIGKILL).
+    ///
+    /// # Errors
+    /// When there is no such container.
+    pub async fn kill(&self, namespace: &str, pod: &str, container: &str) -> Result<()> {
+        self.node
+            .kill_container(namespace, pod, container, nix::sys::signal::Signal::SIGKILL)
+            .with_context(|| format!("cannot kill {container} of {namespace}/{pod}"))
+    }
+
+    /// Kills the oldest process of that name inside a container (SIGKILL).
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub fn kill_process(&self, namespace: &str, pod: &str, container: &str, name: &str) -> Result<()> {
+        self.node
+            .kill_process(namespace, pod, container, name, nix::sys::signal::Signal::SIGKILL)
+            .with_context(|| format!("cannot kill {name} in {container} of {namespace}/{pod}"))
+    }
+
+    /// Kills the operator (SIGKILL); the node starts it again.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub async fn kill_operator(&self) -> Result<()> {
+        let pods = self.node.pods("howdah-system");
+        let pod = pods.iter().find(|p| p.starts_with("howdah-operator-")).context("no pod of the operator")?;
+        self.kill("howdah-system", pod, "operator").await
+    }
+
+    /// Makes every write and read of object bodies slow, or as fast as ever again.
+    ///
+    /// # Errors
+    /// Never; the signature leaves room for a server in another process.
+    pub fn slow_store(&self, slow: bool) -> Result<()> {
+        self.s3.faults().clear();
+        if slow {
+            for method in ["PUT", "GET"] {
+                self.s3.faults().add(Rule::new(Action::Stall { millis: 400 }).method(method).times(u64::MAX));
+            }
+        }
+        Ok(())
+    }
+
+    /// The store refuses connections for so long; the future ends when it is back.
+    ///
+    /// # Errors
+    /// Never; see [`Self::slow_store`].
+    pub fn store_away(&self, time: Duration) -> Result<impl Future<Output = ()> + 'static> {
+        let faults = self.s3.faults().clone();
+        let away = tokio::spawn(async move {
+            faults.begin_outage().await;
+            tokio::time::sleep(time).await;
+            faults.end_outage().await;
+        });
+        Ok(async move {
+            // The task neither panics nor is cancelled.
+            let _ = away.await;
+        })
+    }
+
+    /// The storage class whose volumes really end at their size.
+    #[must_use]
+    pub fn bounded_storage_class(&self) -> &'static str {
+        "bounded"
+    }
+
+    /// The API server's address.
+    #[must_use]
+    pub fn api_url(&self) -> String {
+        match &self.api {
+            Api::Double(api) => api.url(),
+            Api::Real(assets) => assets.url.clone(),
+        }
+    }
+
+    pub(super) fn objects(&self, bucket: &str) -> Result<Vec<StoredObject>> {
+        let objects = self.s3.objects(bucket).context("the S3 server does not tell its objects")?;
+        Ok(objects
+            .into_iter()
+            .map(|o| StoredObject {
+                key: o.key,
+                size: o.size,
+                encryption: o.sse,
+                tags: (!o.tags.is_empty())
+                    .then(|| o.tags.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join("&")),
+            })
+            .collect())
+    }
+
+    /// Stops pods, node, API and S3 server, in this order.
+    ///
+    /// # Errors
+    /// When a part does not stop.
+    pub async fn stop(self) -> Result<()> {
+        self.node.shutdown().await;
+        match self.api {
+            Api::Double(api) => api.shutdown().await,
+            Api::Real(assets) => assets.stop().await?,
+        }
+        self.s3.shutdown().await;
+        Ok(())
+    }
+}
+
+/// The images of the lab: the operator's (two static programs in an empty root), PostgreSQL's versions, and the
+/// stand-in for MinIO.
+fn images() -> Result<ImageCatalog> {
+    let operator = Image::programs([
+        (paths::program("operator")?, "operator".to_owned()),
+        (paths::program("instance-manager")?, "instance-manager".to_owned()),
+    ])
+    .with_user(10001, 10001)
+    .with_entrypoint(&["/operator"]);
+    let mut minio = Image::host_system().with_entrypoint(&["/bin/sh", "-c", MINIO_ENTRYPOINT]);
+    minio.binds.push(howdah_lab_node::Bind { source: paths::program("howdah-s3")?, target: Some("/howdah-s3".into()), optional: false });
+    let mut catalog = ImageCatalog::new().with(deploy::IMAGE, operator).with(MINIO, minio);
+    for major in [13, 15, 17, 18] {
+        // A version that is not installed is no image here: a test that names it fails with the command to install it.
+        let Ok(home) = paths::postgres(major) else { continue };
+        // Programs of version 15 stand behind, for psql where a package brings the server alone.
+        let mut image = Image::host_system().with_path("/usr/lib/postgresql/15/bin").with_path(&home.join("bin").display().to_string());
+        if !home.starts_with("/usr") {
+            image = image.with_bind(&home);
+        }
+        catalog = catalog.with(postgres_image(major), image.with_user(26, 26));
+    }
+    ensure!(catalog.find(&postgres_image(15)).is_some(), "PostgreSQL 15 is missing: run hack/install base (apt-get install postgresql-15)");
+    Ok(catalog)
+}
