@@ -9,7 +9,7 @@ pub mod backup;
 pub mod control;
 mod error;
 mod progress;
-mod repository;
+
 pub mod restore;
 pub mod wal;
 pub mod window;
@@ -18,6 +18,6 @@ pub use backup::{BackupRequest, BackupResult, BadPage, BadPagePolicy, PrimaryWal
 pub use control::ControlData;
 pub use error::{Error, ErrorKind, Result};
 pub use progress::{BackupStart, Phase, Progress};
-pub use repository::Repository;
+pub use barman_cloud::Repository;
 pub use restore::{BackupChoice, RecoveryTarget, RestoreRequest, RestoreResult, TargetTimeline};
 pub use wal::{Archiver, ArchiverConfig, ArchiverStats, Restorer, RestorerConfig, WalFetch};

@@ -1,8 +1,10 @@
 //! Removes what killed backups left in the store.
 
+use super::commit;
 use crate::error::Result;
-use crate::repository::Repository;
+use barman_cloud::Repository;
 use barman_cloud::BackupId;
+use barman_cloud::backup_info::BackupStatus;
 use chrono::{DateTime, Utc};
 
 /// What a sweep found and removed.
@@ -14,17 +16,49 @@ pub struct Sweep {
     pub objects: u64,
     /// Bytes freed.
     pub bytes: u64,
-    /// Unfinished multipart uploads aborted.
-    pub uploads: u64,
 }
 
-/// Removes the parts of backups that have no `backup.info` with DONE, are not `running`, and whose newest object
-/// is older than `older_than` (so that another writer's running backup is left alone). `backup.info` becomes
-/// FAILED when it said STARTED.
+/// Removes the parts of backups that are not DONE, are not `running`, and whose newest object is older than
+/// `older_than` (so that another writer's running backup is left alone). A record that says STARTED then says
+/// FAILED. Records that cannot be read are left alone with their parts: they may be of a newer Barman.
 pub async fn sweep_orphans(
     repository: &Repository,
     running: Option<&BackupId>,
     older_than: DateTime<Utc>,
 ) -> Result<Sweep> {
-    todo!()
+    let catalog = repository.catalog().await?;
+    let unfinished = catalog.entries.iter().filter_map(|entry| match &entry.info {
+        Ok(info) if is_dead(info.status) => Some((entry.id.clone(), Some(info.clone()))),
+        _ => None,
+    });
+    let candidates: Vec<_> =
+        unfinished.chain(catalog.orphans.iter().map(|id| (id.clone(), None))).collect();
+    let mut sweep = Sweep::default();
+    for (id, info) in candidates {
+        if Some(&id) == running {
+            continue;
+        }
+        let objects = repository.backup_objects(&id).await?;
+        let all = objects.parts.iter().map(|part| &part.object).chain(&objects.others).chain(&objects.info);
+        if all.map(|object| object.last_modified).max().is_none_or(|newest| newest >= older_than) {
+            continue;
+        }
+        if let Some(mut info) = info.filter(|info| info.status == BackupStatus::Started) {
+            info.fail("the backup was interrupted");
+            repository.put_backup_info(&id, &info).await?;
+        }
+        if !objects.parts.is_empty() {
+            let (count, bytes) = commit::remove_parts(repository, &id).await?;
+            tracing::info!(backup = %id, objects = count, bytes, "removed what an interrupted backup had left");
+            sweep.objects += count;
+            sweep.bytes += bytes;
+            sweep.backups.push(id);
+        }
+    }
+    Ok(sweep)
+}
+
+/// States in which nobody will ever restore the backup. `WAITING_FOR_WALS` and `SYNCING` are Barman's and alive.
+fn is_dead(status: BackupStatus) -> bool {
+    matches!(status, BackupStatus::Started | BackupStatus::Failed | BackupStatus::Empty)
 }

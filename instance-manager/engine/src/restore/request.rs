@@ -1,6 +1,6 @@
 //! Input and output of a restore.
 
-use crate::repository::Repository;
+use barman_cloud::Repository;
 use barman_cloud::{BackupId, Lsn, Segment};
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! `archive_command`: uploads what PostgreSQL asks for, and in parallel what is ready behind it.
 
 use crate::error::Result;
-use crate::repository::Repository;
+use barman_cloud::Repository;
 use barman_cloud::Compression;
 use chrono::{DateTime, Utc};
 use std::path::{Path, PathBuf};

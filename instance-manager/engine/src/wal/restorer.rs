@@ -1,7 +1,7 @@
 //! `restore_command`: fetches what PostgreSQL asks for and runs ahead of it.
 
 use crate::error::Result;
-use crate::repository::Repository;
+use barman_cloud::Repository;
 use std::path::{Path, PathBuf};
 
 /// How WAL is fetched.

@@ -1,0 +1,244 @@
+//! Copies files into a part: tar entry, page checksums and manifest checksum in one pass.
+
+use super::pages::{self, PageState};
+use super::part::OpenPart;
+use super::record::Hasher;
+use super::request::{BadPage, ManifestChecksum};
+use super::source::Source;
+use super::walk::{DirItem, LinkItem, Stat};
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+use barman_cloud::Lsn;
+use barman_cloud::manifest::ManifestFile;
+use barman_cloud::tar::Entry;
+use chrono::DateTime;
+use std::io;
+use std::path::{Path, PathBuf};
+use tokio_util::sync::CancellationToken;
+
+/// Bytes read at a time: a multiple of every page size.
+pub const READ_BUFFER: usize = 1 << 20;
+/// Bad pages kept; more are counted only by their first thousand.
+pub const MOST_BAD_PAGES: usize = 1000;
+/// Reads of a page that looks bad before it is called bad: the server may be writing it at this very moment.
+const RECHECKS: usize = 5;
+
+/// What page verification needs to know.
+#[derive(Debug, Clone, Copy)]
+pub struct PageCheck {
+    /// Bytes in a page.
+    pub page: usize,
+    /// Pages in one file of a fork.
+    pub segment_pages: u32,
+    /// Start of the backup: recovery rewrites pages changed after it.
+    pub start: Lsn,
+}
+
+/// One worker's state: a buffer, and what it has seen.
+pub struct Copier<'a> {
+    buffer: Vec<u8>,
+    check: Option<PageCheck>,
+    checksum: ManifestChecksum,
+    progress: &'a Progress,
+    cancel: &'a CancellationToken,
+    /// Files for the manifest.
+    pub records: Vec<ManifestFile>,
+    /// Pages whose checksum is wrong.
+    pub bad_pages: Vec<BadPage>,
+    /// Bytes of files.
+    pub bytes: u64,
+}
+
+/// Names of one file: in the tar, in the manifest, and on disk.
+#[derive(Debug, Clone, Copy)]
+pub struct FileNames<'a> {
+    /// Entry name.
+    pub entry: &'a Path,
+    /// Path in the restored data directory.
+    pub manifest: &'a Path,
+    /// Where it is read from.
+    pub source: &'a Path,
+}
+
+impl<'a> Copier<'a> {
+    /// A copier; pages are verified when `check` is given.
+    pub fn new(
+        check: Option<PageCheck>,
+        checksum: ManifestChecksum,
+        progress: &'a Progress,
+        cancel: &'a CancellationToken,
+    ) -> Self {
+        Self {
+            buffer: vec![0; READ_BUFFER],
+            check,
+            checksum,
+            progress,
+            cancel,
+            records: Vec::new(),
+            bad_pages: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Adds a directory.
+    pub fn directory(&self, part: &mut OpenPart, dir: &DirItem) -> Result<()> {
+        let mut entry = if dir.path.as_os_str().is_empty() {
+            // Barman's readers take the mode of the data directory from here, and PostgreSQL refuses 0755.
+            Entry::directory("./")
+        } else {
+            Entry::directory(&dir.path)
+        };
+        let is_root = dir.path.as_os_str().is_empty();
+        set(&mut entry, &dir.stat);
+        if is_root {
+            entry.mode = 0o700;
+        }
+        part.tar().begin(&entry).map_err(|error| writing(&dir.path, error))
+    }
+
+    /// Adds a link.
+    pub fn link(&self, part: &mut OpenPart, link: &LinkItem) -> Result<()> {
+        let mut entry = Entry::symlink(entry_name(&link.path), &link.target);
+        set(&mut entry, &link.stat);
+        part.tar().begin(&entry).map_err(|error| writing(&link.path, error))
+    }
+
+    /// Adds a file. Returns `false` when it has vanished. What it grows by while it is read is cut; what it shrinks
+    /// by is filled with zeros: recovery repairs both.
+    pub fn file(&mut self, part: &mut OpenPart, names: FileNames<'_>) -> Result<bool> {
+        let reading = |error| Error::io("cannot read", names.source, error);
+        let Some(mut source) = Source::open(names.source).map_err(reading)? else { return Ok(false) };
+        let meta = source.metadata().map_err(reading)?;
+        let size = meta.len();
+        let stat = Stat::from(&meta);
+        source.prepare(size);
+
+        let mut entry = Entry::file(names.entry, size);
+        set(&mut entry, &stat);
+        part.tar().begin(&entry).map_err(|error| writing(names.entry, error))?;
+
+        let segment = self.check.and_then(|check| {
+            let text = names.manifest.to_str()?;
+            Some((check, pages::relation_segment(text)?))
+        });
+        let mut hasher = Hasher::new(self.checksum);
+        let mut offset = 0;
+        while offset < size {
+            if self.cancel.is_cancelled() {
+                return Err(Error::cancelled());
+            }
+            let want = usize::try_from(size - offset).unwrap_or(usize::MAX).min(self.buffer.len());
+            let count = source.read_at(&mut self.buffer[..want], offset).map_err(reading)?;
+            // The file shrank: zeros take the place of what is gone.
+            self.buffer[count..want].fill(0);
+            if let Some((check, segment)) = segment {
+                self.verify(&source, check, segment, offset, count, names.manifest)?;
+            }
+            hasher.update(&self.buffer[..want]);
+            part.tar().data(&self.buffer[..want]).map_err(|error| writing(names.entry, error))?;
+            self.progress.add_done(want as u64);
+            source.done(offset, offset + want as u64);
+            offset += want as u64;
+        }
+        part.tar().end().map_err(|error| writing(names.entry, error))?;
+        self.bytes += size;
+        self.records.push(record(names.manifest.to_owned(), size, stat.mtime, hasher));
+        Ok(true)
+    }
+
+    /// Adds a file from memory, owned by whoever owns the data directory.
+    pub fn content(&mut self, part: &mut OpenPart, name: &str, content: &[u8], owner: &Stat) -> Result<()> {
+        let mut entry = Entry::file(name, content.len() as u64);
+        set(&mut entry, owner);
+        entry.mode = 0o600;
+        let tar = part.tar();
+        tar.begin(&entry)
+            .and_then(|()| tar.data(content))
+            .and_then(|_| tar.end())
+            .map_err(|error| writing(Path::new(name), error))?;
+        let mut hasher = Hasher::new(self.checksum);
+        hasher.update(content);
+        self.records.push(record(PathBuf::from(name), content.len() as u64, owner.mtime, hasher));
+        Ok(())
+    }
+
+    /// Checks the pages in the buffer, of which `count` bytes were read at `offset` of a file.
+    fn verify(
+        &mut self,
+        source: &Source,
+        check: PageCheck,
+        segment: u32,
+        offset: u64,
+        count: usize,
+        path: &Path,
+    ) -> Result<()> {
+        let first = offset / check.page as u64;
+        for index in 0..count / check.page {
+            let in_file = first + index as u64;
+            let block = u64::from(segment) * u64::from(check.segment_pages) + in_file;
+            // Forks have at most 2^32 blocks.
+            let block = block as u32;
+            let range = index * check.page..(index + 1) * check.page;
+            let PageState::Bad(lsn) = pages::check(&self.buffer[range.clone()], block) else { continue };
+            if lsn >= check.start {
+                continue;
+            }
+            if is_bad(source, check, in_file, block, path)? {
+                tracing::warn!(file = %path.display(), block, "a page has a wrong checksum");
+                if self.bad_pages.len() < MOST_BAD_PAGES {
+                    self.bad_pages.push(BadPage { file: path.display().to_string(), block });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads a page again: a torn read passes, and so does a page that was changed after the backup began.
+fn is_bad(source: &Source, check: PageCheck, in_file: u64, block: u32, path: &Path) -> Result<bool> {
+    let mut page = vec![0; check.page];
+    for _ in 0..RECHECKS {
+        let count = source
+            .read_at(&mut page, in_file * check.page as u64)
+            .map_err(|error| Error::io("cannot read", path, error))?;
+        if count < page.len() {
+            // Truncated meanwhile: the page is gone.
+            return Ok(false);
+        }
+        match pages::check(&page, block) {
+            PageState::Bad(lsn) if lsn < check.start => std::thread::yield_now(),
+            _ => return Ok(false),
+        }
+    }
+    Ok(true)
+}
+
+/// Names at the top of the tree are written with `./`, as Barman writes them.
+pub fn entry_name(path: &Path) -> PathBuf {
+    if path.parent().is_some_and(|parent| parent.as_os_str().is_empty()) {
+        Path::new(".").join(path)
+    } else {
+        path.to_owned()
+    }
+}
+
+fn record(path: PathBuf, size: u64, mtime: i64, hasher: Hasher) -> ManifestFile {
+    ManifestFile {
+        path,
+        size,
+        modified: DateTime::from_timestamp(mtime, 0).unwrap_or_default(),
+        checksum: hasher.finish(),
+    }
+}
+
+fn set(entry: &mut Entry, stat: &Stat) {
+    entry.mode = stat.mode;
+    entry.uid = u64::from(stat.uid);
+    entry.gid = u64::from(stat.gid);
+    entry.mtime = stat.mtime;
+}
+
+/// The codec and the sink fail only when the upload did or the backup is being cancelled.
+fn writing(path: &Path, error: io::Error) -> Error {
+    Error::new(crate::ErrorKind::Cancelled, format!("{} could not be stored", path.display())).with_source(error)
+}

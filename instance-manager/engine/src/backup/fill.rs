@@ -1,0 +1,184 @@
+//! Workers that fill parts: each takes files off the group it is in and writes them into a part of its own.
+
+use super::copy::{Copier, FileNames, PageCheck};
+use super::part::{OpenPart, PartContext, PartTask};
+use super::plan;
+use super::request::{BadPage, ManifestChecksum};
+use super::walk::Tree;
+use crate::error::{Error, Result};
+use barman_cloud::manifest::ManifestFile;
+use barman_cloud::{Archive, BackupId, Layout, PartName};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use tokio_util::sync::CancellationToken;
+
+/// One tree with its parts.
+pub struct Group {
+    archive: Archive,
+    tree: Tree,
+    order: Vec<u32>,
+    next: AtomicUsize,
+    /// Index for the next part; 0 belongs to the first worker.
+    parts: AtomicU32,
+    joined: AtomicUsize,
+    most_workers: usize,
+}
+
+impl Group {
+    /// A group for up to `jobs` workers.
+    pub fn new(archive: Archive, tree: Tree, jobs: usize) -> Self {
+        let most_workers = plan::workers(tree.bytes, jobs);
+        let order = plan::order(&tree, most_workers);
+        Self {
+            archive,
+            tree,
+            order,
+            next: AtomicUsize::new(0),
+            parts: AtomicU32::new(1),
+            joined: AtomicUsize::new(0),
+            most_workers,
+        }
+    }
+
+    /// The tree.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    fn take(&self) -> Option<u32> {
+        self.order.get(self.next.fetch_add(1, Ordering::Relaxed)).copied()
+    }
+}
+
+/// What all workers of a backup share.
+pub struct Job {
+    pub context: PartContext,
+    pub layout: Layout,
+    pub id: BackupId,
+    /// Tablespaces first, the data directory last.
+    pub groups: Vec<Group>,
+    pub check: Option<PageCheck>,
+    pub checksum: ManifestChecksum,
+    /// Bytes of tar after which a part is closed.
+    pub tar_bytes: u64,
+    pub cancel: CancellationToken,
+}
+
+/// What one worker leaves.
+#[derive(Default)]
+pub struct Filled {
+    /// Uploads of finished parts.
+    pub tasks: Vec<PartTask>,
+    /// The part of the data directory that was not full.
+    pub open: Option<OpenPart>,
+    pub records: Vec<ManifestFile>,
+    pub bad_pages: Vec<BadPage>,
+    pub bytes: u64,
+}
+
+impl Job {
+    /// A copier for one thread.
+    pub fn copier(&self) -> Copier<'_> {
+        Copier::new(self.check, self.checksum, &self.context.progress, &self.cancel)
+    }
+
+    /// Begins a part.
+    pub fn open(&self, archive: Archive, index: u32) -> Result<OpenPart> {
+        let name = PartName { archive, index, compression: self.context.compression };
+        OpenPart::open(&self.context, self.layout.part(&self.id, name), name)
+    }
+
+    /// Begins the next part of the data directory.
+    pub fn open_next_data(&self) -> Result<OpenPart> {
+        let group = self.data();
+        self.open(Archive::Data, group.parts.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Whether this is the last part of the data directory, by number.
+    pub fn is_last_data(&self, part: &OpenPart) -> bool {
+        part.name.archive == Archive::Data && part.name.index + 1 == self.data().parts.load(Ordering::Relaxed)
+    }
+
+    /// The group of the data directory.
+    pub fn data(&self) -> &Group {
+        &self.groups[self.groups.len() - 1]
+    }
+
+    /// One worker, from the first group to the last. Runs on a blocking thread.
+    pub fn work(&self) -> Result<Filled> {
+        let mut copier = self.copier();
+        let mut filled = Filled::default();
+        for group in &self.groups {
+            let place = group.joined.fetch_add(1, Ordering::Relaxed);
+            if place >= group.most_workers {
+                continue;
+            }
+            let mut open = if place == 0 { Some(self.first_part(group, &copier)?) } else { None };
+            while let Some(file) = group.take() {
+                if self.cancel.is_cancelled() {
+                    return Err(Error::cancelled());
+                }
+                let mut part = match open.take() {
+                    Some(part) => part,
+                    None => self.open(group.archive, group.parts.fetch_add(1, Ordering::Relaxed))?,
+                };
+                self.copy(&mut copier, group, &mut part, file)?;
+                if part.written() >= self.tar_bytes {
+                    filled.tasks.push(finish(part)?);
+                } else {
+                    open = Some(part);
+                }
+            }
+            match (open, group.archive) {
+                (Some(part), Archive::Data) => filled.open = Some(part),
+                (Some(part), Archive::Tablespace(_)) => filled.tasks.push(finish(part)?),
+                (None, _) => {}
+            }
+        }
+        filled.records = std::mem::take(&mut copier.records);
+        filled.bad_pages = std::mem::take(&mut copier.bad_pages);
+        filled.bytes = copier.bytes;
+        Ok(filled)
+    }
+
+    /// All directories and links go into the first part: readers extract it first, so every directory has its own
+    /// mode before a file is put into it.
+    fn first_part(&self, group: &Group, copier: &Copier<'_>) -> Result<OpenPart> {
+        let mut part = self.open(group.archive, 0)?;
+        for dir in &group.tree.dirs {
+            // A tablespace's own directory is made by whoever restores it.
+            if group.archive == Archive::Data || !dir.path.as_os_str().is_empty() {
+                copier.directory(&mut part, dir)?;
+            }
+        }
+        for link in &group.tree.links {
+            copier.link(&mut part, link)?;
+        }
+        Ok(part)
+    }
+
+    fn copy(&self, copier: &mut Copier<'_>, group: &Group, part: &mut OpenPart, file: u32) -> Result<()> {
+        let (path, source) = group.tree.paths(&group.tree.files[file as usize]);
+        let manifest = match group.archive {
+            Archive::Data => path.clone(),
+            Archive::Tablespace(oid) => PathBuf::from(format!("pg_tblspc/{oid}")).join(&path),
+        };
+        let entry = match group.archive {
+            Archive::Data => super::copy::entry_name(&path),
+            Archive::Tablespace(_) => path,
+        };
+        let names = FileNames { entry: &entry, manifest: &manifest, source: &source };
+        if !copier.file(part, names)? {
+            tracing::debug!(file = %source.display(), "vanished while the backup was running");
+        }
+        Ok(())
+    }
+}
+
+/// Closes a part.
+pub fn finish(part: OpenPart) -> Result<PartTask> {
+    let name = part.name;
+    part.finish().map_err(|error| {
+        Error::new(crate::ErrorKind::Cancelled, format!("{name} could not be stored")).with_source(error)
+    })
+}

@@ -1,0 +1,210 @@
+//! One object under construction: tar, codec, upload.
+//!
+//! A thread writes into [`OpenPart`]; full buffers go to a task that sends them, several at a time. How many can
+//! be under way is decided by the buffer pool alone. Nothing is visible in the store before the part was finished
+//! and its size compared; a part that is dropped is given up and its upload aborted.
+
+use super::pool::{BufferPool, PoolBuffer};
+use crate::error::{Error, ErrorKind, Result};
+use crate::progress::Progress;
+use barman_cloud::Compression;
+use barman_cloud::codec::Encoder;
+use barman_cloud::store::{PartId, Upload};
+use barman_cloud::tar::TarWriter;
+use barman_cloud::{PartName, Store};
+use bytes::Bytes;
+use std::io::{self, Write};
+use std::sync::Arc;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::task::TaskTracker;
+
+/// What every part of a backup shares.
+#[derive(Clone)]
+pub struct PartContext {
+    pub store: Store,
+    pub pool: BufferPool,
+    pub compression: Compression,
+    pub level: Option<i32>,
+    pub progress: Arc<Progress>,
+    pub runtime: tokio::runtime::Handle,
+    /// Knows the uploads under way, so that a failed backup can wait until they were given up.
+    pub uploads: TaskTracker,
+}
+
+/// A part that is in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FinishedPart {
+    pub name: PartName,
+    /// Bytes in the store.
+    pub size: u64,
+}
+
+/// The end of a part's upload, to be awaited.
+pub type PartTask = JoinHandle<Result<FinishedPart>>;
+
+/// A part being filled.
+pub struct OpenPart {
+    pub name: PartName,
+    tar: TarWriter<Encoder<Sink>>,
+    task: PartTask,
+}
+
+enum Message {
+    Chunk(Bytes),
+    Finish { size: u64 },
+}
+
+impl OpenPart {
+    /// Begins a part. Buffers are sent from a task of the runtime; the upload begins with the first one.
+    pub fn open(context: &PartContext, key: String, name: PartName) -> Result<Self> {
+        let (sender, receiver) = unbounded_channel();
+        let sink = Sink { pool: context.pool.clone(), buffer: None, sender, sent: 0 };
+        let encoder = Encoder::new(context.compression, context.level, sink)?;
+        let task = context.uploads.spawn_on(send(context.clone(), key, name, receiver), &context.runtime);
+        Ok(Self { name, tar: TarWriter::new(encoder), task })
+    }
+
+    /// The tar.
+    pub fn tar(&mut self) -> &mut TarWriter<Encoder<Sink>> {
+        &mut self.tar
+    }
+
+    /// Bytes of tar so far.
+    pub fn written(&self) -> u64 {
+        self.tar.written()
+    }
+
+    /// Ends tar and frame; the task ends when the object is confirmed.
+    pub fn finish(self) -> io::Result<PartTask> {
+        let sink = self.tar.finish()?.finish()?;
+        sink.finish();
+        Ok(self.task)
+    }
+}
+
+/// Cuts the compressed stream into equal buffers.
+pub struct Sink {
+    pool: BufferPool,
+    buffer: Option<PoolBuffer>,
+    sender: UnboundedSender<Message>,
+    sent: u64,
+}
+
+impl Sink {
+    fn send(&mut self, buffer: PoolBuffer) {
+        self.sent += buffer.len() as u64;
+        // A closed channel means that the upload failed; its task says why.
+        let _ = self.sender.send(Message::Chunk(buffer.freeze()));
+    }
+
+    fn finish(mut self) {
+        if let Some(buffer) = self.buffer.take().filter(|buffer| buffer.len() > 0) {
+            self.send(buffer);
+        }
+        let _ = self.sender.send(Message::Finish { size: self.sent });
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.sender.is_closed() {
+            return Err(io::Error::new(io::ErrorKind::BrokenPipe, "the upload ended"));
+        }
+        let mut buffer = match self.buffer.take() {
+            Some(buffer) => buffer,
+            None => self
+                .pool
+                .take()
+                .map_err(|_| io::Error::new(io::ErrorKind::Interrupted, "the backup is being cancelled"))
+                // Not `Interrupted`, which callers repeat.
+                .map_err(|error| io::Error::new(io::ErrorKind::BrokenPipe, error))?,
+        };
+        let taken = buffer.fill(bytes);
+        if buffer.is_full() {
+            self.send(buffer);
+        } else {
+            self.buffer = Some(buffer);
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+async fn send(
+    context: PartContext,
+    key: String,
+    name: PartName,
+    mut receiver: UnboundedReceiver<Message>,
+) -> Result<FinishedPart> {
+    let upload = context.store.upload(&key).await?;
+    match send_all(&context, &upload, &mut receiver).await {
+        Ok(size) => {
+            confirm(&context.store, &key, size).await?;
+            Ok(FinishedPart { name, size })
+        }
+        Err(error) => {
+            if let Err(abort) = upload.abort().await {
+                tracing::warn!(key, error = %abort.report(), "an unfinished upload stays in the store");
+            }
+            Err(error)
+        }
+    }
+}
+
+async fn send_all(
+    context: &PartContext,
+    upload: &Upload,
+    receiver: &mut UnboundedReceiver<Message>,
+) -> Result<u64> {
+    let mut sending: JoinSet<Result<(usize, PartId)>> = JoinSet::new();
+    let mut parts: Vec<(usize, PartId)> = Vec::new();
+    let mut count = 0;
+    let size = loop {
+        tokio::select! {
+            biased;
+            Some(sent) = sending.join_next() => parts.push(joined(sent)?),
+            message = receiver.recv() => match message {
+                Some(Message::Chunk(chunk)) => {
+                    let (index, length) = (count, chunk.len() as u64);
+                    count += 1;
+                    let request = upload.put_part(index, chunk);
+                    let progress = Arc::clone(&context.progress);
+                    sending.spawn(async move {
+                        let part = request.await?;
+                        progress.add_stored(length);
+                        Ok((index, part))
+                    });
+                }
+                Some(Message::Finish { size }) => break size,
+                None => return Err(Error::cancelled()),
+            }
+        }
+    };
+    while let Some(sent) = sending.join_next().await {
+        parts.push(joined(sent)?);
+    }
+    parts.sort_unstable_by_key(|(index, _)| *index);
+    upload.complete(parts.into_iter().map(|(_, part)| part).collect()).await?;
+    Ok(size)
+}
+
+fn joined(sent: Result<Result<(usize, PartId)>, tokio::task::JoinError>) -> Result<(usize, PartId)> {
+    sent.map_err(|error| Error::cancelled().with_source(error))?
+}
+
+/// What the store holds must be what was sent.
+async fn confirm(store: &Store, key: &str, size: u64) -> Result<()> {
+    let stored = store.head(key).await?.size;
+    if stored != size {
+        return Err(Error::new(
+            ErrorKind::Corrupt,
+            format!("{}: {size} bytes were sent and the store holds {stored}", store.url_of(key)),
+        )
+        .with_remedy("take the backup again; if it repeats, the object store loses data"));
+    }
+    Ok(())
+}

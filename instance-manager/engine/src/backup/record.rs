@@ -1,0 +1,50 @@
+//! The manifest checksum of a file, computed while it is read.
+
+use super::request::ManifestChecksum;
+use barman_cloud::manifest::FileChecksum;
+use sha2::{Digest, Sha256};
+
+/// A checksum under way.
+pub enum Hasher {
+    None,
+    Crc32c(u32),
+    Sha256(Box<Sha256>),
+}
+
+impl Hasher {
+    /// A hasher that has seen nothing.
+    pub fn new(kind: ManifestChecksum) -> Self {
+        match kind {
+            ManifestChecksum::None => Self::None,
+            ManifestChecksum::Crc32c => Self::Crc32c(0),
+            ManifestChecksum::Sha256 => Self::Sha256(Box::new(Sha256::new())),
+        }
+    }
+
+    /// A hasher that computes what a manifest holds; `None` for an algorithm that is not known here.
+    pub fn like(checksum: &FileChecksum) -> Option<Self> {
+        match checksum {
+            FileChecksum::Crc32c(_) => Some(Self::Crc32c(0)),
+            FileChecksum::Sha256(_) => Some(Self::Sha256(Box::new(Sha256::new()))),
+            FileChecksum::Other(..) => None,
+        }
+    }
+
+    /// Takes more bytes in.
+    pub fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::None => {}
+            Self::Crc32c(crc) => *crc = crc32c::crc32c_append(*crc, bytes),
+            Self::Sha256(sha) => sha.update(bytes),
+        }
+    }
+
+    /// The checksum.
+    pub fn finish(self) -> Option<FileChecksum> {
+        match self {
+            Self::None => None,
+            Self::Crc32c(crc) => Some(FileChecksum::Crc32c(crc)),
+            Self::Sha256(sha) => Some(FileChecksum::Sha256(sha.finalize().into())),
+        }
+    }
+}
