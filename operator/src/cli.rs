@@ -1,0 +1,106 @@
+//! The command line: what the operator is told from outside. Every option is an environment variable too.
+
+use clap::{Parser, ValueEnum};
+
+/// PostgreSQL on Kubernetes with backups that can be proved.
+#[derive(Parser, Debug, Clone)]
+#[command(name = "operator", version, about)]
+pub struct Cli {
+    /// Namespaces to watch, separated by commas. Empty: all of them.
+    #[arg(long, env = "WATCH_NAMESPACE", default_value = "")]
+    pub watch_namespace: String,
+
+    /// PostgreSQL image of clusters that name none.
+    #[arg(long, env = "POSTGRES_IMAGE_NAME", default_value = "docker.io/library/postgres:17")]
+    pub postgres_image_name: String,
+
+    /// This operator's own image; pods copy the instance manager out of it.
+    #[arg(long, env = "OPERATOR_IMAGE_NAME", default_value = "ghcr.io/howdah/howdah:latest")]
+    pub operator_image_name: String,
+
+    /// Namespace the operator runs in; its leader lease lives there.
+    #[arg(long, env = "OPERATOR_NAMESPACE", default_value = "howdah-system")]
+    pub operator_namespace: String,
+
+    /// Name of this process in the lease and in events.
+    #[arg(long, env = "POD_NAME", default_value = "")]
+    pub pod_name: String,
+
+    /// Work only while holding the lease. Turn off when only one process can run.
+    #[arg(long, env = "LEADER_ELECTION", default_value_t = true, action = clap::ArgAction::Set)]
+    pub leader_election: bool,
+
+    /// Address of `/metrics`.
+    #[arg(long, env = "METRICS_ADDRESS", default_value = "0.0.0.0:8080")]
+    pub metrics_address: std::net::SocketAddr,
+
+    /// Address of `/healthz` and `/readyz`.
+    #[arg(long, env = "HEALTH_ADDRESS", default_value = "0.0.0.0:8081")]
+    pub health_address: std::net::SocketAddr,
+
+    /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,kube=debug`.
+    #[arg(long, env = "LOG_LEVEL", default_value = "info")]
+    pub log_level: String,
+
+    /// How it is logged.
+    #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
+    pub log_format: LogFormat,
+
+    /// Reconciliations of one kind that may run at the same time.
+    #[arg(long, env = "MAX_CONCURRENT_RECONCILES", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub max_concurrent_reconciles: u16,
+}
+
+/// Form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+impl Cli {
+    /// The namespaces to watch; empty means all.
+    #[must_use]
+    pub fn namespaces(&self) -> Vec<String> {
+        let mut list: Vec<String> = self
+            .watch_namespace
+            .split(',')
+            .map(str::trim)
+            .filter(|n| !n.is_empty() && *n != "*")
+            .map(str::to_owned)
+            .collect();
+        list.sort();
+        list.dedup();
+        list
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Cli {
+        Cli::try_parse_from(std::iter::once("operator").chain(args.iter().copied())).unwrap()
+    }
+
+    #[test]
+    fn namespaces_are_a_list_or_all() {
+        assert_eq!(parse(&["--watch-namespace", " b,a , b,"]).namespaces(), ["a", "b"]);
+        assert!(parse(&["--watch-namespace", ""]).namespaces().is_empty());
+        assert!(parse(&["--watch-namespace", "*"]).namespaces().is_empty());
+    }
+
+    #[test]
+    fn leader_election_can_be_turned_off() {
+        assert!(parse(&[]).leader_election);
+        assert!(!parse(&["--leader-election=false"]).leader_election);
+    }
+
+    #[test]
+    fn help_text() {
+        use clap::CommandFactory;
+        insta::assert_snapshot!(Cli::command().render_long_help());
+    }
+}

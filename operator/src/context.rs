@@ -1,0 +1,195 @@
+//! What every reconciliation is given besides its object.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use kube::Client;
+use kube::runtime::events::{Event, EventType, Recorder};
+
+use crate::clock::Clock;
+use crate::instance_client::InstanceApi;
+use crate::metrics::Metrics;
+
+/// Settings from the command line that decisions need.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// PostgreSQL image of clusters that name none.
+    pub postgres_image: String,
+    /// Image from which pods copy the instance manager.
+    pub operator_image: String,
+}
+
+/// Shared by all controllers.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// Settings.
+    pub settings: Settings,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The instance managers.
+    pub instances: Arc<dyn InstanceApi>,
+    /// Events.
+    pub recorder: Recorder,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Failures in a row, by kind and object.
+    pub attempts: Attempts,
+    /// Objects applied lately.
+    pub applied: AppliedCache,
+    /// Heartbeats seen.
+    pub heartbeats: Heartbeats,
+    /// Held while a backup of one cluster is being decided on, so that two never start together.
+    pub dispatch: Locks,
+}
+
+impl Context {
+    /// Publishes an event about `object`. A lost event is logged and harms nothing.
+    pub async fn event(
+        &self,
+        object: &k8s_openapi::api::core::v1::ObjectReference,
+        type_: EventType,
+        reason: &str,
+        note: String,
+    ) {
+        // The server takes at most 1024 bytes.
+        let mut note = note;
+        if note.len() > 1000 {
+            let end = (0..=1000).rev().find(|i| note.is_char_boundary(*i)).unwrap_or(0);
+            note.truncate(end);
+            note.push('…');
+        }
+        let event = Event {
+            type_,
+            reason: reason.to_owned(),
+            note: Some(note),
+            action: reason.to_owned(),
+            secondary: None,
+        };
+        if let Err(error) = self.recorder.publish(&event, object).await {
+            tracing::warn!(error = crate::error::chain(&error), reason, "cannot publish an event");
+        }
+    }
+}
+
+/// Failures in a row, by object.
+#[derive(Debug, Default)]
+pub struct Attempts(Mutex<HashMap<String, u32>>);
+
+impl Attempts {
+    /// One more failure; returns how many in a row.
+    pub fn failed(&self, key: &str) -> u32 {
+        let mut map = self.0.lock().expect("no holder of this lock can panic");
+        let count = map.entry(key.to_owned()).or_insert(0);
+        *count = count.saturating_add(1);
+        *count
+    }
+
+    /// It worked.
+    pub fn succeeded(&self, key: &str) {
+        self.0.lock().expect("no holder of this lock can panic").remove(key);
+    }
+}
+
+/// Remembers what was applied, so that an unchanged object is sent again only now and then, or at once when
+/// somebody else touched it.
+#[derive(Debug, Default)]
+pub struct AppliedCache(Mutex<HashMap<String, HashMap<String, (String, Duration)>>>);
+
+impl AppliedCache {
+    const KEPT: Duration = Duration::from_secs(300);
+
+    /// Whether `object` of `owner` was applied with `fingerprint` lately.
+    pub fn is_fresh(&self, owner: &str, object: &str, fingerprint: &str, elapsed: Duration) -> bool {
+        let map = self.0.lock().expect("no holder of this lock can panic");
+        map.get(owner)
+            .and_then(|o| o.get(object))
+            .is_some_and(|(known, at)| known == fingerprint && elapsed.saturating_sub(*at) < Self::KEPT)
+    }
+
+    /// `object` was applied.
+    pub fn remember(&self, owner: &str, object: &str, fingerprint: String, elapsed: Duration) {
+        let mut map = self.0.lock().expect("no holder of this lock can panic");
+        map.entry(owner.to_owned()).or_default().insert(object.to_owned(), (fingerprint, elapsed));
+    }
+
+    /// Something of `owner` changed: look at all of it again.
+    pub fn forget(&self, owner: &str) {
+        self.0.lock().expect("no holder of this lock can panic").remove(owner);
+    }
+}
+
+/// When each heartbeat was first seen, by our own clock: clocks of other machines are not compared with it.
+#[derive(Debug, Default)]
+pub struct Heartbeats(Mutex<HashMap<String, (String, Duration)>>);
+
+impl Heartbeats {
+    /// How long `value` has been unchanged for `uid`.
+    pub fn unchanged_for(&self, uid: &str, value: &str, elapsed: Duration) -> Duration {
+        let mut map = self.0.lock().expect("no holder of this lock can panic");
+        match map.get(uid) {
+            Some((known, since)) if known == value => elapsed.saturating_sub(*since),
+            _ => {
+                map.insert(uid.to_owned(), (value.to_owned(), elapsed));
+                Duration::ZERO
+            }
+        }
+    }
+
+    /// The instance was seen at work by other means: count from now.
+    pub fn alive(&self, uid: &str, value: &str, elapsed: Duration) {
+        let mut map = self.0.lock().expect("no holder of this lock can panic");
+        map.insert(uid.to_owned(), (value.to_owned(), elapsed));
+    }
+
+    /// No longer of interest.
+    pub fn forget(&self, uid: &str) {
+        self.0.lock().expect("no holder of this lock can panic").remove(uid);
+    }
+}
+
+/// A lock for each name.
+#[derive(Debug, Default)]
+pub struct Locks(Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>);
+
+impl Locks {
+    /// Waits for the lock of `name`.
+    pub async fn lock(&self, name: &str) -> tokio::sync::OwnedMutexGuard<()> {
+        let lock = {
+            let mut map = self.0.lock().expect("no holder of this lock can panic");
+            map.retain(|_, lock| Arc::strong_count(lock) > 1);
+            map.entry(name.to_owned()).or_default().clone()
+        };
+        lock.lock_owned().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heartbeat_is_timed_by_our_own_clock() {
+        let beats = Heartbeats::default();
+        let s = Duration::from_secs;
+        assert_eq!(beats.unchanged_for("u", "10:00:00", s(100)), s(0));
+        assert_eq!(beats.unchanged_for("u", "10:00:00", s(130)), s(30));
+        assert_eq!(beats.unchanged_for("u", "10:00:10", s(140)), s(0));
+        beats.alive("u", "10:00:10", s(170));
+        assert_eq!(beats.unchanged_for("u", "10:00:10", s(180)), s(10));
+    }
+
+    #[test]
+    fn what_was_applied_is_sent_again_when_it_differs_or_is_old_or_was_touched() {
+        let cache = AppliedCache::default();
+        let s = Duration::from_secs;
+        assert!(!cache.is_fresh("c", "Service x", "1", s(0)));
+        cache.remember("c", "Service x", "1".into(), s(0));
+        assert!(cache.is_fresh("c", "Service x", "1", s(299)));
+        assert!(!cache.is_fresh("c", "Service x", "2", s(1)));
+        assert!(!cache.is_fresh("c", "Service x", "1", s(300)));
+        cache.forget("c");
+        assert!(!cache.is_fresh("c", "Service x", "1", s(1)));
+    }
+}

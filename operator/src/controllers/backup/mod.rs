@@ -1,0 +1,49 @@
+//! The Backup controller: gives a Backup to an instance and watches that it is being worked on. It never
+//! touches one that has ended.
+
+pub mod decide;
+pub mod fetch;
+pub mod status;
+pub mod validate;
+
+use std::time::Duration;
+
+use kube::runtime::controller::Action;
+
+use crate::context::Context;
+use crate::error::Error;
+use decide::Decision;
+
+/// Time until the next look at a Backup that waits.
+const WAITING: Duration = Duration::from_secs(5);
+/// Time until the next look at a Backup that is being taken.
+const EXECUTING: Duration = Duration::from_secs(5);
+
+/// One reconciliation of the Backup `name`.
+pub async fn reconcile(ctx: &Context, namespace: &str, name: &str) -> Result<Action, Error> {
+    let Some(cluster) = fetch::cluster_of(ctx, namespace, name).await? else {
+        return Ok(Action::await_change());
+    };
+    // One decision at a time for each cluster, made on what is written now: two Backups never start together.
+    let _turn = ctx.dispatch.lock(&format!("{namespace}/{cluster}")).await;
+    let Some(observed) = fetch::fetch(ctx, namespace, name).await? else {
+        return Ok(Action::await_change());
+    };
+    let uid = observed.uid().to_owned();
+    let decision = decide::decide(&observed);
+    status::write(ctx, &observed, &decision).await?;
+    match decision {
+        Decision::Done | Decision::Fail { .. } => {
+            ctx.heartbeats.forget(&uid);
+            Ok(Action::await_change())
+        }
+        Decision::Wait { .. } => Ok(Action::requeue(WAITING)),
+        Decision::Start { .. } => Ok(Action::requeue(EXECUTING)),
+        Decision::Watch { alive } => {
+            if alive {
+                ctx.heartbeats.alive(&uid, &observed.sign_of_life(), ctx.clock.elapsed());
+            }
+            Ok(Action::requeue(EXECUTING))
+        }
+    }
+}

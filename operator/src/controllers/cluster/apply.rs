@@ -1,0 +1,234 @@
+//! Carries out a plan: the only step that writes anything but the status.
+
+use howdah_api::{Cluster, OPERATOR_MANAGER, labels, naming};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use kube::core::NamespaceResourceScope;
+use kube::runtime::events::EventType;
+use kube::{Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::build;
+use super::build::secrets::Write;
+use super::decide::{Fill, Plan, Step};
+use super::observed::Observed;
+use super::validate::Validated;
+use crate::context::Context;
+use crate::error::Error;
+
+/// Key of this cluster in the caches of the context.
+#[must_use]
+pub fn cache_key(namespace: &str, cluster: &str) -> String {
+    format!("{namespace}/{cluster}")
+}
+
+/// Applies what every cluster has: Secrets, service account, role, services.
+pub async fn apply_base(
+    ctx: &Context,
+    validated: &Validated,
+    observed: &Observed,
+    secrets: Vec<Write>,
+) -> Result<(), Error> {
+    let cluster = &observed.cluster;
+    for write in secrets {
+        write_secret(ctx, cluster, write).await?;
+    }
+    ensure(ctx, validated, &build::rbac::service_account(cluster)).await?;
+    ensure(ctx, validated, &build::rbac::role(cluster, validated)).await?;
+    ensure(ctx, validated, &build::rbac::role_binding(cluster)).await?;
+    for service in build::services::services(cluster) {
+        ensure(ctx, validated, &service).await?;
+    }
+    Ok(())
+}
+
+async fn write_secret(ctx: &Context, cluster: &Cluster, write: Write) -> Result<(), Error> {
+    let namespace = cluster.namespace().unwrap_or_default();
+    let api: Api<Secret> = Api::namespaced(ctx.client.clone(), &namespace);
+    let name = write.secret.name_any();
+    let what = format!("Secret {name}");
+    if write.keep_existing {
+        match api
+            .create(
+                &PostParams { field_manager: Some(OPERATOR_MANAGER.into()), ..Default::default() },
+                &write.secret,
+            )
+            .await
+        {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.is_already_exists() => return Ok(()),
+            Err(error) => return Err(Error::api("create", what)(error)),
+        }
+    } else {
+        let params = PatchParams::apply(OPERATOR_MANAGER).force();
+        api.patch(&name, &params, &Patch::Apply(&write.secret)).await.map_err(Error::api("apply", what))?;
+    }
+    tracing::info!(secret = name, reason = write.reason, "Secret written");
+    Ok(())
+}
+
+/// Server-side apply, unless the same was applied a moment ago and nobody touched anything since.
+async fn ensure<K>(ctx: &Context, validated: &Validated, object: &K) -> Result<(), Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Serialize
+        + DeserializeOwned
+        + std::fmt::Debug,
+{
+    let name = object.name_any();
+    let what = format!("{} {name}", K::kind(&()));
+    let json = serde_json::to_vec(object).map_err(|source| Error::Encode { object: what.clone(), source })?;
+    let fingerprint = hex::encode(Sha256::digest(&json));
+    let owner = cache_key(&validated.namespace, &validated.name);
+    if ctx.applied.is_fresh(&owner, &what, &fingerprint, ctx.clock.elapsed()) {
+        return Ok(());
+    }
+    let api: Api<K> = Api::namespaced(ctx.client.clone(), &validated.namespace);
+    let uid = object.meta().owner_references.iter().flatten().next().map(|o| o.uid.clone());
+    if let Some(present) = api.get_opt(&name).await.map_err(Error::api("get", what.clone()))?
+        && present.meta().owner_references.iter().flatten().all(|o| Some(&o.uid) != uid.as_ref())
+    {
+        return Err(Error::Refused {
+            reason: "ForeignObject",
+            message: format!(
+                "{what} exists and does not belong to this cluster; delete or rename it, or choose another cluster name"
+            ),
+        });
+    }
+    let params = PatchParams::apply(OPERATOR_MANAGER).force();
+    api.patch(&name, &params, &Patch::Apply(object)).await.map_err(Error::api("apply", what.clone()))?;
+    ctx.applied.remember(&owner, &what, fingerprint, ctx.clock.elapsed());
+    Ok(())
+}
+
+/// Carries out the steps of `plan`, in their order.
+pub async fn apply_steps(
+    ctx: &Context,
+    validated: &Validated,
+    observed: &Observed,
+    plan: &Plan,
+) -> Result<(), Error> {
+    for step in &plan.steps {
+        apply_step(ctx, validated, observed, plan, step).await?;
+    }
+    Ok(())
+}
+
+async fn apply_step(
+    ctx: &Context,
+    validated: &Validated,
+    observed: &Observed,
+    plan: &Plan,
+    step: &Step,
+) -> Result<(), Error> {
+    let cluster = &observed.cluster;
+    let name = |serial: i32| naming::instance(&validated.name, serial);
+    let reference = cluster.object_ref(&());
+    match step {
+        Step::EnsureInstance { serial, fill, reason } => {
+            ensure_instance(ctx, validated, cluster, plan, *serial, *fill).await?;
+            ctx.event(&reference, EventType::Normal, "CreatingInstance", reason.clone()).await;
+        }
+        Step::DeletePod { serial, reason } => {
+            delete::<Pod>(ctx, &validated.namespace, &name(*serial)).await?;
+            ctx.event(&reference, EventType::Normal, "ReplacingPod", reason.clone()).await;
+        }
+        Step::RemoveInstance { serial, reason } => {
+            let instance = name(*serial);
+            delete::<Pod>(ctx, &validated.namespace, &instance).await?;
+            delete::<PersistentVolumeClaim>(ctx, &validated.namespace, &instance).await?;
+            delete::<PersistentVolumeClaim>(ctx, &validated.namespace, &naming::wal_volume(&instance))
+                .await?;
+            ctx.event(&reference, EventType::Normal, "RemovingInstance", reason.clone()).await;
+        }
+        Step::Label { serial, role } => {
+            let patch = json!({"metadata": {"labels": {labels::ROLE: role}}});
+            merge::<Pod>(ctx, &validated.namespace, &name(*serial), &patch).await?;
+        }
+        Step::MarkVolume { serial } => {
+            let patch = json!({"metadata": {"annotations": {labels::VOLUME_STATUS: "ready"}}});
+            merge::<PersistentVolumeClaim>(ctx, &validated.namespace, &name(*serial), &patch).await?;
+        }
+        Step::Resize { volume, size } => {
+            let patch = json!({"spec": {"resources": {"requests": {"storage": size}}}});
+            merge::<PersistentVolumeClaim>(ctx, &validated.namespace, volume, &patch).await?;
+            let note = format!("{volume} grows to {size}");
+            ctx.event(&reference, EventType::Normal, "ResizingVolume", note).await;
+        }
+    }
+    tracing::info!(cluster = validated.name, namespace = validated.namespace, ?step, "step done");
+    Ok(())
+}
+
+async fn ensure_instance(
+    ctx: &Context,
+    validated: &Validated,
+    cluster: &Cluster,
+    plan: &Plan,
+    serial: i32,
+    fill: Fill,
+) -> Result<(), Error> {
+    // Volumes first: a pod without its volume would wait, a volume without its pod gets one.
+    for volume in build::volumes::volumes(cluster, serial) {
+        create(ctx, &validated.namespace, &volume).await?;
+    }
+    let instance = naming::instance(&validated.name, serial);
+    let role = if plan.target_primary.as_deref() == Some(instance.as_str()) {
+        labels::ROLE_PRIMARY
+    } else {
+        labels::ROLE_REPLICA
+    };
+    create(ctx, &validated.namespace, &build::pod::pod(cluster, validated, serial, fill, role)).await
+}
+
+async fn create<K>(ctx: &Context, namespace: &str, object: &K) -> Result<(), Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Serialize
+        + DeserializeOwned
+        + std::fmt::Debug,
+{
+    let api: Api<K> = Api::namespaced(ctx.client.clone(), namespace);
+    let params = PostParams { field_manager: Some(OPERATOR_MANAGER.into()), ..Default::default() };
+    match api.create(&params, object).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+        Err(error) => Err(Error::api("create", format!("{} {}", K::kind(&()), object.name_any()))(error)),
+    }
+}
+
+async fn delete<K>(ctx: &Context, namespace: &str, name: &str) -> Result<(), Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug,
+{
+    let api: Api<K> = Api::namespaced(ctx.client.clone(), namespace);
+    match api.delete(name, &DeleteParams::background()).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Err(error) => Err(Error::api("delete", format!("{} {name}", K::kind(&())))(error)),
+    }
+}
+
+async fn merge<K>(ctx: &Context, namespace: &str, name: &str, patch: &serde_json::Value) -> Result<(), Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug,
+{
+    let api: Api<K> = Api::namespaced(ctx.client.clone(), namespace);
+    let params = PatchParams { field_manager: Some(OPERATOR_MANAGER.into()), ..Default::default() };
+    match api.patch(name, &params, &Patch::Merge(patch)).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Err(error) => Err(Error::api("change", format!("{} {name}", K::kind(&())))(error)),
+    }
+}

@@ -1,0 +1,88 @@
+//! Tells people what changed: events for transitions, never for a state that lasts.
+
+use howdah_api::conditions::{self, FALSE, TRUE};
+use howdah_api::{Cluster, ClusterStatus};
+use kube::Resource;
+use kube::runtime::events::EventType;
+
+use super::phases;
+use crate::context::Context;
+
+/// One event to publish.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Note {
+    /// Whether something is wrong.
+    pub warning: bool,
+    /// Reason.
+    pub reason: String,
+    /// In words.
+    pub message: String,
+}
+
+/// What there is to tell about the change from `before` to `after`. Pure.
+#[must_use]
+pub fn changes(before: &ClusterStatus, after: &ClusterStatus) -> Vec<Note> {
+    let mut notes = Vec::new();
+    let bad = |phase: Option<&str>| {
+        matches!(
+            phase,
+            Some(
+                phases::RECOVERY_FAILED
+                    | phases::BOOTSTRAP_FAILED
+                    | phases::INSTANCE_FAILED
+                    | phases::UNRECOVERABLE
+                    | phases::INVALID
+                    | phases::WAITING_FOR_BACKUP
+                    | phases::REJECTED
+            )
+        )
+    };
+    let phase = after.phase.as_deref();
+    let changed = before.phase != after.phase;
+    if bad(phase) && (changed || before.phase_reason != after.phase_reason) {
+        notes.push(Note {
+            warning: true,
+            reason: camel(phase.unwrap_or_default()),
+            message: after.phase_reason.clone().unwrap_or_default(),
+        });
+    } else if changed && phase == Some(phases::HEALTHY) {
+        notes.push(Note {
+            warning: false,
+            reason: "ClusterHealthy".into(),
+            message: after.phase_reason.clone().unwrap_or_default(),
+        });
+    }
+    for type_ in [conditions::CONTINUOUS_ARCHIVING, conditions::BACKUP_CONFIGURED] {
+        let (old, new) =
+            (conditions::get(&before.conditions, type_), conditions::get(&after.conditions, type_));
+        let Some(new) = new else { continue };
+        let same = old.is_some_and(|o| o.status == new.status && o.reason == new.reason);
+        let first_good = old.is_none() && new.status == TRUE;
+        if !same && !first_good && (new.status == TRUE || new.status == FALSE) {
+            notes.push(Note {
+                warning: new.status == FALSE,
+                reason: new.reason.clone(),
+                message: new.message.clone(),
+            });
+        }
+    }
+    notes
+}
+
+/// `Recovery failed` → `RecoveryFailed`.
+fn camel(text: &str) -> String {
+    text.split_whitespace()
+        .map(|word| {
+            let mut chars = word.chars();
+            chars.next().map(|c| c.to_uppercase().chain(chars).collect::<String>()).unwrap_or_default()
+        })
+        .collect()
+}
+
+/// Publishes what changed.
+pub async fn publish(ctx: &Context, cluster: &Cluster, before: &ClusterStatus, after: &ClusterStatus) {
+    for note in changes(before, after) {
+        let type_ = if note.warning { EventType::Warning } else { EventType::Normal };
+        ctx.event(&cluster.object_ref(&()), type_, &note.reason, note.message).await;
+    }
+}

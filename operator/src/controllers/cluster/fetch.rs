@@ -1,0 +1,170 @@
+//! Gathers what a decision about a cluster needs: the only step that reads.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::future::join_all;
+use howdah_api::{Backup, Cluster, labels, naming};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
+use kube::api::{Api, ListParams};
+use kube::{Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+
+use super::observed::Observed;
+use super::validate;
+use crate::context::Context;
+use crate::error::Error;
+use crate::instance_client::{Credentials, Target};
+
+/// Reads everything about `cluster`; `None` when it is gone.
+pub async fn fetch(ctx: &Context, namespace: &str, name: &str) -> Result<Option<Observed>, Error> {
+    let client = &ctx.client;
+    let clusters: Api<Cluster> = Api::namespaced(client.clone(), namespace);
+    let Some(cluster) = clusters.get_opt(name).await.map_err(Error::api("get", format!("Cluster {name}")))?
+    else {
+        return Ok(None);
+    };
+    let (pods, volumes, backups) = tokio::try_join!(
+        children::<Pod>(client, namespace, name),
+        volumes(client, namespace, &cluster),
+        list_backups(client, namespace, name),
+    )?;
+    let recovery_backup = match cluster.spec.bootstrap.as_ref().and_then(|b| b.recovery()?.backup.as_ref()) {
+        Some(reference) => {
+            let api: Api<Backup> = Api::namespaced(client.clone(), namespace);
+            let what = format!("Backup {}", reference.name);
+            api.get_opt(&reference.name).await.map_err(Error::api("get", what))?
+        }
+        None => None,
+    };
+    let mut observed = Observed { cluster, pods, volumes, backups, recovery_backup, ..Observed::default() };
+    observed.secrets = secrets(client, namespace, &observed).await?;
+    let credentials = credentials(&observed.secrets, name);
+    observed.reports = poll(ctx, namespace, name, &observed.pods, credentials).await;
+    Ok(Some(observed))
+}
+
+async fn children<K>(client: &Client, namespace: &str, cluster: &str) -> Result<Vec<K>, Error>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug,
+{
+    let params = ListParams::default().labels(&format!("{}={cluster}", labels::CLUSTER));
+    let what = format!("{}s of Cluster {cluster}", K::kind(&()));
+    let list = Api::<K>::namespaced(client.clone(), namespace).list(&params).await;
+    Ok(list.map_err(Error::api("list", what))?.items)
+}
+
+/// The cluster's volumes by label, and whatever else bears the name of its first volume.
+async fn volumes(
+    client: &Client,
+    namespace: &str,
+    cluster: &Cluster,
+) -> Result<Vec<PersistentVolumeClaim>, Error> {
+    let name = cluster.name_any();
+    let mut list = children::<PersistentVolumeClaim>(client, namespace, &name).await?;
+    if list.is_empty() {
+        let first = naming::instance(&name, 1);
+        let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
+        let what = format!("PersistentVolumeClaim {first}");
+        list.extend(api.get_opt(&first).await.map_err(Error::api("get", what))?);
+    }
+    Ok(list)
+}
+
+/// The Backups of one cluster, oldest first.
+pub async fn list_backups(client: &Client, namespace: &str, cluster: &str) -> Result<Vec<Backup>, Error> {
+    let api: Api<Backup> = Api::namespaced(client.clone(), namespace);
+    let mut params = ListParams::default().limit(500);
+    let mut found = Vec::new();
+    loop {
+        let page =
+            api.list(&params).await.map_err(Error::api("list", format!("Backups of Cluster {cluster}")))?;
+        found.extend(page.items.into_iter().filter(|b| b.spec.cluster.name == cluster));
+        match page.metadata.continue_.filter(|c| !c.is_empty()) {
+            Some(next) => params = params.continue_token(&next),
+            None => break,
+        }
+    }
+    for backup in &mut found {
+        backup.metadata.managed_fields = None;
+    }
+    found.sort_by_key(|b| (b.metadata.creation_timestamp.as_ref().map(|t| t.0), b.name_any()));
+    Ok(found)
+}
+
+async fn secrets(
+    client: &Client,
+    namespace: &str,
+    observed: &Observed,
+) -> Result<BTreeMap<String, Secret>, Error> {
+    let name = observed.cluster.name_any();
+    let mut names: BTreeSet<String> =
+        validate::foreign_secret_names(&observed.cluster, observed).into_iter().collect();
+    names.extend([
+        naming::ca_secret(&name),
+        naming::server_secret(&name),
+        naming::replication_secret(&name),
+        naming::operator_secret(&name),
+        naming::superuser_secret(&name),
+        naming::app_secret(&name),
+    ]);
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let found = join_all(names.into_iter().map(|secret| {
+        let api = api.clone();
+        async move {
+            let what = format!("Secret {secret}");
+            let found = api.get_opt(&secret).await.map_err(Error::api("get", what))?;
+            Ok::<_, Error>(found.map(|s| (secret, s)))
+        }
+    }))
+    .await;
+    found.into_iter().filter_map(Result::transpose).collect()
+}
+
+/// The operator's client certificate for `cluster`, when there is one.
+#[must_use]
+pub fn credentials(secrets: &BTreeMap<String, Secret>, cluster: &str) -> Option<Credentials> {
+    let data = secrets.get(&naming::operator_secret(cluster))?.data.as_ref()?;
+    let get = |key: &str| data.get(key).map(|v| v.0.clone());
+    Some(Credentials { certificate: get("tls.crt")?, key: get("tls.key")?, authority: get("ca.crt")? })
+}
+
+/// Asks all instances that have an address and a running PostgreSQL container, at the same time.
+pub async fn poll(
+    ctx: &Context,
+    namespace: &str,
+    cluster: &str,
+    pods: &[Pod],
+    credentials: Option<Credentials>,
+) -> BTreeMap<String, Result<howdah_api::instance::InstanceStatus, crate::instance_client::InstanceError>> {
+    let Some(credentials) = credentials else { return BTreeMap::new() };
+    let targets = pods.iter().filter(|p| manager_runs(p)).filter_map(|pod| {
+        let ip = pod.status.as_ref()?.pod_ip.clone().filter(|ip| !ip.is_empty())?;
+        Some(Target {
+            namespace: namespace.to_owned(),
+            cluster: cluster.to_owned(),
+            pod: pod.name_any(),
+            ip,
+            credentials: credentials.clone(),
+        })
+    });
+    join_all(targets.map(|target| async move {
+        let answer = ctx.instances.status(&target).await;
+        if let Err(error) = &answer {
+            tracing::debug!(pod = target.pod, error = %error, "no status");
+        }
+        (target.pod, answer)
+    }))
+    .await
+    .into_iter()
+    .collect()
+}
+
+/// Whether the container with the manager has been started.
+fn manager_runs(pod: &Pod) -> bool {
+    pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten()).any(|c| {
+        c.name == naming::CONTAINER_POSTGRES && c.state.as_ref().is_some_and(|s| s.running.is_some())
+    })
+}

@@ -1,0 +1,28 @@
+//! Words of `Cluster.status.phase`.
+
+/// The first instance is being made.
+pub const FIRST_PRIMARY: &str = "Setting up primary";
+/// The Backup to recover from is not there yet.
+pub const WAITING_FOR_BACKUP: &str = "Waiting for the backup to recover from";
+/// A person has to mend the specification or an object it names.
+pub const INVALID: &str = "Cluster configuration is invalid";
+/// The first instance could not be recovered.
+pub const RECOVERY_FAILED: &str = "Recovery failed";
+/// The first instance could not be initialised.
+pub const BOOTSTRAP_FAILED: &str = "Bootstrap failed";
+/// An instance cannot run.
+pub const INSTANCE_FAILED: &str = "An instance is failing";
+/// A replica is being made.
+pub const CREATING_REPLICA: &str = "Creating a new replica";
+/// Instances exist and are not ready yet.
+pub const WAITING_FOR_INSTANCES: &str = "Waiting for the instances to become active";
+/// Instances are replaced one after the other.
+pub const UPGRADING: &str = "Upgrading cluster";
+/// An instance is being removed.
+pub const SCALING_DOWN: &str = "Scaling down";
+/// All is well.
+pub const HEALTHY: &str = "Cluster in healthy state";
+/// The primary's data is gone.
+pub const UNRECOVERABLE: &str = "Cluster is unrecoverable and needs manual intervention";
+/// The API server refuses an object that the specification asks for.
+pub const REJECTED: &str = "Cluster cannot be reconciled";

@@ -1,0 +1,370 @@
+//! Checks what neither the schema nor CEL can: objects that the specification names. Pure.
+
+use howdah_api::backup::BackupPhase;
+use howdah_api::object_store::BarmanObjectStore;
+use howdah_api::{Cluster, naming};
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+
+use super::observed::Observed;
+use super::recovery_target;
+use crate::context::Settings;
+
+/// What a problem stands in the way of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blocks {
+    /// The first instance, or a further one, cannot be made.
+    Instances,
+    /// The Backup to recover from is not ready yet; it may become so by itself.
+    Recovery,
+    /// Backups and the archive do not work.
+    Backups,
+}
+
+/// Something that a person has to mend, or that has to be waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// What it stands in the way of.
+    pub blocks: Blocks,
+    /// Short reason for conditions and events.
+    pub reason: &'static str,
+    /// What is wrong, and the remedy.
+    pub message: String,
+}
+
+/// How the first instance comes to its data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// An empty database cluster.
+    InitDb,
+    /// A backup.
+    Recovery,
+}
+
+/// The application database and its owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Application {
+    /// Database.
+    pub database: String,
+    /// Owner.
+    pub owner: String,
+    /// Secret that the user provides; else one is made.
+    pub secret: Option<String>,
+}
+
+/// The cluster with its defaults filled in.
+#[derive(Clone, Debug)]
+pub struct Validated {
+    /// Name.
+    pub name: String,
+    /// Namespace.
+    pub namespace: String,
+    /// PostgreSQL image.
+    pub image: String,
+    /// Image with the instance manager.
+    pub manager_image: String,
+    /// How it begins.
+    pub origin: Origin,
+    /// Application database, when one is made or taken over.
+    pub application: Option<Application>,
+    /// Secrets that instances must be able to read, besides those that we make.
+    pub foreign_secrets: Vec<String>,
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+}
+
+impl Validated {
+    /// The first problem that stands in the way of an instance.
+    #[must_use]
+    pub fn blocking(&self) -> Option<&Problem> {
+        self.problems.iter().find(|p| p.blocks != Blocks::Backups)
+    }
+
+    /// What is wrong with the object store, when something is.
+    #[must_use]
+    pub fn backup_problem(&self) -> Option<&Problem> {
+        self.problems.iter().find(|p| p.blocks == Blocks::Backups)
+    }
+}
+
+/// Fills in defaults and finds what is wrong.
+#[must_use]
+pub fn validate(observed: &Observed, settings: &Settings) -> Validated {
+    let cluster = &observed.cluster;
+    let spec = &cluster.spec;
+    let name = cluster.name_any();
+    let mut problems = Vec::new();
+    let recovery = spec.bootstrap.as_ref().and_then(|b| b.recovery());
+    let application = application(cluster);
+    let mut foreign = foreign_secret_names(cluster, observed);
+
+    if spec.superuser_access()
+        && let Some(reference) = &spec.superuser_secret
+    {
+        problems.extend(check_login(observed, &reference.name, "superuserSecret", "postgres"));
+    }
+    if let Some(app) = &application
+        && let Some(secret) = &app.secret
+    {
+        problems.extend(check_login(observed, secret, "bootstrap secret", &app.owner));
+    }
+    if recovery.is_some() && !observed.initialised() {
+        problems.extend(check_recovery(observed));
+    }
+    problems.extend(check_foreign_volume(observed, &name));
+    if let Some(store) = spec.object_store() {
+        problems.extend(check_store(observed, store, "spec.backup.barmanObjectStore", Blocks::Backups));
+    }
+    foreign.sort();
+    foreign.dedup();
+    Validated {
+        namespace: cluster.namespace().unwrap_or_default(),
+        image: spec
+            .image_name
+            .clone()
+            .filter(|i| !i.trim().is_empty())
+            .unwrap_or_else(|| settings.postgres_image.clone()),
+        manager_image: settings.operator_image.clone(),
+        origin: if recovery.is_some() { Origin::Recovery } else { Origin::InitDb },
+        application,
+        foreign_secrets: foreign,
+        problems,
+        name,
+    }
+}
+
+/// The application database that `cluster` asks for.
+#[must_use]
+pub fn application(cluster: &Cluster) -> Option<Application> {
+    let bootstrap = cluster.spec.bootstrap.as_ref();
+    if let Some(recovery) = bootstrap.and_then(|b| b.recovery()) {
+        let database = recovery.database.clone()?;
+        return Some(Application {
+            owner: recovery.owner.clone().unwrap_or_else(|| database.clone()),
+            secret: recovery.secret.as_ref().map(|s| s.name.clone()),
+            database,
+        });
+    }
+    let initdb = bootstrap.and_then(|b| b.initdb.clone()).unwrap_or_default();
+    let database = initdb.database.unwrap_or_else(|| "app".to_owned());
+    Some(Application {
+        owner: initdb.owner.unwrap_or_else(|| database.clone()),
+        secret: initdb.secret.map(|s| s.name),
+        database,
+    })
+}
+
+/// Names of the Secrets that `cluster` names but does not own.
+#[must_use]
+pub fn foreign_secret_names(cluster: &Cluster, observed: &Observed) -> Vec<String> {
+    let spec = &cluster.spec;
+    let mut names: Vec<String> = Vec::new();
+    names.extend(spec.superuser_secret.iter().map(|s| s.name.clone()));
+    names.extend(application(cluster).and_then(|a| a.secret));
+    names.extend(spec.object_store().into_iter().flat_map(store_secrets));
+    if let Some(store) = recovery_store(observed) {
+        names.extend(store_secrets(&store));
+    }
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn store_secrets(store: &BarmanObjectStore) -> Vec<String> {
+    store.secret_names().into_iter().map(str::to_owned).collect()
+}
+
+/// The store that the cluster recovers from, as far as it is known.
+#[must_use]
+pub fn recovery_store(observed: &Observed) -> Option<BarmanObjectStore> {
+    let spec = &observed.cluster.spec;
+    let recovery = spec.bootstrap.as_ref()?.recovery()?;
+    match &recovery.source {
+        Some(source) => {
+            spec.external_clusters.iter().find(|e| &e.name == source).map(|e| e.barman_object_store.clone())
+        }
+        None => observed.recovery_backup.as_ref()?.status.as_ref()?.object_store(),
+    }
+}
+
+fn problem(blocks: Blocks, reason: &'static str, message: String) -> Problem {
+    Problem { blocks, reason, message }
+}
+
+fn check_login(observed: &Observed, secret: &str, field: &str, user: &str) -> Option<Problem> {
+    let wrong = |reason, what: &str| {
+        Some(problem(
+            Blocks::Instances,
+            reason,
+            format!(
+                "Secret {secret} ({field}) {what}; it must be in the cluster's namespace and hold the keys \
+                 username (\"{user}\") and password"
+            ),
+        ))
+    };
+    let Some(found) = observed.secrets.get(secret) else {
+        return wrong("SecretNotFound", "does not exist");
+    };
+    let username = value(found, "username");
+    if username.as_deref() != Some(user) {
+        let what = if username.is_none() { "has no username" } else { "names another user" };
+        return wrong("SecretInvalid", what);
+    }
+    if value(found, "password").is_none() {
+        return wrong("SecretInvalid", "has no password");
+    }
+    None
+}
+
+/// A value of a Secret as text; `None` when it is missing, empty or not text.
+fn value(secret: &Secret, key: &str) -> Option<String> {
+    let bytes = secret.data.as_ref()?.get(key)?;
+    String::from_utf8(bytes.0.clone()).ok().filter(|v| !v.is_empty())
+}
+
+fn check_recovery(observed: &Observed) -> Vec<Problem> {
+    let spec = &observed.cluster.spec;
+    let Some(recovery) = spec.bootstrap.as_ref().and_then(|b| b.recovery()) else { return Vec::new() };
+    let mut found = Vec::new();
+    if let Some(target) = &recovery.recovery_target
+        && let Err(message) = recovery_target::check(target)
+    {
+        found.push(problem(Blocks::Instances, "InvalidRecoveryTarget", message));
+    }
+    if let Some(source) = &recovery.source
+        && !spec.external_clusters.iter().any(|e| &e.name == source)
+    {
+        found.push(problem(
+            Blocks::Instances,
+            "SourceNotFound",
+            format!(
+                "bootstrap names the source {source}, which is not in spec.externalClusters; it cannot be added \
+                 later under another name: create a new Cluster, or add an entry of that name"
+            ),
+        ));
+    }
+    if let Some(backup) = &recovery.backup {
+        found.extend(check_backup(observed, &backup.name));
+    }
+    if found.is_empty()
+        && let Some(store) = recovery_store(observed)
+    {
+        found.extend(check_store(observed, &store, "the store to recover from", Blocks::Recovery));
+    }
+    found
+}
+
+fn check_backup(observed: &Observed, name: &str) -> Option<Problem> {
+    let wrong = |reason, message| Some(problem(Blocks::Recovery, reason, message));
+    let Some(backup) = &observed.recovery_backup else {
+        return wrong(
+            "BackupNotFound",
+            format!(
+                "Backup {name} does not exist in this namespace; create or copy it here, or create a Cluster that \
+                 recovers by externalClusters"
+            ),
+        );
+    };
+    let status = backup.status.clone().unwrap_or_default();
+    match status.phase() {
+        BackupPhase::Completed => {}
+        BackupPhase::Failed => {
+            return wrong(
+                "BackupFailed",
+                format!(
+                    "Backup {name} has failed and holds nothing to recover from; name a completed Backup in a new Cluster"
+                ),
+            );
+        }
+        phase => {
+            return wrong(
+                "BackupNotCompleted",
+                format!("Backup {name} is {phase}; recovery begins by itself when it is completed"),
+            );
+        }
+    }
+    let lacking = [
+        ("backupId", status.backup_id.is_none()),
+        ("destinationPath", status.destination_path.is_none()),
+        ("serverName", status.server_name.is_none()),
+    ];
+    let lacking: Vec<&str> = lacking.into_iter().filter(|(_, l)| *l).map(|(n, _)| n).collect();
+    if !lacking.is_empty() {
+        return wrong(
+            "BackupIncomplete",
+            format!(
+                "the status of Backup {name} lacks {}; restore the object with its status, or recover by \
+                 externalClusters",
+                lacking.join(" and ")
+            ),
+        );
+    }
+    None
+}
+
+fn check_foreign_volume(observed: &Observed, cluster: &str) -> Option<Problem> {
+    let foreign = observed
+        .volumes
+        .iter()
+        .find(|v| !observed.owns(&v.metadata) && naming::serial_of(cluster, &v.name_any()).is_some())?;
+    Some(problem(
+        Blocks::Instances,
+        "ForeignVolume",
+        format!(
+            "PersistentVolumeClaim {} exists and does not belong to this cluster; it may hold data: delete or \
+             rename it, or choose another cluster name",
+            foreign.name_any()
+        ),
+    ))
+}
+
+/// What is wrong with a store, as far as can be seen without speaking to it.
+#[must_use]
+pub fn check_store(
+    observed: &Observed,
+    store: &BarmanObjectStore,
+    place: &str,
+    blocks: Blocks,
+) -> Option<Problem> {
+    let Some(credentials) = &store.s3_credentials else {
+        return Some(problem(
+            blocks,
+            "CredentialsMissing",
+            format!(
+                "{place} has no s3Credentials; give accessKeyId and secretAccessKey, or inheritFromIAMRole: true"
+            ),
+        ));
+    };
+    let selectors = [
+        ("accessKeyId", &credentials.access_key_id),
+        ("secretAccessKey", &credentials.secret_access_key),
+        ("sessionToken", &credentials.session_token),
+        ("region", &credentials.region),
+        ("endpointCA", &store.endpoint_ca),
+    ];
+    for (field, selector) in selectors {
+        let Some(selector) = selector else { continue };
+        let (name, key) = (&selector.name, &selector.key);
+        let Some(secret) = observed.secrets.get(name) else {
+            return Some(problem(
+                blocks,
+                "SecretNotFound",
+                format!(
+                    "Secret {name}, named by {field} of {place}, does not exist; create it with the key {key}"
+                ),
+            ));
+        };
+        let present = secret.data.as_ref().and_then(|d| d.get(key)).is_some_and(|v| !v.0.is_empty());
+        if !present {
+            return Some(problem(
+                blocks,
+                "SecretKeyNotFound",
+                format!(
+                    "Secret {name} has no key {key} or it is empty ({field} of {place}); add the key, or name the \
+                     right one"
+                ),
+            ));
+        }
+    }
+    None
+}

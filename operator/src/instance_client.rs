@@ -1,0 +1,209 @@
+//! Asks the instance managers how they are: HTTPS to the pod's address, with the operator's client certificate.
+//!
+//! A pod is reached by its address, while its certificate names the cluster's services; the name that is
+//! checked is therefore always `<cluster>-rw`, whatever address is dialled.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use howdah_api::instance::InstanceStatus;
+use howdah_api::naming;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+/// How long one question may take in all.
+const TIMEOUT: Duration = Duration::from_secs(4);
+/// Longest answer that is read.
+const MAX_ANSWER: usize = 256 * 1024;
+
+/// One instance to ask.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Namespace of the cluster.
+    pub namespace: String,
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Name of the pod.
+    pub pod: String,
+    /// Address of the pod.
+    pub ip: String,
+    /// With what to authenticate.
+    pub credentials: Credentials,
+}
+
+/// The operator's client certificate for one cluster, PEM encoded.
+#[derive(Clone, Default)]
+pub struct Credentials {
+    /// Client certificate.
+    pub certificate: Vec<u8>,
+    /// Its key.
+    pub key: Vec<u8>,
+    /// Authority that the instance's certificate must come from.
+    pub authority: Vec<u8>,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials").finish_non_exhaustive()
+    }
+}
+
+/// Why an instance gave no status.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum InstanceError {
+    /// The certificates in the Secrets are unusable.
+    #[error("the certificates for talking to {pod} are not usable: {message}")]
+    Credentials {
+        /// The pod.
+        pod: String,
+        /// What is wrong with them.
+        message: String,
+    },
+    /// No connection, no valid certificate, or no answer in time.
+    #[error("{pod} does not answer at {address}: {message}")]
+    Unreachable {
+        /// The pod.
+        pod: String,
+        /// Where it was looked for.
+        address: String,
+        /// What happened.
+        message: String,
+    },
+    /// An answer that is not a status.
+    #[error("{pod} gave an answer that is not understood: {message}")]
+    Answer {
+        /// The pod.
+        pod: String,
+        /// What was wrong with it.
+        message: String,
+    },
+}
+
+/// The questions that the operator asks of an instance.
+#[async_trait]
+pub trait InstanceApi: Send + Sync {
+    /// `GET /v1/status`.
+    async fn status(&self, target: &Target) -> Result<InstanceStatus, InstanceError>;
+}
+
+/// [`InstanceApi`] over mutual TLS.
+#[derive(Default)]
+pub struct HttpInstances {
+    /// One TLS configuration a cluster; it also keeps session tickets, so that polls need no full handshake.
+    configs: Mutex<HashMap<String, ([u8; 32], Arc<ClientConfig>)>>,
+}
+
+impl HttpInstances {
+    fn config(&self, target: &Target) -> Result<Arc<ClientConfig>, String> {
+        let credentials = &target.credentials;
+        let mut hash = Sha256::new();
+        for part in [&credentials.certificate, &credentials.key, &credentials.authority] {
+            hash.update(part.len().to_le_bytes());
+            hash.update(part);
+        }
+        let digest: [u8; 32] = hash.finalize().into();
+        let key = format!("{}/{}", target.namespace, target.cluster);
+        let mut configs = self.configs.lock().expect("no holder of this lock can panic");
+        if let Some((known, config)) = configs.get(&key)
+            && *known == digest
+        {
+            return Ok(config.clone());
+        }
+        let config = Arc::new(client_config(credentials)?);
+        configs.insert(key, (digest, config.clone()));
+        Ok(config)
+    }
+
+    /// Drops what is kept for a cluster that is gone.
+    pub fn forget(&self, namespace: &str, cluster: &str) {
+        let key = format!("{namespace}/{cluster}");
+        self.configs.lock().expect("no holder of this lock can panic").remove(&key);
+    }
+}
+
+fn client_config(credentials: &Credentials) -> Result<ClientConfig, String> {
+    let mut roots = RootCertStore::empty();
+    for cert in CertificateDer::pem_slice_iter(&credentials.authority) {
+        let cert = cert.map_err(|e| format!("the authority is not PEM: {e:?}"))?;
+        roots.add(cert).map_err(|e| format!("the authority is no certificate: {e}"))?;
+    }
+    let chain = CertificateDer::pem_slice_iter(&credentials.certificate)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|e| format!("the client certificate is not PEM: {e:?}"))?;
+    let key = PrivateKeyDer::from_pem_slice(&credentials.key)
+        .map_err(|_| "the client key is not a PEM private key".to_owned())?;
+    ClientConfig::builder_with_provider(Arc::new(tokio_rustls::rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|e| e.to_string())?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)
+        .map_err(|e| e.to_string())
+}
+
+#[async_trait]
+impl InstanceApi for HttpInstances {
+    async fn status(&self, target: &Target) -> Result<InstanceStatus, InstanceError> {
+        let pod = target.pod.clone();
+        let config = self
+            .config(target)
+            .map_err(|message| InstanceError::Credentials { pod: pod.clone(), message })?;
+        let address = format!("{}:{}", target.ip, naming::STATUS_PORT);
+        let unreachable = |message: String| InstanceError::Unreachable {
+            pod: pod.clone(),
+            address: address.clone(),
+            message,
+        };
+        let body = match tokio::time::timeout(TIMEOUT, get(target, config, "/v1/status")).await {
+            Ok(Ok(body)) => body,
+            Ok(Err(message)) => return Err(unreachable(message)),
+            Err(_) => return Err(unreachable(format!("no answer within {} s", TIMEOUT.as_secs()))),
+        };
+        serde_json::from_slice(&body).map_err(|e| InstanceError::Answer { pod, message: e.to_string() })
+    }
+}
+
+async fn get(target: &Target, config: Arc<ClientConfig>, path: &str) -> Result<Bytes, String> {
+    let ip: IpAddr = target.ip.parse().map_err(|_| format!("{} is not an address", target.ip))?;
+    let port = u16::try_from(naming::STATUS_PORT).expect("a port number");
+    let tcp = TcpStream::connect(SocketAddr::new(ip, port)).await.map_err(|e| e.to_string())?;
+    let host = naming::service_rw(&target.cluster);
+    let name = ServerName::try_from(host.clone()).map_err(|e| e.to_string())?;
+    let tls = TlsConnector::from(config).connect(name, tcp).await.map_err(|e| e.to_string())?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(tls)).await.map_err(|e| e.to_string())?;
+    let driver = tokio::spawn(connection);
+    let request = hyper::Request::get(path)
+        .header(hyper::header::HOST, host)
+        .header(hyper::header::CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(|e| e.to_string())?;
+    let answer = async {
+        let response = sender.send_request(request).await.map_err(|e| e.to_string())?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_ANSWER)
+            .collect()
+            .await
+            .map_err(|e| e.to_string())?
+            .to_bytes();
+        if !status.is_success() {
+            let said = serde_json::from_slice::<howdah_api::instance::ErrorBody>(&body)
+                .map_or_else(|_| String::new(), |b| format!(": {}", b.error));
+            return Err(format!("HTTP {status}{said}"));
+        }
+        Ok(body)
+    }
+    .await;
+    driver.abort();
+    answer
+}

@@ -1,0 +1,19 @@
+//! The operator of Howdah: controllers for Cluster, Backup and ScheduledBackup. It decides and never touches
+//! data; the instance managers in the pods do the work.
+
+pub mod cli;
+pub mod clock;
+pub mod context;
+pub mod controllers;
+pub mod error;
+pub mod http;
+pub mod instance_client;
+pub mod leader;
+pub mod merge;
+pub mod metrics;
+pub mod password;
+pub mod pki;
+pub mod rbac;
+pub mod run;
+pub mod schedule;
+pub mod telemetry;

@@ -1,0 +1,69 @@
+//! What the operator may do. `config/rbac/role.yaml` is generated from here.
+//!
+//! A Kubernetes API server lets nobody grant what he does not hold; so besides what the operator does itself
+//! it holds everything that the roles of the instances contain (`controllers::cluster::build::rbac`).
+
+use howdah_api::GROUP;
+use k8s_openapi::api::rbac::v1::PolicyRule;
+
+fn rule(groups: &[&str], resources: &[&str], verbs: &[&str]) -> PolicyRule {
+    let own = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+    PolicyRule {
+        api_groups: Some(own(groups)),
+        resources: Some(own(resources)),
+        verbs: own(verbs),
+        ..PolicyRule::default()
+    }
+}
+
+/// Rules of the operator in the namespaces that it watches: a ClusterRole, or one Role in each of them.
+#[must_use]
+pub fn rules() -> Vec<PolicyRule> {
+    vec![
+        rule(&[GROUP], &["clusters", "scheduledbackups"], &["get", "list", "watch"]),
+        rule(&[GROUP], &["backups"], &["create", "delete", "get", "list", "watch"]),
+        rule(&[GROUP], &["clusters/status", "backups/status", "scheduledbackups/status"], &["get", "patch"]),
+        // Owner references that block deletion.
+        rule(&[GROUP], &["clusters/finalizers", "scheduledbackups/finalizers"], &["update"]),
+        rule(&[""], &["pods"], &["create", "delete", "get", "list", "patch", "watch"]),
+        rule(&[""], &["persistentvolumeclaims"], &["create", "delete", "get", "list", "patch", "watch"]),
+        rule(&[""], &["services", "serviceaccounts"], &["create", "get", "list", "patch", "watch"]),
+        // Named by the clusters, so no list and no watch.
+        rule(&[""], &["secrets"], &["create", "get", "patch"]),
+        rule(
+            &["rbac.authorization.k8s.io"],
+            &["roles", "rolebindings"],
+            &["create", "get", "list", "patch", "watch"],
+        ),
+        rule(&["", "events.k8s.io"], &["events"], &["create", "patch"]),
+    ]
+}
+
+/// Rules of the operator in its own namespace: the lease of its leader.
+#[must_use]
+pub fn leader_rules() -> Vec<PolicyRule> {
+    vec![
+        rule(&["coordination.k8s.io"], &["leases"], &["create", "get", "update"]),
+        rule(&["", "events.k8s.io"], &["events"], &["create", "patch"]),
+    ]
+}
+
+/// Whether `held` allows everything that `wanted` does.
+#[must_use]
+pub fn covers(held: &[PolicyRule], wanted: &PolicyRule) -> bool {
+    let empty = Vec::new();
+    let groups = wanted.api_groups.as_ref().unwrap_or(&empty);
+    let resources = wanted.resources.as_ref().unwrap_or(&empty);
+    groups.iter().all(|group| {
+        resources.iter().all(|resource| {
+            wanted.verbs.iter().all(|verb| {
+                held.iter().any(|rule| {
+                    rule.resource_names.is_none()
+                        && rule.api_groups.as_ref().is_some_and(|g| g.contains(group))
+                        && rule.resources.as_ref().is_some_and(|r| r.contains(resource))
+                        && rule.verbs.contains(verb)
+                })
+            })
+        })
+    })
+}
