@@ -140,6 +140,8 @@ pub enum SocketRequest {
         /// `%p` of `restore_command`.
         path: String,
     },
+    /// Tell the status; answered with one line that holds an [`InstanceStatus`].
+    Status,
 }
 
 /// Answer on the manager's socket: one line of JSON.

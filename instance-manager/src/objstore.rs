@@ -1,0 +1,211 @@
+//! From API types and Secret values to a repository: the only file that knows both.
+
+use barman_cloud::store::{Credentials, Encryption as StoreEncryption, Secret};
+use barman_cloud::{Compression, Destination, S3Options, Store};
+use howdah_api::object_store::{BarmanObjectStore, DataCompression, Encryption, WalCompression};
+use howdah_engine::Repository;
+
+use crate::error::Result;
+use crate::kube::secrets::SecretValues;
+
+/// What the store is used for: WAL and base backups may ask for different encryption.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// WAL files.
+    Wal,
+    /// Base backups.
+    Data,
+}
+
+/// Files archived or restored at the same time when the Cluster does not say.
+const DEFAULT_WAL_PARALLEL: usize = 4;
+/// Parts written or read at the same time when the Cluster does not say.
+const DEFAULT_JOBS: usize = 2;
+
+/// The repository of one server in `store`; `cluster` is the default of `serverName`.
+///
+/// # Errors
+/// When a Secret or a key is missing, or a setting cannot be used. No request is made.
+pub fn repository(
+    store: &BarmanObjectStore,
+    cluster: &str,
+    secrets: &SecretValues,
+    purpose: Purpose,
+) -> Result<Repository> {
+    let destination = Destination::parse(&store.destination_path)?;
+    let opened = Store::s3(&destination, &options(store, secrets, purpose)?)?;
+    Ok(Repository::new(opened, store.server_name_or(cluster))?)
+}
+
+/// The options of the S3 client.
+///
+/// # Errors
+/// When a Secret or a key is missing.
+pub fn options(store: &BarmanObjectStore, secrets: &SecretValues, purpose: Purpose) -> Result<S3Options> {
+    let mut options = S3Options::new(credentials(store, secrets)?);
+    options.endpoint = store.endpoint_url.clone();
+    if let Some(region) = store.s3_credentials.as_ref().and_then(|c| c.region.as_ref()) {
+        options.region = Some(secrets.selected(region)?.to_owned());
+    }
+    if let Some(ca) = &store.endpoint_ca {
+        options.ca_pem = Some(secrets.selected(ca)?.as_bytes().to_vec());
+    }
+    let encryption = match purpose {
+        Purpose::Wal => store.wal.as_ref().and_then(|w| w.encryption),
+        Purpose::Data => store.data.as_ref().and_then(|d| d.encryption),
+    };
+    options.encryption = encryption.map(|e| match e {
+        Encryption::AES256 => StoreEncryption::Aes256,
+        Encryption::AwsKms => StoreEncryption::AwsKms { key_id: None },
+    });
+    let pairs = |map: &std::collections::BTreeMap<String, String>| {
+        map.iter().map(|(k, v)| (k.clone(), v.clone())).collect::<Vec<_>>()
+    };
+    options.tags = pairs(&store.tags);
+    options.history_tags = pairs(&store.history_tags);
+    Ok(options)
+}
+
+fn credentials(store: &BarmanObjectStore, secrets: &SecretValues) -> Result<Credentials> {
+    let Some(given) = &store.s3_credentials else { return Ok(Credentials::Inherit) };
+    let (Some(id), Some(key)) = (&given.access_key_id, &given.secret_access_key) else {
+        return Ok(Credentials::Inherit);
+    };
+    let session_token = match &given.session_token {
+        Some(token) => Some(Secret::new(secrets.selected(token)?)),
+        None => None,
+    };
+    Ok(Credentials::Static {
+        access_key_id: Secret::new(secrets.selected(id)?),
+        secret_access_key: Secret::new(secrets.selected(key)?),
+        session_token,
+    })
+}
+
+/// Codec of WAL files.
+#[must_use]
+pub fn wal_compression(store: &BarmanObjectStore) -> Compression {
+    match store.wal.as_ref().and_then(|w| w.compression) {
+        None => Compression::None,
+        Some(WalCompression::Gzip) => Compression::Gzip,
+        Some(WalCompression::Bzip2) => Compression::Bzip2,
+        Some(WalCompression::Snappy) => Compression::Snappy,
+        Some(WalCompression::Lz4) => Compression::Lz4,
+        Some(WalCompression::Zstd) => Compression::Zstd,
+        Some(WalCompression::Xz) => Compression::Xz,
+    }
+}
+
+/// Codec of base backups.
+#[must_use]
+pub fn data_compression(store: &BarmanObjectStore) -> Compression {
+    match store.data.as_ref().and_then(|d| d.compression) {
+        None => Compression::None,
+        Some(DataCompression::Gzip) => Compression::Gzip,
+        Some(DataCompression::Bzip2) => Compression::Bzip2,
+        Some(DataCompression::Snappy) => Compression::Snappy,
+        Some(DataCompression::Lz4) => Compression::Lz4,
+        Some(DataCompression::Zstd) => Compression::Zstd,
+    }
+}
+
+/// WAL files archived or restored at the same time.
+#[must_use]
+pub fn wal_parallel(store: &BarmanObjectStore) -> usize {
+    let given = store.wal.as_ref().and_then(|w| w.max_parallel);
+    given.and_then(|n| usize::try_from(n).ok()).unwrap_or(DEFAULT_WAL_PARALLEL).clamp(1, 32)
+}
+
+/// Parts written or read at the same time.
+#[must_use]
+pub fn jobs(store: &BarmanObjectStore) -> usize {
+    let given = store.data.as_ref().and_then(|d| d.jobs);
+    given.and_then(|n| usize::try_from(n).ok()).unwrap_or(DEFAULT_JOBS).clamp(1, 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use howdah_api::common::SecretKeySelector;
+    use howdah_api::object_store::{DataConfiguration, S3Credentials, WalConfiguration};
+
+    fn selector(key: &str) -> Option<SecretKeySelector> {
+        Some(SecretKeySelector { name: "aws-creds".into(), key: key.into() })
+    }
+
+    fn store() -> BarmanObjectStore {
+        BarmanObjectStore {
+            destination_path: "s3://bucket/folder/".into(),
+            endpoint_url: Some("minio:9000".into()),
+            endpoint_ca: selector("CA"),
+            s3_credentials: Some(S3Credentials {
+                access_key_id: selector("ID"),
+                secret_access_key: selector("KEY"),
+                session_token: selector("TOKEN"),
+                region: selector("REGION"),
+                inherit_from_iam_role: None,
+            }),
+            wal: Some(WalConfiguration {
+                compression: Some(WalCompression::Zstd),
+                encryption: Some(Encryption::AES256),
+                max_parallel: Some(9),
+            }),
+            data: Some(DataConfiguration {
+                compression: Some(DataCompression::Snappy),
+                encryption: Some(Encryption::AwsKms),
+                jobs: None,
+                immediate_checkpoint: None,
+            }),
+            tags: [("retention".to_owned(), "default".to_owned())].into(),
+            ..BarmanObjectStore::default()
+        }
+    }
+
+    fn secrets() -> SecretValues {
+        let mut values = SecretValues::default();
+        let pairs = [("ID", "id"), ("KEY", "key"), ("TOKEN", "token"), ("REGION", "eu-1"), ("CA", "pem")];
+        values.insert("aws-creds", pairs.map(|(k, v)| (k.to_owned(), v.into())).into());
+        values
+    }
+
+    #[test]
+    fn everything_of_the_store_reaches_its_client() {
+        let wal = options(&store(), &secrets(), Purpose::Wal).unwrap();
+        assert_eq!(wal.endpoint.as_deref(), Some("minio:9000"));
+        assert_eq!(wal.region.as_deref(), Some("eu-1"));
+        assert_eq!(wal.ca_pem.as_deref(), Some(b"pem".as_slice()));
+        assert_eq!(wal.encryption, Some(StoreEncryption::Aes256));
+        assert_eq!(wal.tags, [("retention".to_owned(), "default".to_owned())]);
+        assert_eq!(
+            wal.credentials,
+            Credentials::Static {
+                access_key_id: "id".into(),
+                secret_access_key: "key".into(),
+                session_token: Some("token".into()),
+            }
+        );
+        let data = options(&store(), &secrets(), Purpose::Data).unwrap();
+        assert_eq!(data.encryption, Some(StoreEncryption::AwsKms { key_id: None }));
+        assert_eq!((wal_parallel(&store()), jobs(&store())), (9, 2));
+        assert_eq!(
+            (wal_compression(&store()), data_compression(&store())),
+            (Compression::Zstd, Compression::Snappy)
+        );
+    }
+
+    #[test]
+    fn a_missing_key_is_named_and_nothing_else_is_told() {
+        let mut s = store();
+        s.s3_credentials.as_mut().unwrap().secret_access_key = selector("NOPE");
+        let text = options(&s, &secrets(), Purpose::Wal).unwrap_err().report();
+        assert!(text.contains("aws-creds") && text.contains("NOPE") && !text.contains("token"), "{text}");
+    }
+
+    #[test]
+    fn the_identity_of_the_pod() {
+        let mut s = store();
+        s.s3_credentials =
+            Some(S3Credentials { inherit_from_iam_role: Some(true), ..S3Credentials::default() });
+        assert_eq!(options(&s, &secrets(), Purpose::Wal).unwrap().credentials, Credentials::Inherit);
+    }
+}

@@ -1,0 +1,10 @@
+//! PostgreSQL from outside: its programs, its processes, its SQL.
+
+pub mod children;
+pub mod files;
+pub mod probe;
+pub mod programs;
+pub mod server;
+pub mod sql;
+pub mod stale;
+pub mod switch;

@@ -1,0 +1,145 @@
+//! Writes the server's configuration from the Cluster, after PostgreSQL itself has looked at it.
+
+use std::collections::BTreeMap;
+
+use howdah_api::Cluster;
+use howdah_engine::ControlData;
+
+use super::role::Running;
+use super::shared::Shared;
+use crate::bootstrap::join::conninfo;
+use crate::bootstrap::private::os_user;
+use crate::bootstrap::recovery_file::RecoveryFile;
+use crate::config::conf::{self, ConfInput, ConfRole};
+use crate::config::recovery::RecoverySettings;
+use crate::config::{hba, parameters};
+use crate::environment::Environment;
+use crate::error::{Error, IoContext, Result};
+use crate::install::write_atomically;
+use crate::pg::files::ServerFiles;
+use crate::pg::probe;
+
+/// Renders the files for `running`.
+///
+/// # Errors
+/// When a parameter or a line of `pg_hba` cannot be used, or the control file cannot be read.
+pub fn render(
+    env: &Environment,
+    cluster: &Cluster,
+    major: u32,
+    tls: bool,
+    running: Running,
+    control: &BTreeMap<String, i64>,
+    recovery: Option<&RecoveryFile>,
+) -> Result<ServerFiles> {
+    let postgresql = &cluster.spec.postgresql;
+    parameters::validate(&postgresql.parameters).map_err(|e| Error::permanent(e.to_string()))?;
+    let role = match running {
+        Running::Primary => ConfRole::Primary,
+        Running::Standby => ConfRole::Standby { conninfo: conninfo(env) },
+        Running::Recovery => {
+            let target = recovery.and_then(|r| r.target.as_ref());
+            ConfRole::Recovery(
+                RecoverySettings::of(target).map_err(|e| Error::permanent(e.to_string()))?,
+            )
+        }
+    };
+    let (run, certificates, manager) = (env.paths.run(), env.paths.certificates(), env.paths.manager());
+    let listen = env.listen_ip().map_or_else(|| "*".to_owned(), |ip| ip.to_string());
+    Ok(ServerFiles {
+        conf: conf::render(&ConfInput {
+            instance: &env.pod,
+            user: &postgresql.parameters,
+            major,
+            control,
+            listen: &listen,
+            port: super::shared::cluster_port(),
+            socket_dir: &run,
+            certificates: tls.then_some(certificates.as_path()),
+            manager: &manager,
+            role: &role,
+        }),
+        hba: hba::render(&postgresql.pg_hba, tls).map_err(|e| Error::permanent(e.to_string()))?,
+        ident: hba::render_ident(&os_user(&env.paths)?),
+    })
+}
+
+/// The five settings of the control file, by name. A primary may lower them; replicas and recoveries must not.
+///
+/// # Errors
+/// When the control file is damaged.
+pub fn control_settings(shared: &Shared, running: Running) -> Result<BTreeMap<String, i64>> {
+    if running == Running::Primary {
+        return Ok(BTreeMap::new());
+    }
+    let five = ControlData::read(&shared.env.paths.pgdata)?.must_not_shrink;
+    Ok([
+        ("max_connections", five.max_connections),
+        ("max_worker_processes", five.max_worker_processes),
+        ("max_wal_senders", five.max_wal_senders),
+        ("max_prepared_transactions", five.max_prepared_transactions),
+        ("max_locks_per_transaction", five.max_locks_per_transaction),
+    ]
+    .map(|(name, value)| (name.to_owned(), i64::from(value)))
+    .into())
+}
+
+/// Renders, lets PostgreSQL check, and writes; returns whether anything changed. When PostgreSQL does not accept
+/// the settings, the files stay as they were.
+///
+/// # Errors
+/// With PostgreSQL's own words.
+pub async fn apply(shared: &Shared, running: Running) -> Result<bool> {
+    let cluster = shared.cluster();
+    let paths = &shared.env.paths;
+    let control = control_settings(shared, running)?;
+    let recovery = RecoveryFile::read(paths)?;
+    let files =
+        render(&shared.env, &cluster, shared.major, shared.tls, running, &control, recovery.as_ref())?;
+    let current = std::fs::read_to_string(paths.pgdata.join("postgresql.conf")).unwrap_or_default();
+    if current != files.conf {
+        let candidate = paths.run().join("candidate.conf");
+        write_atomically(&candidate, files.conf.as_bytes(), 0o600).at("cannot write", &candidate)?;
+        probe::ask(&shared.programs, &paths.pgdata, &candidate, "data_directory").await.map_err(|e| {
+            Error::permanent(format!(
+                "PostgreSQL does not accept spec.postgresql.parameters; correct them: {}",
+                e.report()
+            ))
+        })?;
+    }
+    files.write(&paths.pgdata)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environment::Paths;
+
+    fn env(ip: &str) -> Environment {
+        Environment {
+            cluster: "pg".into(),
+            namespace: "default".into(),
+            pod: "pg-1".into(),
+            pod_uid: String::new(),
+            pod_ip: Some(ip.parse().unwrap()),
+            paths: Paths { controller: "/controller".into(), pgdata: "/d".into(), wal_mount: "/w".into() },
+        }
+    }
+
+    fn listen(ip: &str) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let mut env = env(ip);
+        env.paths.controller = dir.path().into();
+        let own = crate::install::passwd(crate::install::Ids::or_own(None, None));
+        std::fs::write(dir.path().join("passwd"), own).unwrap();
+        let files =
+            render(&env, &Cluster::default(), 15, false, Running::Primary, &BTreeMap::new(), None).unwrap();
+        files.conf.lines().find(|l| l.starts_with("listen_addresses")).unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_pod_that_shares_its_network_keeps_to_its_own_address() {
+        assert_eq!(listen("127.1.2.3"), "listen_addresses = '127.1.2.3'");
+        assert_eq!(listen("10.0.0.3"), "listen_addresses = '*'");
+    }
+}

@@ -1,0 +1,15 @@
+//! `run`: process 1 of the container `postgres`.
+
+pub mod certificates;
+pub mod configure;
+pub mod passwords;
+pub mod recovery_watch;
+pub mod role;
+pub mod shared;
+pub mod socket;
+pub mod start;
+pub mod supervisor;
+pub mod wal;
+pub mod watch;
+
+pub use start::run;

@@ -1,0 +1,155 @@
+//! What the parts of a running manager share. Each field has one writer.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use howdah_api::Cluster;
+use howdah_api::instance::Recoverability;
+use howdah_engine::Progress;
+use tokio::sync::watch;
+
+use super::role::Running;
+use super::wal::WalService;
+use crate::environment::Environment;
+use crate::kube::Kubernetes;
+use crate::kube::secrets::SecretValues;
+use crate::pg::children::Children;
+use crate::pg::programs::Programs;
+use crate::pg::sql::LocalServer;
+
+/// State of the PostgreSQL server, written by the supervisor.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerState {
+    /// What it is; `None` while it does not run.
+    pub running: Option<Running>,
+    /// It took connections at least once since it was started.
+    pub up: bool,
+    /// It is being stopped.
+    pub stopping: bool,
+    /// What is going on, for people.
+    pub message: String,
+    /// What a person must mend.
+    pub fatal: Option<String>,
+}
+
+/// The backup that is being taken.
+#[derive(Clone, Debug)]
+pub struct RunningBackup {
+    /// UID of the Backup object.
+    pub uid: String,
+    /// Its counters.
+    pub progress: Arc<Progress>,
+}
+
+/// Shared state.
+pub struct Shared {
+    /// The pod.
+    pub env: Environment,
+    /// Random id of this process.
+    pub session: String,
+    /// PostgreSQL's programs.
+    pub programs: Programs,
+    /// Major version of the programs.
+    pub major: u32,
+    /// Whether the server can do TLS.
+    pub tls: bool,
+    /// Own children.
+    pub children: Children,
+    /// The API.
+    pub kube: Kubernetes,
+    /// The local server.
+    pub local: LocalServer,
+    /// The Cluster as last seen; kept when the API is away.
+    pub cluster: watch::Sender<Arc<Cluster>>,
+    /// Secrets as last seen.
+    pub secrets: watch::Sender<Arc<SecretValues>>,
+    /// State of the server.
+    pub server: watch::Sender<ServerState>,
+    /// The WAL services.
+    pub wal: WalService,
+    backup: Mutex<Option<RunningBackup>>,
+    recoverability: Mutex<Option<Recoverability>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    /// Everything that is known before PostgreSQL starts.
+    #[allow(clippy::too_many_arguments)]
+    #[must_use]
+    pub fn new(
+        env: Environment,
+        programs: Programs,
+        major: u32,
+        tls: bool,
+        children: Children,
+        kube: Kubernetes,
+        cluster: Arc<Cluster>,
+        secrets: Arc<SecretValues>,
+    ) -> Arc<Self> {
+        let port = cluster_port();
+        Arc::new(Self {
+            session: uuid::Uuid::new_v4().to_string(),
+            local: LocalServer::new(&env.paths.run(), port),
+            wal: WalService::new(env.paths.clone(), env.cluster.clone()),
+            env,
+            programs,
+            major,
+            tls,
+            children,
+            kube,
+            cluster: watch::Sender::new(cluster),
+            secrets: watch::Sender::new(secrets),
+            server: watch::Sender::new(ServerState::default()),
+            backup: Mutex::new(None),
+            recoverability: Mutex::new(None),
+        })
+    }
+
+    /// The Cluster as last seen.
+    #[must_use]
+    pub fn cluster(&self) -> Arc<Cluster> {
+        self.cluster.borrow().clone()
+    }
+
+    /// The Secrets as last seen.
+    #[must_use]
+    pub fn secrets(&self) -> Arc<SecretValues> {
+        self.secrets.borrow().clone()
+    }
+
+    /// State of the server.
+    #[must_use]
+    pub fn server(&self) -> ServerState {
+        self.server.borrow().clone()
+    }
+
+    /// The backup that is being taken.
+    #[must_use]
+    pub fn backup(&self) -> Option<RunningBackup> {
+        lock(&self.backup).clone()
+    }
+
+    /// Sets or clears it.
+    pub fn set_backup(&self, backup: Option<RunningBackup>) {
+        *lock(&self.backup) = backup;
+    }
+
+    /// What the store holds, once known.
+    #[must_use]
+    pub fn recoverability(&self) -> Option<Recoverability> {
+        lock(&self.recoverability).clone()
+    }
+
+    /// Sets it; `None` when it is no longer known.
+    pub fn set_recoverability(&self, known: Option<Recoverability>) {
+        *lock(&self.recoverability) = known;
+    }
+}
+
+/// Port of PostgreSQL.
+#[must_use]
+pub fn cluster_port() -> u16 {
+    u16::try_from(howdah_api::naming::POSTGRES_PORT).unwrap_or(5432)
+}

@@ -1,0 +1,431 @@
+//! The life of PostgreSQL under process 1.
+//!
+//! One life is: decide the role, write the configuration, start, follow changes, stop. A server that ends by
+//! itself ends the manager too: the container starts anew with a new session id, and whatever depended on this
+//! one (a running backup) is known to be lost. Only a failed recovery keeps the manager alive, so that it can tell
+//! why.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use howdah_api::object_store::BarmanObjectStore;
+use kube::runtime::events::EventType;
+use tokio::signal::unix::Signal;
+use tokio::time::{interval, sleep, timeout};
+
+use super::passwords::Wanted;
+use super::recovery_watch::RecoveryLog;
+use super::role::{Change, Facts, Running, Start, change, start};
+use super::shared::{ServerState, Shared, cluster_port};
+use super::{certificates, configure};
+use crate::bootstrap::recovery_file::RecoveryFile;
+use crate::error::{Error, Result};
+use crate::pg::files::{RECOVERY_SIGNAL, STANDBY_SIGNAL, set_signal};
+use crate::pg::server::{Server, describe, stop_plan};
+use crate::pg::sql::MAINTENANCE_DB;
+use crate::pg::{stale, switch};
+
+/// Default of `spec.stopDelay`, in seconds.
+const STOP_DELAY: u64 = 1800;
+/// Pause before a failed recovery or a refused configuration is tried again by itself.
+const RETRY: Duration = Duration::from_secs(60);
+
+/// How a life ended.
+enum End {
+    /// The pod ends.
+    Stopped,
+    /// Begin another life.
+    Again,
+}
+
+/// Runs PostgreSQL until the pod ends.
+///
+/// # Errors
+/// When PostgreSQL ended by itself.
+pub async fn supervise(shared: Arc<Shared>, mut stop: Signal) -> Result<()> {
+    loop {
+        let chosen = tokio::select! {
+            chosen = choose(&shared) => chosen?,
+            _ = stop.recv() => return Ok(()),
+        };
+        let mut life = Life::new(shared.clone(), chosen);
+        match life.live(&mut stop).await {
+            Ok(End::Stopped) => return Ok(()),
+            Ok(End::Again) => {}
+            Err(error) if error.is_permanent() && life.server.is_none() => {
+                // Nothing runs and a person must act: say so, and try again when something changed.
+                life.fatal(&error.report()).await;
+                tokio::select! {
+                    () = changed_or_later(&shared) => {}
+                    _ = stop.recv() => return Ok(()),
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Waits until the role is known.
+async fn choose(shared: &Shared) -> Result<Start> {
+    let mut changes = shared.cluster.subscribe();
+    loop {
+        let facts = facts(shared)?;
+        let target = shared.cluster().status.as_ref().and_then(|s| s.target_primary.clone());
+        let chosen = start(&shared.env.pod, target.as_deref(), facts);
+        if chosen != Start::Wait {
+            return Ok(chosen);
+        }
+        shared.server.send_modify(|s| "waiting until the operator names the primary".clone_into(&mut s.message));
+        if changes.changed().await.is_err() {
+            return Err(Error::transient("the Cluster is no longer watched"));
+        }
+    }
+}
+
+fn facts(shared: &Shared) -> Result<Facts> {
+    let paths = &shared.env.paths;
+    let recovering = paths.pgdata.join(RECOVERY_SIGNAL).exists();
+    match (recovering, RecoveryFile::read(paths)?) {
+        // PostgreSQL removed its signal: the recovery is over, only the promotion's last step is missing.
+        (false, Some(_)) => RecoveryFile::remove(paths)?,
+        (true, None) => {
+            return Err(Error::permanent(format!(
+                "{} asks for a recovery, but {} does not say from where: delete this instance's volumes so that the recovery begins anew",
+                paths.pgdata.join(RECOVERY_SIGNAL).display(),
+                paths.recovery_file().display()
+            )));
+        }
+        _ => {}
+    }
+    Ok(Facts { recovering, standby: paths.pgdata.join(STANDBY_SIGNAL).exists() })
+}
+
+async fn changed_or_later(shared: &Shared) {
+    let (mut cluster, mut secrets) = (shared.cluster.subscribe(), shared.secrets.subscribe());
+    tokio::select! {
+        _ = cluster.changed() => {}
+        _ = secrets.changed() => {}
+        () = sleep(RETRY) => {}
+    }
+}
+
+struct Life {
+    shared: Arc<Shared>,
+    running: Running,
+    promote: bool,
+    server: Option<Server>,
+    log: Arc<Mutex<RecoveryLog>>,
+    passwords: Option<Wanted>,
+    proved: Option<BarmanObjectStore>,
+    last_trouble: String,
+}
+
+impl Life {
+    fn new(shared: Arc<Shared>, chosen: Start) -> Self {
+        let running = match chosen {
+            Start::Primary | Start::Wait => Running::Primary,
+            Start::Standby | Start::StandbyToPromote => Running::Standby,
+            Start::Recovery => Running::Recovery,
+        };
+        Self {
+            shared,
+            running,
+            promote: chosen == Start::StandbyToPromote,
+            server: None,
+            log: Arc::default(),
+            passwords: None,
+            proved: None,
+            last_trouble: String::new(),
+        }
+    }
+
+    fn say(&self, message: &str, running: bool, up: bool) {
+        self.shared.server.send_modify(|s| {
+            *s = ServerState {
+                running: running.then_some(self.running),
+                up,
+                stopping: false,
+                message: message.to_owned(),
+                fatal: None,
+            };
+        });
+    }
+
+    async fn fatal(&self, why: &str) {
+        tracing::error!("{why}");
+        self.shared.server.send_modify(|s| {
+            *s = ServerState { message: why.to_owned(), fatal: Some(why.to_owned()), ..ServerState::default() };
+        });
+        let cluster = self.shared.cluster();
+        self.shared.kube.event(&*cluster, EventType::Warning, "InstanceFailed", &self.named(why)).await;
+    }
+
+    fn named(&self, what: &str) -> String {
+        format!("{}: {what}", self.shared.env.pod)
+    }
+
+    async fn live(&mut self, stop: &mut Signal) -> Result<End> {
+        let shared = self.shared.clone();
+        self.begin().await?;
+        let mut cluster = shared.cluster.subscribe();
+        let mut secrets = shared.secrets.subscribe();
+        let mut ticks = interval(Duration::from_millis(500));
+        loop {
+            let Some(server) = self.server.as_mut() else {
+                return Err(Error::transient("PostgreSQL was not started"));
+            };
+            tokio::select! {
+                _ = stop.recv() => {
+                    self.stop().await?;
+                    return Ok(End::Stopped);
+                }
+                ended = server.wait() => {
+                    let how = ended.map_or_else(|e| e.to_string(), describe);
+                    return self.ended(how, stop).await;
+                }
+                _ = cluster.changed() => {
+                    self.follow().await;
+                    if self.demoted() {
+                        self.stop().await?;
+                        return Ok(End::Again);
+                    }
+                }
+                _ = secrets.changed() => self.follow().await,
+                _ = ticks.tick() => self.tick().await?,
+            }
+        }
+    }
+
+    /// Everything up to the start of the server.
+    async fn begin(&mut self) -> Result<()> {
+        let shared = self.shared.clone();
+        let paths = &shared.env.paths;
+        self.say("starting PostgreSQL", false, false);
+        stale::clear(&paths.pgdata, &paths.run(), cluster_port()).await?;
+        let (cluster, secrets) = (shared.cluster(), shared.secrets());
+        shared.wal.configure(cluster.spec.object_store(), &secrets);
+        match self.running {
+            Running::Primary => {
+                shared.wal.stop_serving().await;
+                set_signal(paths, None)?;
+            }
+            Running::Standby => {
+                shared.wal.serve_standby(cluster.spec.object_store(), &secrets);
+                set_signal(paths, Some(STANDBY_SIGNAL))?;
+            }
+            Running::Recovery => {
+                let file = RecoveryFile::read(paths)?
+                    .ok_or_else(|| Error::transient("the recovery settings went away"))?;
+                shared.wal.serve_recovery(&file.store, &file.server_name, &secrets)?;
+            }
+        }
+        configure::apply(&shared, self.running).await?;
+        let log = self.log.clone();
+        let server = Server::start(
+            &shared.programs,
+            &shared.children,
+            &paths.pgdata,
+            shared.local.clone(),
+            &[],
+            Arc::new(move |line| log.lock().unwrap_or_else(PoisonError::into_inner).take(line)),
+        )?;
+        tracing::info!(pid = server.pid(), role = ?self.running, "PostgreSQL was started");
+        self.server = Some(server);
+        self.say("PostgreSQL is starting", true, false);
+        Ok(())
+    }
+
+    /// PostgreSQL ended by itself.
+    async fn ended(&mut self, how: String, stop: &mut Signal) -> Result<End> {
+        if let Some(mut server) = self.server.take() {
+            server.drain_log().await;
+        }
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if self.running == Running::Recovery && log.is_final() {
+            let target = RecoveryFile::read(&self.shared.env.paths)?
+                .and_then(|f| f.target)
+                .map_or_else(|| "the end of the archive".to_owned(), |t| describe_target(&t));
+            self.fatal(&log.reason(&target)).await;
+            tokio::select! {
+                () = changed_or_later(&self.shared) => return Ok(End::Again),
+                _ = stop.recv() => return Ok(End::Stopped),
+            }
+        }
+        self.say(&format!("PostgreSQL ended by itself ({how})"), false, false);
+        Err(Error::transient(format!(
+            "PostgreSQL ended by itself ({how}); the container starts anew, see the log above"
+        )))
+    }
+
+    async fn stop(&mut self) -> Result<()> {
+        self.shared.server.send_modify(|s| {
+            s.stopping = true;
+            "PostgreSQL is shutting down".clone_into(&mut s.message);
+        });
+        let delay = self.shared.cluster().spec.stop_delay.and_then(|d| u64::try_from(d).ok());
+        let total = Duration::from_secs(delay.unwrap_or(STOP_DELAY)).saturating_sub(Duration::from_secs(2));
+        if let Some(server) = self.server.as_mut() {
+            let status = server.stop(&stop_plan(total)).await?;
+            server.drain_log().await;
+            tracing::info!(status = describe(status), "PostgreSQL has ended");
+        }
+        self.server = None;
+        self.say("PostgreSQL has ended", false, false);
+        Ok(())
+    }
+
+    fn demoted(&self) -> bool {
+        let target = self.shared.cluster().status.as_ref().and_then(|s| s.target_primary.clone());
+        change(&self.shared.env.pod, target.as_deref(), self.running) == Change::Demote
+    }
+
+    /// Follows a change of the Cluster or of Secrets.
+    async fn follow(&mut self) {
+        let shared = self.shared.clone();
+        let (cluster, secrets) = (shared.cluster(), shared.secrets());
+        shared.wal.configure(cluster.spec.object_store(), &secrets);
+        let certificates =
+            match certificates::write(&secrets, &shared.env.cluster, &shared.env.paths.certificates()) {
+                Ok(changed) => changed,
+                Err(error) => {
+                    self.trouble("CertificatesUnusable", &error).await;
+                    false
+                }
+            };
+        match configure::apply(&shared, self.running).await {
+            Ok(changed) => {
+                if (changed || certificates)
+                    && let Some(server) = &self.server
+                {
+                    tracing::info!("configuration changed; PostgreSQL reads it again");
+                    server.reload();
+                }
+            }
+            Err(error) => self.trouble("InvalidConfiguration", &error).await,
+        }
+        let target = cluster.status.as_ref().and_then(|s| s.target_primary.clone());
+        if change(&shared.env.pod, target.as_deref(), self.running) == Change::Promote {
+            self.promote = true;
+        }
+    }
+
+    /// Something that does not stop the server; told once until it changes.
+    async fn trouble(&mut self, reason: &str, error: &Error) {
+        let text = error.report();
+        if self.last_trouble == text {
+            return;
+        }
+        tracing::error!("{text}");
+        let cluster = self.shared.cluster();
+        self.shared.kube.event(&*cluster, EventType::Warning, reason, &self.named(&text)).await;
+        self.last_trouble = text;
+    }
+
+    /// What is done again and again: reach the next state.
+    async fn tick(&mut self) -> Result<()> {
+        let up = self.shared.server.borrow().up;
+        if !up || self.promote || self.running == Running::Recovery {
+            // A server that hangs must not keep the signals waiting.
+            let step = timeout(Duration::from_secs(90), self.advance(up)).await;
+            match step {
+                Ok(Ok(())) | Err(_) => {}
+                Ok(Err(error)) if error.is_permanent() => self.trouble("InstanceFailed", &error).await,
+                Ok(Err(error)) => tracing::debug!("not yet: {}", error.report()),
+            }
+            return Ok(());
+        }
+        if self.running == Running::Primary {
+            if let Err(error) = self.set_passwords().await {
+                self.trouble("PasswordsNotSet", &error).await;
+            }
+            self.prove_archive().await;
+        }
+        Ok(())
+    }
+
+    async fn advance(&mut self, up: bool) -> Result<()> {
+        let sql = self.shared.local.connect(MAINTENANCE_DB).await?;
+        let in_recovery: bool = sql.query_one("SELECT pg_is_in_recovery()", &[]).await?.try_get(0)?;
+        if !up {
+            let what = match self.running {
+                Running::Recovery if in_recovery => "replaying the archive",
+                _ => "PostgreSQL takes connections",
+            };
+            tracing::info!("{what}");
+            self.say(what, true, true);
+        }
+        match self.running {
+            Running::Recovery if !in_recovery => {
+                RecoveryFile::remove(&self.shared.env.paths)?;
+                self.became_primary("RecoveryFinished", "the recovery is finished and the instance takes writes")
+                    .await?;
+            }
+            Running::Standby if self.promote => {
+                if in_recovery {
+                    sql.query_one("SELECT pg_promote(true, 60)", &[]).await?;
+                }
+                self.promote = false;
+                self.became_primary("Promoted", "the replica was promoted and takes writes").await?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    async fn became_primary(&mut self, reason: &str, what: &str) -> Result<()> {
+        self.running = Running::Primary;
+        self.say("PostgreSQL takes connections", true, true);
+        self.shared.wal.stop_serving().await;
+        configure::apply(&self.shared, Running::Primary).await?;
+        if let Some(server) = &self.server {
+            server.reload();
+        }
+        tracing::info!("{what}");
+        let cluster = self.shared.cluster();
+        self.shared.kube.event(&*cluster, EventType::Normal, reason, &self.named(what)).await;
+        Ok(())
+    }
+
+    async fn set_passwords(&mut self) -> Result<()> {
+        let (cluster, secrets) = (self.shared.cluster(), self.shared.secrets());
+        let wanted = Wanted::read(&self.shared.env.cluster, &cluster.spec, &secrets)?;
+        if self.passwords.as_ref() == Some(&wanted) {
+            return Ok(());
+        }
+        wanted.apply(&self.shared.local).await?;
+        self.passwords = Some(wanted);
+        tracing::info!("passwords were set from their Secrets");
+        Ok(())
+    }
+
+    /// Once for each store: closes a segment, so that it is seen soon whether WAL reaches the store.
+    async fn prove_archive(&mut self) {
+        let cluster = self.shared.cluster();
+        let Some(store) = cluster.spec.object_store() else { return };
+        if self.proved.as_ref() == Some(store) || self.passwords.is_none() {
+            return;
+        }
+        self.proved = Some(store.clone());
+        let switched = async {
+            let sql = self.shared.local.connect(MAINTENANCE_DB).await?;
+            switch::switch(&sql, None).await
+        };
+        match switched.await {
+            Ok(switch) => tracing::info!(wal = switch.closed_wal, "closed a segment to see the archive work"),
+            Err(error) => tracing::warn!("no segment could be closed: {}", error.report()),
+        }
+    }
+}
+
+fn describe_target(target: &howdah_api::bootstrap::RecoveryTarget) -> String {
+    let named = [
+        ("targetTime", &target.target_time),
+        ("targetLSN", &target.target_lsn),
+        ("targetXID", &target.target_xid),
+        ("targetName", &target.target_name),
+    ];
+    named
+        .iter()
+        .find_map(|(name, value)| value.as_ref().map(|v| format!("{name} {v}")))
+        .unwrap_or_else(|| "the end of the archive".to_owned())
+}

@@ -1,0 +1,165 @@
+//! `GET /metrics`: Prometheus' text form. A value that is not known is absent, never zero.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use howdah_api::instance::{InstanceRole, InstanceStatus};
+use howdah_engine::Progress;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use super::status::collect;
+use crate::config::recovery::parse_lsn;
+use crate::run::shared::Shared;
+
+/// The route.
+pub fn router(shared: Arc<Shared>) -> Router {
+    Router::new().route("/metrics", get(metrics)).with_state(shared)
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    let status = collect(&shared).await;
+    let progress = shared.backup().map(|b| b.progress);
+    let registry = registry(&status, progress.as_deref());
+    let mut text = String::new();
+    match prometheus_client::encoding::text::encode(&mut text, &registry) {
+        Ok(()) => {
+            let form = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, form)], text).into_response()
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+struct Metrics(Registry);
+
+impl Metrics {
+    fn gauge(&mut self, name: &str, help: &str, value: f64) {
+        self.0.register(name, help, ConstGauge::new(value));
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        self.0.register(name, help, ConstCounter::new(value));
+    }
+
+    fn time(&mut self, name: &str, help: &str, time: Option<&Time>) {
+        if let Some(time) = time {
+            #[allow(clippy::cast_precision_loss)]
+            self.gauge(name, help, time.0.as_second() as f64);
+        }
+    }
+
+    #[allow(clippy::cast_precision_loss)]
+    fn position(&mut self, name: &str, help: &str, lsn: Option<&str>) {
+        if let Some(lsn) = lsn.and_then(parse_lsn) {
+            self.gauge(name, help, lsn as f64);
+        }
+    }
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn registry(status: &InstanceStatus, progress: Option<&Progress>) -> Registry {
+    let yes = |b: bool| if b { 1.0 } else { 0.0 };
+    let mut m = Metrics(Registry::with_prefix("howdah"));
+    m.gauge("postgres_up", "Whether PostgreSQL answers", yes(status.role.is_some()));
+    m.gauge("postgres_ready", "Whether the instance takes sessions", yes(status.ready));
+    if let Some(role) = status.role {
+        m.gauge("postgres_primary", "Whether the instance takes writes", yes(role == InstanceRole::Primary));
+        m.gauge("postgres_streaming", "Whether the replica streams from the primary", yes(status.streaming));
+    }
+    m.gauge("recovering", "Whether an archive recovery goes on", yes(status.recovering));
+    m.gauge("fatal", "Whether a failure needs a person", yes(status.fatal.is_some()));
+    if let Some(timeline) = status.timeline_id {
+        m.gauge("timeline", "Timeline", f64::from(timeline));
+    }
+    m.position("lsn_bytes", "Write position, or last received position of a replica", status.received_lsn.as_deref());
+    m.position("replayed_lsn_bytes", "Last replayed position of a replica", status.replayed_lsn.as_deref());
+    if let Some(archiver) = &status.archiver {
+        m.counter("archiver_archived", "WAL files archived since the manager started", archiver.archived_count);
+        m.counter("archiver_failed", "Failed attempts since the manager started", archiver.failed_count);
+        m.gauge("archiver_waiting", "WAL files that wait for the archive", archiver.waiting as f64);
+        m.gauge("archiver_working", "Whether the last attempt succeeded", yes(archiver.working));
+        m.time(
+            "archiver_last_archived_timestamp_seconds",
+            "When the last WAL file was archived",
+            archiver.last_archived_time.as_ref(),
+        );
+        m.time(
+            "archiver_last_failed_timestamp_seconds",
+            "When the last attempt failed",
+            archiver.last_failed_time.as_ref(),
+        );
+    }
+    if let Some(known) = &status.recoverability {
+        m.time(
+            "first_recoverability_point_timestamp_seconds",
+            "Earliest moment that can be restored",
+            known.first_recoverability_point.as_ref(),
+        );
+        m.time(
+            "last_backup_timestamp_seconds",
+            "End of the newest completed backup",
+            known.last_backup.as_ref(),
+        );
+        m.gauge("backups", "Completed backups in the store", f64::from(known.backups));
+    }
+    m.gauge("backup_running", "Whether this instance takes a backup", yes(progress.is_some()));
+    if let Some(progress) = progress {
+        m.gauge("backup_bytes_done", "Bytes of the running backup read so far", progress.bytes_done() as f64);
+        m.gauge("backup_bytes_total", "Bytes of the running backup in all", progress.bytes_total() as f64);
+        m.gauge("backup_bytes_stored", "Bytes of the running backup sent", progress.bytes_stored() as f64);
+    }
+    m.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use howdah_api::instance::{ArchiverStatus, Recoverability};
+
+    fn text(status: &InstanceStatus, progress: Option<&Progress>) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry(status, progress)).unwrap();
+        text
+    }
+
+    #[test]
+    fn what_is_not_known_is_absent() {
+        let text = text(&InstanceStatus::default(), None);
+        assert!(text.contains("howdah_postgres_up 0"), "{text}");
+        for absent in ["archiver", "recoverability", "timeline", "lsn", "backup_bytes"] {
+            assert!(!text.contains(absent), "{absent} in {text}");
+        }
+    }
+
+    #[test]
+    fn what_is_known_is_there() {
+        let at = crate::time::kube(chrono::DateTime::from_timestamp(1_795_000_000, 0).unwrap());
+        let status = InstanceStatus {
+            role: Some(InstanceRole::Primary),
+            ready: true,
+            timeline_id: Some(2),
+            received_lsn: Some("0/3000060".into()),
+            archiver: Some(ArchiverStatus {
+                working: true,
+                archived_count: 5,
+                waiting: 1,
+                last_archived_time: Some(at.clone()),
+                ..ArchiverStatus::default()
+            }),
+            recoverability: Some(Recoverability {
+                first_recoverability_point: Some(at),
+                last_backup: None,
+                backups: 1,
+            }),
+            ..InstanceStatus::default()
+        };
+        insta::assert_snapshot!(text(&status, Some(&Progress::new())));
+    }
+}

@@ -1,0 +1,70 @@
+//! What PostgreSQL says about itself, in one query.
+
+use howdah_api::instance::InstanceRole;
+use tokio::time::{Duration, timeout};
+
+use crate::error::{Error, Result};
+use crate::pg::sql::MAINTENANCE_DB;
+use crate::run::shared::Shared;
+
+/// How long PostgreSQL may take to answer.
+const ANSWER: Duration = Duration::from_secs(4);
+
+/// One look at the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// Role.
+    pub role: InstanceRole,
+    /// `server_version_num`.
+    pub server_version: Option<i32>,
+    /// System identifier.
+    pub system_id: Option<String>,
+    /// Timeline.
+    pub timeline: Option<u32>,
+    /// Write position, or last received one.
+    pub received_lsn: Option<String>,
+    /// Last replayed position.
+    pub replayed_lsn: Option<String>,
+    /// Whether a WAL receiver streams.
+    pub streaming: bool,
+    /// Whether a parameter waits for a restart.
+    pub pending_restart: bool,
+}
+
+/// Works on PostgreSQL 13 to 18, on primaries and replicas.
+const QUERY: &str = "
+SELECT r.recovering,
+       current_setting('server_version_num')::int4,
+       (SELECT system_identifier::text FROM pg_control_system()),
+       CASE WHEN r.recovering
+            THEN coalesce((SELECT received_tli FROM pg_stat_wal_receiver LIMIT 1),
+                          (SELECT timeline_id FROM pg_control_checkpoint()))::int8
+            ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int8 END,
+       CASE WHEN r.recovering THEN pg_last_wal_receive_lsn()::text ELSE pg_current_wal_lsn()::text END,
+       CASE WHEN r.recovering THEN pg_last_wal_replay_lsn()::text END,
+       EXISTS (SELECT 1 FROM pg_stat_wal_receiver WHERE status = 'streaming'),
+       EXISTS (SELECT 1 FROM pg_settings WHERE pending_restart)
+FROM (SELECT pg_is_in_recovery() AS recovering) r";
+
+/// Looks once.
+///
+/// # Errors
+/// When PostgreSQL does not answer in time.
+pub async fn sample(shared: &Shared) -> Result<Sample> {
+    let asking = async {
+        let sql = shared.local.connect(MAINTENANCE_DB).await?;
+        let row = sql.query_one(QUERY, &[]).await?;
+        let recovering: bool = row.try_get(0)?;
+        Ok(Sample {
+            role: if recovering { InstanceRole::Replica } else { InstanceRole::Primary },
+            server_version: row.try_get(1)?,
+            system_id: row.try_get(2)?,
+            timeline: row.try_get::<_, Option<i64>>(3)?.and_then(|t| u32::try_from(t).ok()),
+            received_lsn: row.try_get(4)?,
+            replayed_lsn: row.try_get(5)?,
+            streaming: row.try_get(6)?,
+            pending_restart: row.try_get(7)?,
+        })
+    };
+    timeout(ANSWER, asking).await.map_err(|_| Error::transient("PostgreSQL does not answer in time"))?
+}
