@@ -1,0 +1,4 @@
+//! Label and field selectors.
+
+pub mod field;
+pub mod label;
