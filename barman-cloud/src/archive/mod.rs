@@ -13,3 +13,6 @@ pub use put::{ArchiveOptions, ArchivedWal, WalSource};
 
 /// Largest history or label file that is read.
 pub(crate) const MAX_TEXT: u64 = 4 << 20;
+
+#[cfg(test)]
+mod tests;

@@ -8,3 +8,6 @@ mod wal;
 pub use backups::{Catalog, CatalogEntry, Keep};
 pub use objects::{BackupObjects, PartObject};
 pub use select::{RecoveryTarget, first_recoverability_point, select_backup};
+
+#[cfg(test)]
+mod tests;

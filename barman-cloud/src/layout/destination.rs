@@ -70,7 +70,7 @@ pub fn normalise_endpoint(text: &str) -> Result<String> {
         Error::invalid(format!("endpoint URL {what}"))
             .with_remedy("write it as https://host[:port], or http://host[:port] for a store without TLS")
     };
-    let trimmed = text.trim().trim_end_matches('/');
+    let trimmed = text.trim();
     let with_scheme = if trimmed.contains("://") { trimmed.to_owned() } else { format!("https://{trimmed}") };
     let url = Url::parse(&with_scheme)
         .map_err(|error| wrong(format!("{text:?} is not valid")).with_source(error))?;

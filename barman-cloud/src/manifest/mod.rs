@@ -11,7 +11,7 @@ pub use write::ManifestWriter;
 
 use crate::lsn::Lsn;
 use chrono::{DateTime, Utc};
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -117,8 +117,7 @@ fn path_text(path: &Path) -> PathText<'_> {
 }
 
 fn decode_path(text: &str) -> Option<PathBuf> {
-    let bytes = hex::decode(text).ok()?;
-    Some(PathBuf::from(OsStr::from_bytes(&std::ffi::OsString::from_vec(bytes).into_vec())))
+    Some(PathBuf::from(OsString::from_vec(hex::decode(text).ok()?)))
 }
 
 impl fmt::Display for WalRange {
@@ -126,3 +125,6 @@ impl fmt::Display for WalRange {
         write!(f, "timeline {} from {} to {}", self.timeline, self.start, self.end)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -57,7 +57,7 @@ impl<W: Write> ManifestWriter<W> {
 
     /// Ends the manifest with the WAL that recovery needs, and its checksum.
     pub fn finish(mut self, ranges: &[WalRange]) -> io::Result<W> {
-        let mut text = String::from(if self.first { "],\n" } else { "\n],\n" });
+        let mut text = String::from("\n],\n");
         text.push_str("\"WAL-Ranges\": [\n");
         for (index, range) in ranges.iter().enumerate() {
             let comma = if index == 0 { "" } else { ",\n" };

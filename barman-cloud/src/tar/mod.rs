@@ -101,3 +101,6 @@ impl Entry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

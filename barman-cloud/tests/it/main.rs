@@ -1,0 +1,8 @@
+//! The library against an S3 server on a loopback port: operations, and what happens on a bad day of the store.
+
+mod archive;
+mod connection;
+mod operations;
+mod recovery;
+mod support;
+mod uploads;

@@ -1,0 +1,163 @@
+//! Each operation of the store, and its variants for stores that know less.
+
+use crate::support::{BUCKET, noise, options, server, store, store_with};
+use barman_cloud::ErrorKind;
+use barman_cloud::store::{Created, Encryption};
+use bytes::Bytes;
+use futures::TryStreamExt;
+use howdah_s3::{Action, Operation, Rule};
+use rstest::rstest;
+
+#[tokio::test]
+async fn objects_are_written_read_listed_and_deleted_under_the_prefix() {
+    let server = server().await;
+    let store = store(&server);
+    for key in ["srv/base/A/data.tar", "srv/base/B/data.tar", "srv/base/note", "srv/wals/x"] {
+        store.put(key, Bytes::from(key.to_owned())).await.expect("written");
+    }
+    server.put(BUCKET, "some/pathology/srv/base/C", "foreign").await.expect("stored");
+    let keys: Vec<String> = server.objects(BUCKET).expect("the bucket").into_iter().map(|o| o.key).collect();
+    assert_eq!(keys[0], "some/path/srv/base/A/data.tar");
+    assert_eq!(store.get("srv/wals/x", 100).await.expect("read"), "srv/wals/x");
+    assert_eq!(store.head("srv/wals/x").await.expect("there").size, 10);
+    let listing = store.list_dir("srv/base").await.expect("listed");
+    assert_eq!(listing.dirs, ["A", "B"]);
+    assert_eq!(listing.objects[0].key, "srv/base/note");
+    let all: Vec<String> = store.list("srv").await.expect("listed").into_iter().map(|o| o.key).collect();
+    assert_eq!(all, ["srv/base/A/data.tar", "srv/base/B/data.tar", "srv/base/note", "srv/wals/x"]);
+    assert!(store.list("nothing/here").await.expect("listed").is_empty());
+    store.delete("srv/wals/x").await.expect("deleted");
+    store.delete("srv/wals/x").await.expect("deleted already");
+    let error = store.get("srv/wals/x", 100).await.expect_err("gone");
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.report().contains("s3://bucket/some/path/srv/wals/x"), "{}", error.report());
+}
+
+#[tokio::test]
+async fn prefixes_need_not_end_at_a_slash() {
+    let server = server().await;
+    let store = store(&server);
+    for key in ["d/X", "d/X.gz", "d/X.partial", "d/Y", "d/X/sub"] {
+        store.put(key, Bytes::from_static(b"1")).await.expect("written");
+    }
+    server.clear_requests();
+    let keys: Vec<String> = store.list_prefix("d/X").await.expect("listed").into_iter().map(|o| o.key).collect();
+    assert_eq!(keys, ["d/X", "d/X.gz", "d/X.partial", "d/X/sub"]);
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn more_than_a_page_is_listed_and_deleted() {
+    let server = server().await;
+    let store = store(&server);
+    for index in 0..2100 {
+        let key = format!("some/path/many/{index:05}");
+        server.put(BUCKET, &key, Bytes::from_static(b"x")).await.expect("stored");
+    }
+    let keys: Vec<String> = store.list("many").await.expect("listed").into_iter().map(|o| o.key).collect();
+    assert_eq!(keys.len(), 2100);
+    assert!(keys.is_sorted());
+    assert_eq!(store.list_prefix("many/0").await.expect("listed").len(), 2100);
+    server.clear_requests();
+    store.delete_many(&keys).await.expect("deleted");
+    assert_eq!(server.requests().len(), 3);
+    assert!(server.objects(BUCKET).expect("the bucket").is_empty());
+}
+
+#[tokio::test]
+async fn a_store_without_bulk_deletion_deletes_one_by_one() {
+    let server = server().await;
+    let store = store(&server);
+    let refusal = Action::error(501, "NotImplemented", "A header you provided implies functionality that is not implemented");
+    let rule = server.faults().add(Rule::new(refusal).operation(Operation::DeleteObjects));
+    for round in 0..2 {
+        let keys: Vec<String> = (0..5).map(|index| format!("k/{round}/{index}")).collect();
+        for key in &keys {
+            store.put(key, Bytes::from_static(b"x")).await.expect("written");
+        }
+        store.delete_many(&keys).await.expect("deleted");
+    }
+    assert!(server.objects(BUCKET).expect("the bucket").is_empty());
+    // 501 is retried as any 5xx is, but only in the first round: afterwards the store is known.
+    let hits = server.faults().hits(rule);
+    assert!(hits > 0);
+    store.delete_many(&["a".to_owned(), "b".to_owned()]).await.expect("deleted");
+    assert_eq!(server.faults().hits(rule), hits);
+}
+
+#[rstest]
+#[case::conditional(None)]
+#[case::not_implemented(Some(Action::error(501, "NotImplemented", "If-None-Match")))]
+#[case::bad_request(Some(Action::error(400, "InvalidArgument", "If-None-Match is not supported")))]
+#[tokio::test]
+async fn creating_replaces_nothing(#[case] refusal: Option<Action>) {
+    let server = server().await;
+    let store = store(&server);
+    if let Some(action) = refusal {
+        // Until the store is known: as many as the client below retries.
+        server.faults().add(Rule::new(action).operation(Operation::PutObject).key("*/learn").times(6));
+        assert_eq!(store.create("learn", Bytes::from_static(b"x")).await.expect("written"), Created::Yes);
+        server.faults().clear();
+    }
+    assert_eq!(store.create("k", Bytes::from_static(b"one")).await.expect("written"), Created::Yes);
+    assert_eq!(store.create("k", Bytes::from_static(b"two")).await.expect("seen"), Created::Exists);
+    assert_eq!(store.get("k", 10).await.expect("read"), "one");
+}
+
+#[tokio::test]
+async fn ranges_are_exact() {
+    let server = server().await;
+    let store = store(&server);
+    let content = noise(300_000);
+    store.put("k", content.clone().into()).await.expect("written");
+    for range in [0..1, 1000..250_000, 299_999..300_000] {
+        let (info, stream) = store.open("k", Some(range.clone())).await.expect("opened");
+        let pieces: Vec<Bytes> = stream.try_collect().await.expect("read");
+        assert_eq!(info.size, 300_000);
+        assert_eq!(pieces.concat(), content[range.start as usize..range.end as usize]);
+    }
+    let error = store.open("k", Some(299_999..300_001)).await.err().expect("past the end");
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+}
+
+#[tokio::test]
+async fn a_small_object_has_a_limit() {
+    let server = server().await;
+    let store = store(&server);
+    store.put("k", noise(1000).into()).await.expect("written");
+    assert_eq!(store.get("k", 999).await.expect_err("too long").kind(), ErrorKind::Corrupt);
+    assert_eq!(store.get_if_exists("other", 1).await.expect("absent"), None);
+}
+
+#[tokio::test]
+async fn tags_and_encryption_are_on_everything_written() {
+    let server = server().await;
+    let mut options = options(&server);
+    options.encryption = Some(Encryption::AwsKms { key_id: Some("the-key".into()) });
+    options.tags = vec![("team".into(), "a b/c".into())];
+    options.history_tags = vec![("kind".into(), "history".into())];
+    let store = store_with(&options);
+    for key in ["srv/base/X/backup.info", "srv/wals/00000002.history.gz", "srv/base/X/annotations/keep"] {
+        store.put(key, Bytes::from_static(b"x")).await.expect("written");
+    }
+    let upload = store.upload("srv/base/X/data.tar").await.expect("begun");
+    let part = upload.put_part(0, Bytes::from_static(b"x")).await.expect("sent");
+    upload.complete(vec![part]).await.expect("completed");
+    let seen = |key: &str| {
+        let objects = server.objects(BUCKET).expect("the bucket");
+        let info = objects.into_iter().find(|o| o.key.ends_with(key)).expect("written");
+        let tags: Vec<(String, String)> = info.tags.into_iter().collect();
+        (tags, info.sse, info.sse_kms_key_id)
+    };
+    let pair = |k: &str, v: &str| vec![(k.to_owned(), v.to_owned())];
+    let kms = (Some("aws:kms".to_owned()), Some("the-key".to_owned()));
+    for (key, tags) in [
+        ("backup.info", pair("team", "a b/c")),
+        ("data.tar", pair("team", "a b/c")),
+        ("history.gz", pair("kind", "history")),
+        ("keep", vec![]),
+    ] {
+        let (found, sse, id) = seen(key);
+        assert_eq!((found, (sse, id)), (tags, kms.clone()), "{key}");
+    }
+}

@@ -1,0 +1,105 @@
+//! Uploads in parts.
+
+use crate::support::{BUCKET, noise, server, store};
+use barman_cloud::ErrorKind;
+use barman_cloud::store::{MIN_PART, part_size};
+use bytes::Bytes;
+use howdah_s3::{Action, Operation, Rule};
+use rstest::rstest;
+
+fn parts() -> Vec<Bytes> {
+    let size = part_size(12 << 20, None).expect("fits") as usize;
+    assert_eq!(size as u64, MIN_PART);
+    let content = Bytes::from(noise(2 * size + 1000));
+    vec![content.slice(..size), content.slice(size..2 * size), content.slice(2 * size..)]
+}
+
+#[rstest]
+#[case::none(None)]
+#[case::part_reset(Some(Rule::new(Action::Reset { after_bytes: 1 << 20 }).operation(Operation::UploadPart).times(2)))]
+#[case::part_answer_lost(Some(Rule::new(Action::LoseResponse).operation(Operation::UploadPart).times(2)))]
+#[case::part_throttled(Some(Rule::new(Action::slow_down()).operation(Operation::UploadPart).times(4)))]
+#[case::part_stalled(Some(Rule::new(Action::Stall { millis: 60_000 }).operation(Operation::UploadPart).times(1)))]
+#[case::begin_fails(Some(Rule::new(Action::internal_error()).operation(Operation::CreateMultipartUpload).times(2)))]
+#[case::end_fails(Some(Rule::new(Action::internal_error()).operation(Operation::CompleteMultipartUpload).times(2)))]
+#[case::end_fails_with_200(Some(
+    Rule::new(Action::ReplaceBody { body: "<Error><Code>InternalError</Code></Error>".into() })
+        .operation(Operation::CompleteMultipartUpload)
+        .times(2)
+))]
+#[tokio::test]
+async fn parts_in_any_order_make_the_object(#[case] fault: Option<Rule>) {
+    let server = server().await;
+    if let Some(rule) = fault {
+        server.faults().add(rule);
+    }
+    let store = store(&server);
+    let upload = store.upload("data.tar").await.expect("begun");
+    let parts = parts();
+    let (two, one, zero) = tokio::join!(
+        upload.put_part(2, parts[2].clone()),
+        upload.put_part_pieces(1, vec![parts[1].slice(..1000), parts[1].slice(1000..)]),
+        upload.put_part(0, parts[0].clone()),
+    );
+    assert!(store.head("data.tar").await.expect_err("not yet").is_not_found());
+    upload.complete(vec![zero.expect("sent"), one.expect("sent"), two.expect("sent")]).await.expect("completed");
+    let stored = server.get(BUCKET, "some/path/data.tar").await.expect("there");
+    assert!(stored == parts.concat());
+    assert!(server.uploads(BUCKET).expect("the bucket").is_empty());
+}
+
+#[tokio::test]
+async fn an_aborted_upload_leaves_nothing() {
+    let server = server().await;
+    let store = store(&server);
+    let upload = store.upload("data.tar").await.expect("begun");
+    upload.put_part(0, parts()[0].clone()).await.expect("sent");
+    assert_eq!(server.uploads(BUCKET).expect("the bucket").len(), 1);
+    upload.abort().await.expect("aborted");
+    upload.abort().await.expect("aborted already");
+    assert!(server.uploads(BUCKET).expect("the bucket").is_empty());
+    assert!(server.objects(BUCKET).expect("the bucket").is_empty());
+}
+
+#[tokio::test]
+async fn a_lost_upload_says_so() {
+    let server = server().await;
+    let store = store(&server);
+    let upload = store.upload("data.tar").await.expect("begun");
+    store.resume_upload("data.tar", upload.id()).expect("known").abort().await.expect("aborted");
+    let error = upload.put_part(0, parts()[0].clone()).await.expect_err("gone");
+    assert_eq!(error.kind(), ErrorKind::Other);
+    assert!(error.remedy().contains("start again"), "{}", error.report());
+}
+
+#[tokio::test]
+async fn a_nonsense_answer_is_no_success() {
+    let server = server().await;
+    let store = store(&server);
+    let upload = store.upload("data.tar").await.expect("begun");
+    let part = upload.put_part(0, parts()[0].clone()).await.expect("sent");
+    let action = Action::ReplaceBody { body: "<html>gateway</html>".into() };
+    server.faults().add(Rule::new(action).operation(Operation::CompleteMultipartUpload));
+    assert!(upload.complete(vec![part]).await.is_err());
+}
+
+#[tokio::test]
+async fn an_upload_is_taken_up_again() {
+    let server = server().await;
+    let store = store(&server);
+    let parts = parts();
+    let upload = store.upload("data.tar").await.expect("begun");
+    let first = upload.put_part(0, parts[0].clone()).await.expect("sent");
+    let again = store.resume_upload("data.tar", upload.id()).expect("a key");
+    let second = again.put_part(1, parts[2].clone()).await.expect("sent");
+    again.complete(vec![first, second]).await.expect("completed");
+    assert_eq!(store.head("data.tar").await.expect("there").size, (parts[0].len() + parts[2].len()) as u64);
+}
+
+#[tokio::test]
+async fn there_are_at_most_ten_thousand_parts() {
+    let server = server().await;
+    let upload = store(&server).upload("data.tar").await.expect("begun");
+    let error = upload.put_part(10_000, Bytes::from_static(b"x")).await.expect_err("too many");
+    assert_eq!(error.exit_code(), 3);
+}
