@@ -144,6 +144,14 @@ impl Error {
         Self::new(kind, format!("{doing} {}", path.display())).with_source(source)
     }
 
+    /// An error of claiming an archive: one that belongs to another system gets its own kind.
+    pub(crate) fn foreign(error: barman_cloud::Error) -> Self {
+        match error.kind() {
+            barman_cloud::ErrorKind::AlreadyExists => Self { kind: ErrorKind::Lineage, ..error.into() },
+            _ => error.into(),
+        }
+    }
+
     /// Replaces the general remedy of the kind.
     #[must_use]
     pub fn with_remedy(mut self, remedy: impl Into<String>) -> Self {

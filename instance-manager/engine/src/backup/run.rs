@@ -95,7 +95,7 @@ impl Run {
         let control = self.match_directory(&facts)?;
         let repository = self.request.repository.clone();
         let system_id = facts.system_id.to_string();
-        let claim = async { repository.claim(&system_id, None, Utc::now()).await.map_err(foreign) };
+        let claim = async { repository.claim(&system_id, None, Utc::now()).await.map_err(Error::foreign) };
         or_cancelled(&cancel, claim).await?;
         let catalog = or_cancelled(&cancel, async { Ok(repository.catalog().await?) }).await?;
         let id = naming::next_id(Utc::now(), &catalog);
@@ -541,15 +541,6 @@ async fn first_failure(tasks: Vec<PartTask>) -> Option<Error> {
 
 fn stopped_worker(what: &str, error: tokio::task::JoinError) -> Error {
     Error::new(ErrorKind::Cancelled, what).with_source(error)
-}
-
-fn foreign(error: barman_cloud::Error) -> Error {
-    match error.kind() {
-        barman_cloud::ErrorKind::AlreadyExists => {
-            Error::new(ErrorKind::Lineage, error.to_string()).with_remedy(error.remedy())
-        }
-        _ => error.into(),
-    }
 }
 
 async fn or_cancelled<T>(cancel: &CancellationToken, work: impl Future<Output = Result<T>>) -> Result<T> {

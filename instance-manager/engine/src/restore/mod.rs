@@ -1,7 +1,19 @@
 //! Restores: what a caller asks for and what it gets.
+//!
+//! Everything is checked to be there before a byte is fetched; every file is compared with the manifest while it is
+//! written; nothing is called done before it was forced to disk.
 
+mod check;
+mod extract;
+mod marker;
+mod path;
+mod place;
+mod plan;
+mod reach;
 mod request;
 mod run;
+mod space;
 
+pub use plan::plan;
 pub use request::{BackupChoice, RecoveryTarget, RestorePlan, RestoreRequest, RestoreResult, TargetTimeline};
-pub use run::{plan, run};
+pub use run::run;

@@ -88,6 +88,8 @@ impl RestoreRequest {
 pub struct RestorePlan {
     /// The backup.
     pub backup_id: BackupId,
+    /// Name in the catalogue.
+    pub backup_name: Option<String>,
     /// System identifier, when the catalogue has it.
     pub system_id: Option<u64>,
     /// `server_version_num`.
@@ -102,8 +104,15 @@ pub struct RestorePlan {
     pub end_lsn: Lsn,
     /// End time of the backup.
     pub end_time: DateTime<Utc>,
-    /// The timeline that recovery will end on, as far as the archive tells now.
+    /// The timeline that recovery will follow: set it as `recovery_target_timeline`. PostgreSQL's own `latest`
+    /// would also take a branch that this backup is not on, and stop.
     pub target_timeline: u32,
+    /// Last segment that recovery will find without a gap.
+    pub last_wal: Option<Segment>,
+    /// When it was stored: an upper bound of the times that can be recovered to.
+    pub last_wal_stored: Option<DateTime<Utc>>,
+    /// A segment that is missing although later ones are there: recovery ends before it.
+    pub wal_gap: Option<Segment>,
     /// Bytes of the parts in the store.
     pub stored_bytes: u64,
     /// Objects of the backup.

@@ -1,9 +1,10 @@
 //! The WAL archive: what `archive_command` and `restore_command` call.
 
+mod ahead;
 mod archiver;
-mod lineage;
+mod ready;
 mod restorer;
+mod spool;
 
 pub use archiver::{Archiver, ArchiverConfig, ArchiverStats};
-pub use lineage::Lineage;
 pub use restorer::{Restorer, RestorerConfig, WalFetch};

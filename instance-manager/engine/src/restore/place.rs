@@ -1,0 +1,133 @@
+//! Where everything goes, and the last steps when all files are there.
+
+use super::extract::{self, Target};
+use super::request::RestoreRequest;
+use super::run::Links;
+use crate::error::{Error, ErrorKind, Result};
+use barman_cloud::{Archive, BackupInfo, manifest};
+use bytes::Bytes;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// The directory of each archive: the data directory first.
+pub fn targets(request: &RestoreRequest, info: &BackupInfo) -> Result<Vec<(Archive, Target)>> {
+    let absolute = |what: &str, path: &Path| {
+        if path.is_absolute() {
+            Ok(())
+        } else {
+            Err(Error::new(ErrorKind::Invalid, format!("{what} {} is not an absolute path", path.display())))
+        }
+    };
+    absolute("data directory", &request.pgdata)?;
+    if let Some(wal_dir) = &request.wal_dir {
+        absolute("WAL directory", wal_dir)?;
+    }
+    let unknown = request.tablespaces.keys().find(|name| !info.tablespaces.iter().any(|space| space.name == **name));
+    if let Some(name) = unknown {
+        return Err(Error::new(ErrorKind::Invalid, format!("the backup has no tablespace {name:?}"))
+            .with_remedy("correct the name in the tablespace map"));
+    }
+    let data = Target { root: request.pgdata.clone(), manifest_prefix: PathBuf::new() };
+    let mut targets = vec![(Archive::Data, data)];
+    for space in &info.tablespaces {
+        let root = request.tablespaces.get(&space.name).cloned().unwrap_or_else(|| PathBuf::from(&space.location));
+        absolute(&format!("location of tablespace {:?}", space.name), &root)?;
+        if targets.iter().any(|(_, other)| other.root == root) {
+            return Err(Error::new(ErrorKind::Invalid, format!("{} would take two archives", root.display()))
+                .with_remedy("give every tablespace a directory of its own"));
+        }
+        let manifest_prefix = PathBuf::from(format!("pg_tblspc/{}", space.oid));
+        targets.push((Archive::Tablespace(space.oid), Target { root, manifest_prefix }));
+    }
+    Ok(targets)
+}
+
+/// The links that `pg_tblspc` must have.
+pub fn tablespace_links(targets: &[(Archive, Target)]) -> Vec<(u32, PathBuf)> {
+    targets
+        .iter()
+        .filter_map(|(archive, target)| match archive {
+            Archive::Tablespace(oid) => Some((*oid, target.root.clone())),
+            Archive::Data => None,
+        })
+        .collect()
+}
+
+/// What is left to do.
+pub struct Finish {
+    pub pgdata: PathBuf,
+    pub wal_dir: Option<PathBuf>,
+    pub tablespaces: Vec<(u32, PathBuf)>,
+    pub links: Links,
+    pub manifest: Option<Bytes>,
+    pub directories: Vec<PathBuf>,
+}
+
+impl Finish {
+    /// Makes links and `pg_wal`, writes the manifest, and forces everything to disk.
+    pub fn run(self) -> Result<()> {
+        extract::make_links(&self.pgdata, &self.links)?;
+        let spaces = self.pgdata.join("pg_tblspc");
+        make_dir(&spaces)?;
+        for (oid, location) in &self.tablespaces {
+            let link = spaces.join(oid.to_string());
+            // In place of whatever a foreign writer stored under that name.
+            let _ = std::fs::remove_dir(&link);
+            symlink(location, &link).map_err(|error| Error::io("cannot make the link", &link, error))?;
+        }
+        self.wal()?;
+        if let Some(manifest) = &self.manifest {
+            let path = self.pgdata.join(manifest::FILE_NAME);
+            std::fs::OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&path)
+                .and_then(|mut file| file.write_all(manifest))
+                .map_err(|error| Error::io("cannot write", &path, error))?;
+        }
+        for dir in &self.directories {
+            sync(dir)?;
+        }
+        Ok(())
+    }
+
+    /// `pg_wal`, empty, as a directory or as a link to one elsewhere.
+    fn wal(&self) -> Result<()> {
+        let path = self.pgdata.join("pg_wal");
+        let real = match &self.wal_dir {
+            None => path,
+            Some(wal_dir) => {
+                make_dir(wal_dir)?;
+                // Backups hold it as an empty directory.
+                match std::fs::remove_dir(&path) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(Error::io("cannot replace", &path, error));
+                    }
+                    _ => {}
+                }
+                symlink(wal_dir, &path).map_err(|error| Error::io("cannot make the link", &path, error))?;
+                wal_dir.clone()
+            }
+        };
+        make_dir(&real)?;
+        make_dir(&real.join("archive_status"))
+    }
+}
+
+fn make_dir(path: &Path) -> Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|error| Error::io("cannot make", path, error))
+}
+
+/// One call for the whole file system: much faster than one for each file.
+fn sync(dir: &Path) -> Result<()> {
+    std::fs::File::open(dir)
+        .and_then(|dir| rustix::fs::syncfs(dir).map_err(Into::into))
+        .map_err(|error| Error::io("cannot sync", dir, error))
+}
