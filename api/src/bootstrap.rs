@@ -68,9 +68,11 @@ pub struct InitDb {
     pub wal_segment_size: Option<i32>,
     /// SQL statements run as superuser in the `postgres` database after creation.
     #[serde(default, rename = "postInitSQL", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
     pub post_init_sql: Vec<String>,
     /// SQL statements run as superuser in the application database after creation.
     #[serde(default, rename = "postInitApplicationSQL", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
     pub post_init_application_sql: Vec<String>,
 }
 
@@ -109,14 +111,17 @@ pub struct Recovery {
 pub struct RecoveryTarget {
     /// Id of the base backup to begin with, for example `20261121T135740`. Only with `source`.
     #[serde(rename = "backupID", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 15))]
     #[x_kube(validation = Rule::new("self.matches('^[0-9]{8}T[0-9]{6}$')").message("backupID must look like 20261121T135740"))]
     pub backup_id: Option<String>,
     /// Timeline to follow: a number, `latest` or `current`. Default: `latest`.
     #[serde(rename = "targetTLI", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 10))]
     #[x_kube(validation = Rule::new("self.matches('^([1-9][0-9]*|latest|current)$')").message("targetTLI must be a positive number, latest or current"))]
     pub target_tli: Option<String>,
     /// Stop at this transaction id.
     #[serde(rename = "targetXID", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 20))]
     #[x_kube(validation = Rule::new("self.matches('^[0-9]{1,20}$')").message("targetXID must be a decimal transaction id"))]
     pub target_xid: Option<String>,
     /// Stop at the restore point of this name (`pg_create_restore_point`).
@@ -125,11 +130,13 @@ pub struct RecoveryTarget {
     pub target_name: Option<String>,
     /// Stop at this log sequence number, for example `0/3000060`.
     #[serde(rename = "targetLSN", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 17))]
     #[x_kube(validation = Rule::new("self.matches('^[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}$')").message("targetLSN must look like 0/3000060"))]
     pub target_lsn: Option<String>,
     /// Stop at this time: RFC 3339 (`2026-11-21T10:00:00Z`) or PostgreSQL's own form
     /// (`2026-11-21 10:00:00+01`); without a zone it is UTC.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
     #[x_kube(validation = Rule::new("self.matches('^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]{1,6})?)?( ?(Z|UTC|[+-][0-9]{2}(:?[0-9]{2})?))?)?$')")
         .message("targetTime must be RFC 3339, for example 2026-11-21T10:00:00Z"))]
     pub target_time: Option<String>,

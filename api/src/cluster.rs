@@ -105,6 +105,7 @@ pub struct ClusterSpec {
 
     /// Object stores of other clusters, to recover from.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub external_clusters: Vec<ExternalCluster>,
 
@@ -158,6 +159,7 @@ pub struct PostgresConfiguration {
     /// Lines added to `pg_hba.conf`, after the operator's own and before the final rule, for example
     /// `host app app 10.0.0.0/8 scram-sha-256`.
     #[serde(default, rename = "pg_hba", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 200))]
     pub pg_hba: Vec<String>,
 }
 
@@ -167,6 +169,7 @@ pub struct PostgresConfiguration {
 #[x_kube(validation = Rule::new("quantity(self.size).compareTo(quantity(oldSelf.size)) >= 0").message("a volume cannot shrink: give at least the present size"))]
 pub struct StorageConfiguration {
     /// Size, for example `5Gi`. It can grow where the storage class allows it, never shrink.
+    #[schemars(length(min = 1, max = 32))]
     #[x_kube(validation = Rule::new("isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))").message("size must be a positive quantity such as 5Gi"))]
     pub size: String,
     /// Storage class. Default: the cluster's default class.

@@ -14,7 +14,7 @@ use crate::common::SecretKeySelector;
 pub struct BarmanObjectStore {
     /// Folder that receives backups and WAL files, as a URL: `s3://BUCKET_NAME/path/to/folder`.
     /// A trailing slash makes no difference. The path may be empty (`s3://BUCKET_NAME/`).
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = 1024))]
     #[x_kube(validation = Rule::new("self.matches('^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?$')")
         .message("destinationPath must be s3://BUCKET_NAME or s3://BUCKET_NAME/path/to/folder"))]
     pub destination_path: String,
@@ -22,6 +22,7 @@ pub struct BarmanObjectStore {
     /// Endpoint of an S3-compatible service, for example `http://minio:9000` or
     /// `bucket.us-east1.linodeobjects.com`. Without a scheme `https://` is assumed. Default: Amazon S3.
     #[serde(rename = "endpointURL", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
     #[x_kube(validation = Rule::new("self.matches('^(https?://)?[^/ ]+/?$')")
         .message("endpointURL must be a host with an optional http:// or https:// before it and an optional :port behind it"))]
     pub endpoint_url: Option<String>,
@@ -32,7 +33,7 @@ pub struct BarmanObjectStore {
 
     /// Folder of this server below the destination. Default: the name of the cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = Rule::new("self.matches('^[^/ ]+$')").message("serverName must not contain slashes or spaces"))]
     pub server_name: Option<String>,
 
