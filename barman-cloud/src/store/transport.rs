@@ -77,7 +77,8 @@ impl HttpService for Transport {
             parts.uri.to_string().parse().map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
         let mut outgoing = reqwest::Request::new(parts.method, url);
         *outgoing.headers_mut() = parts.headers;
-        if !body.is_empty() {
+        // Not `is_empty`: object_store 0.14.2 has it the wrong way round for payloads.
+        if body.content_length() != 0 {
             let body = Outgoing { body, rest: Bytes::new(), progress: progress.clone() };
             *outgoing.body_mut() = Some(reqwest::Body::wrap(body));
         }
