@@ -76,7 +76,9 @@ pub fn resources(registry: &Registry, group: &str, version: &str) -> Option<Valu
     }
     list.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
     let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
-    Some(json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": list}))
+    Some(
+        json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": list}),
+    )
 }
 
 /// The aggregated form of `/api` (`core`) or `/apis`; `stable` is false for the beta form of old clients.
@@ -89,7 +91,8 @@ pub fn aggregated(registry: &Registry, core: bool, stable: bool) -> Value {
         let versions: Vec<Value> = versions
             .iter()
             .map(|version| {
-                let resources: Vec<Value> = of(registry, &name, version).into_iter().map(aggregated_one).collect();
+                let resources: Vec<Value> =
+                    of(registry, &name, version).into_iter().map(aggregated_one).collect();
                 json!({"version": version, "resources": resources, "freshness": "Current"})
             })
             .collect();
@@ -102,7 +105,8 @@ pub fn aggregated(registry: &Registry, core: bool, stable: bool) -> Value {
 }
 
 fn aggregated_one(def: &ResourceDef) -> Value {
-    let kind = |group: &str, version: &str, kind: &str| json!({"group": group, "version": version, "kind": kind});
+    let kind =
+        |group: &str, version: &str, kind: &str| json!({"group": group, "version": version, "kind": kind});
     let mut resource = json!({
         "resource": def.plural, "responseKind": kind(&def.group, &def.version, &def.kind),
         "scope": if def.namespaced { "Namespaced" } else { "Cluster" },

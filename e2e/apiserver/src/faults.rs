@@ -205,7 +205,9 @@ impl Faults {
                     "injected fault on {}",
                     qualified(&info.group, &info.resource)
                 ))),
-                Effect::Expired => Some(ApiError::expired("The resourceVersion for the provided watch is too old.")),
+                Effect::Expired => {
+                    Some(ApiError::expired("The resourceVersion for the provided watch is too old."))
+                }
             };
             if failure.is_some() {
                 verdict.failure = failure;

@@ -26,9 +26,13 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    tracing_subscriber::fmt().with_env_filter(EnvFilter::from_default_env()).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
     let arguments = Arguments::parse();
-    let server = ApiServer::builder().bind(arguments.listen).service_cidr(arguments.service_cidr).start().await?;
+    let server =
+        ApiServer::builder().bind(arguments.listen).service_cidr(arguments.service_cidr).start().await?;
     std::fs::write(&arguments.kubeconfig, server.admin_kubeconfig()?)
         .with_context(|| format!("cannot write {}", arguments.kubeconfig.display()))?;
     tracing::info!(url = %server.url(), kubeconfig = %arguments.kubeconfig.display(), "serving");

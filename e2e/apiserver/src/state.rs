@@ -129,7 +129,9 @@ mod tests {
         assert_eq!(range.first(), Ipv4Addr::new(127, 64, 0, 1));
         assert_eq!(range.address(256), Some(Ipv4Addr::new(127, 64, 1, 0)));
         assert_eq!(range.address(65535), None);
-        assert!(range.contains(Ipv4Addr::new(127, 64, 9, 9)) && !range.contains(Ipv4Addr::new(127, 65, 0, 1)));
+        assert!(
+            range.contains(Ipv4Addr::new(127, 64, 9, 9)) && !range.contains(Ipv4Addr::new(127, 65, 0, 1))
+        );
         assert!(ServiceCidr::parse("127.64.0.0").is_err() && ServiceCidr::parse("127.0.0.0/40").is_err());
     }
 }

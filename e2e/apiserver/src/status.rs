@@ -22,7 +22,8 @@ impl FieldError {
 
     /// A field that must be given.
     pub fn required(field: impl Into<String>, detail: &str) -> Self {
-        let message = if detail.is_empty() { "Required value".into() } else { format!("Required value: {detail}") };
+        let message =
+            if detail.is_empty() { "Required value".into() } else { format!("Required value: {detail}") };
         Self::new(field, "FieldValueRequired", message)
     }
 
@@ -44,7 +45,11 @@ impl FieldError {
     /// A value outside its list.
     pub fn not_supported(field: impl Into<String>, value: &Value, supported: &[Value]) -> Self {
         let list = supported.iter().map(Value::to_string).collect::<Vec<_>>().join(", ");
-        Self::new(field, "FieldValueNotSupported", format!("Unsupported value: {value}: supported values: {list}"))
+        Self::new(
+            field,
+            "FieldValueNotSupported",
+            format!("Unsupported value: {value}: supported values: {list}"),
+        )
     }
 
     /// A value that may stand only once in its list.
@@ -109,7 +114,12 @@ fn details(group: &str, kind: &str, name: &str) -> Value {
 }
 
 impl ApiError {
-    fn new(code: StatusCode, reason: &'static str, message: impl Into<String>, details: Option<Value>) -> Self {
+    fn new(
+        code: StatusCode,
+        reason: &'static str,
+        message: impl Into<String>,
+        details: Option<Value>,
+    ) -> Self {
         Self { code, reason, message: message.into(), details }
     }
 

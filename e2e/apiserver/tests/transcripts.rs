@@ -25,7 +25,7 @@ async fn every_transcript_is_answered_alike() {
             }
         }
     }
-    assert_eq!(steps, 166, "steps in all transcripts");
+    assert_eq!(steps, 173, "steps in all transcripts");
     assert!(failures.is_empty(), "{} steps differ:\n{}", failures.len(), failures.join("\n"));
     replay.stop().await;
 }

@@ -58,7 +58,8 @@ fn subject_is(subject: &Value, user: &User, binding_namespace: &str) -> bool {
         Some("User") => user.name == name,
         Some("Group") => user.in_group(name),
         Some("ServiceAccount") => {
-            let namespace = subject["namespace"].as_str().filter(|n| !n.is_empty()).unwrap_or(binding_namespace);
+            let namespace =
+                subject["namespace"].as_str().filter(|n| !n.is_empty()).unwrap_or(binding_namespace);
             user.name == format!("system:serviceaccount:{namespace}:{name}")
         }
         _ => false,
@@ -108,7 +109,8 @@ pub fn rules_for(store: &Store, user: &User, namespace: &str) -> Vec<Value> {
 
 /// Whether a user may do something.
 pub fn allowed(store: &Store, user: &User, ask: &Attributes) -> bool {
-    user.in_group("system:masters") || rules_for(store, user, &ask.namespace).iter().any(|r| rule_allows(r, ask))
+    user.in_group("system:masters")
+        || rules_for(store, user, &ask.namespace).iter().any(|r| rule_allows(r, ask))
 }
 
 /// Why a refusal reads as it does.
@@ -133,7 +135,8 @@ pub fn missing_rules(store: &Store, user: &User, namespace: &str, rules: &[Value
         for ask in single_requests(rule) {
             let covered = held.iter().any(|own| {
                 // A rule limited to names covers only the same names.
-                let names_fit = own["resourceNames"].as_array().is_none_or(Vec::is_empty) || !ask.name.is_empty();
+                let names_fit =
+                    own["resourceNames"].as_array().is_none_or(Vec::is_empty) || !ask.name.is_empty();
                 names_fit && rule_allows(own, &ask)
             });
             if !covered {
@@ -190,7 +193,12 @@ mod tests {
     use super::*;
 
     fn ask(verb: &str, resource: &str, name: &str) -> Attributes {
-        Attributes { verb: verb.into(), resource: resource.into(), name: name.into(), ..Attributes::default() }
+        Attributes {
+            verb: verb.into(),
+            resource: resource.into(),
+            name: name.into(),
+            ..Attributes::default()
+        }
     }
 
     #[test]

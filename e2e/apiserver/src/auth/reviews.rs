@@ -3,8 +3,8 @@
 use chrono::Utc;
 use serde_json::{Value, json};
 
-use super::rbac::{Attributes, allowed, rules_for};
 use super::User;
+use super::rbac::{Attributes, allowed, rules_for};
 use crate::auth::tokens::ISSUER;
 use crate::state::State;
 use crate::status::{ApiError, ApiResult};
@@ -17,7 +17,11 @@ fn strings(value: &Value) -> Vec<String> {
 fn attributes(spec: &Value) -> Attributes {
     let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
     if let Some(path) = spec.get("nonResourceAttributes") {
-        return Attributes { verb: text(&path["verb"]), path: Some(text(&path["path"])), ..Attributes::default() };
+        return Attributes {
+            verb: text(&path["verb"]),
+            path: Some(text(&path["path"])),
+            ..Attributes::default()
+        };
     }
     let resource = &spec["resourceAttributes"];
     let sub = text(&resource["subresource"]);
@@ -48,11 +52,17 @@ pub fn answer(
         "SubjectAccessReview" | "LocalSubjectAccessReview" => {
             let asked = attributes(&spec).namespace;
             if kind == "LocalSubjectAccessReview" && asked != namespace {
-                return Err(ApiError::bad_request("spec.resourceAttributes.namespace must match metadata.namespace"));
+                return Err(ApiError::bad_request(
+                    "spec.resourceAttributes.namespace must match metadata.namespace",
+                ));
             }
             let mut groups = strings(&spec["groups"]);
             groups.push("system:authenticated".into());
-            access(&User { name: spec["user"].as_str().unwrap_or_default().into(), groups, ..User::default() })
+            access(&User {
+                name: spec["user"].as_str().unwrap_or_default().into(),
+                groups,
+                ..User::default()
+            })
         }
         "SelfSubjectRulesReview" => {
             let mut rules = rules_for(store, caller, spec["namespace"].as_str().unwrap_or_default());

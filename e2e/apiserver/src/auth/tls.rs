@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, SanType,
 };
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -82,12 +82,15 @@ impl Authority {
     /// TLS for the server: a client certificate is checked when one is shown, and not asked for otherwise.
     pub fn server_config(&self, serving: &Pair) -> Result<ServerConfig> {
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).context("the authority's certificate")?)?;
+        roots.add(
+            CertificateDer::from_pem_slice(self.pem.as_bytes()).context("the authority's certificate")?,
+        )?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
             .allow_unauthenticated()
             .build()?;
-        let chain = CertificateDer::pem_slice_iter(serving.certificate.as_bytes()).collect::<Result<Vec<_>, _>>()?;
+        let chain =
+            CertificateDer::pem_slice_iter(serving.certificate.as_bytes()).collect::<Result<Vec<_>, _>>()?;
         let key = PrivateKeyDer::from_pem_slice(serving.key.as_bytes())?;
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
@@ -112,6 +115,7 @@ pub fn user_of(certificate: &CertificateDer<'_>) -> Option<User> {
     let (_, certificate) = X509Certificate::from_der(certificate.as_ref()).ok()?;
     let subject = certificate.subject();
     let common = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
-    let organisations = subject.iter_organization().filter_map(|o| o.as_str().ok().map(str::to_owned)).collect();
+    let organisations =
+        subject.iter_organization().filter_map(|o| o.as_str().ok().map(str::to_owned)).collect();
     Some(User::from_certificate(&common, organisations))
 }

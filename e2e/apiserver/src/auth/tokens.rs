@@ -47,7 +47,8 @@ impl Tokens {
         if let Some((kind, name, uid)) = &grant.bound {
             kubernetes[kind.to_lowercase()] = json!({"name": name, "uid": uid});
         }
-        let audiences = if grant.audiences.is_empty() { vec![ISSUER.to_owned()] } else { grant.audiences.to_vec() };
+        let audiences =
+            if grant.audiences.is_empty() { vec![ISSUER.to_owned()] } else { grant.audiences.to_vec() };
         let claims = json!({
             "aud": audiences, "exp": now + grant.seconds, "iat": now, "nbf": now, "iss": ISSUER,
             "jti": uuid::Uuid::new_v4().to_string(),

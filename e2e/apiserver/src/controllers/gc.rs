@@ -90,11 +90,15 @@ fn set_owners(object: &mut Value, owners: Vec<Value>) {
 /// Dependents whose owners are gone or wait for them.
 fn dependents(state: &Arc<State>, store: &mut Store) -> bool {
     let mut changed = false;
-    let candidates: Vec<Key> =
-        store.all().filter(|(_, o)| owners(o).next().is_some() && !deleting(o)).map(|(k, _)| k.clone()).collect();
+    let candidates: Vec<Key> = store
+        .all()
+        .filter(|(_, o)| owners(o).next().is_some() && !deleting(o))
+        .map(|(k, _)| k.clone())
+        .collect();
     for key in candidates {
         let Some(object) = store.get(&key).cloned() else { continue };
-        let judged: Vec<(Owner, &Value)> = owners(&object).map(|r| (judge(store, &key.namespace, r), r)).collect();
+        let judged: Vec<(Owner, &Value)> =
+            owners(&object).map(|r| (judge(store, &key.namespace, r), r)).collect();
         let solid = judged.iter().any(|(o, _)| *o == Owner::Solid);
         let lost = judged.iter().any(|(o, _)| *o != Owner::Solid);
         if !lost {

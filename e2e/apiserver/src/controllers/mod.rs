@@ -61,7 +61,9 @@ fn release_claims(store: &mut Store) {
             .list(&GroupResource::new("", resource), "")
             .filter(|(_, o)| {
                 o["metadata"].get("deletionTimestamp").is_some()
-                    && o["metadata"]["finalizers"].as_array().is_some_and(|f| f.iter().any(|x| x == finalizer))
+                    && o["metadata"]["finalizers"]
+                        .as_array()
+                        .is_some_and(|f| f.iter().any(|x| x == finalizer))
             })
             .map(|(k, _)| k.clone())
             .collect()

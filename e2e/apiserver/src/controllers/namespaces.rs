@@ -27,7 +27,8 @@ pub fn make(api_version: &str, kind: &str, namespace: &str, name: &str, rest: Va
 
 /// Gives a namespace its default service account and the certificate authority.
 pub fn furnish(state: &State, store: &mut Store, name: &str) {
-    let alive = store.get(&namespace_key(name)).is_some_and(|n| n["metadata"].get("deletionTimestamp").is_none());
+    let alive =
+        store.get(&namespace_key(name)).is_some_and(|n| n["metadata"].get("deletionTimestamp").is_none());
     if !alive {
         return;
     }
@@ -36,8 +37,11 @@ pub fn furnish(state: &State, store: &mut Store, name: &str) {
     if store.get(&account).is_none() {
         store.put(account, make("v1", "ServiceAccount", name, "default", json!({})));
     }
-    let authority =
-        Key { gr: GroupResource::new("", "configmaps"), namespace: name.into(), name: "kube-root-ca.crt".into() };
+    let authority = Key {
+        gr: GroupResource::new("", "configmaps"),
+        namespace: name.into(),
+        name: "kube-root-ca.crt".into(),
+    };
     if store.get(&authority).is_none() {
         let data = json!({"data": {"ca.crt": state.ca_pem}});
         store.put(authority, make("v1", "ConfigMap", name, "kube-root-ca.crt", data));
@@ -52,7 +56,8 @@ pub fn empty(state: &Arc<State>, store: &mut Store) {
         .map(|(k, _)| k.name.clone())
         .collect();
     for name in going {
-        let content: Vec<Key> = store.all().filter(|(k, _)| k.namespace == name).map(|(k, _)| k.clone()).collect();
+        let content: Vec<Key> =
+            store.all().filter(|(k, _)| k.namespace == name).map(|(k, _)| k.clone()).collect();
         for key in &content {
             let deleting = store.get(key).is_some_and(|o| o["metadata"].get("deletionTimestamp").is_some());
             if !deleting {
@@ -72,7 +77,8 @@ pub fn empty(state: &Arc<State>, store: &mut Store) {
             .filter(|f| *f != "kubernetes")
             .cloned()
             .collect();
-        let held = !rest.is_empty() || namespace["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
+        let held =
+            !rest.is_empty() || namespace["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
         let mut last = (*namespace).clone();
         if rest.is_empty() {
             last["spec"].as_object_mut().map(|s| s.remove("finalizers"));

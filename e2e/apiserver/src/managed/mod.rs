@@ -57,7 +57,8 @@ impl Managers {
 
     /// Writes `metadata.managedFields`.
     pub fn write(&self, object: &mut Value) {
-        let mut entries: Vec<(&ManagerId, &Owned)> = self.0.iter().filter(|(_, o)| !o.set.is_empty()).collect();
+        let mut entries: Vec<(&ManagerId, &Owned)> =
+            self.0.iter().filter(|(_, o)| !o.set.is_empty()).collect();
         entries.sort_by(|(a, x), (b, y)| (&a.operation, &x.time, a).cmp(&(&b.operation, &y.time, b)));
         let list: Vec<Value> = entries
             .into_iter()
@@ -84,8 +85,16 @@ impl Managers {
 
 /// Metadata fields that nobody owns.
 const UNOWNED: &[&str] = &[
-    "name", "namespace", "creationTimestamp", "selfLink", "uid", "generation", "managedFields", "resourceVersion",
-    "deletionTimestamp", "deletionGracePeriodSeconds",
+    "name",
+    "namespace",
+    "creationTimestamp",
+    "selfLink",
+    "uid",
+    "generation",
+    "managedFields",
+    "resourceVersion",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
 ];
 
 /// Takes out what is never owned, and what this door does not write.
@@ -129,7 +138,8 @@ pub fn update(schema: &Schema, old: &Value, new: &mut Value, id: &ManagerId, res
         }
         owned.set.subtract(&removed);
     }
-    let own = managers.0.entry(id.clone()).or_insert_with(|| Owned { set: FieldSet::default(), time: now.into() });
+    let own =
+        managers.0.entry(id.clone()).or_insert_with(|| Owned { set: FieldSet::default(), time: now.into() });
     let before = own.set.clone();
     own.set.union(&taken);
     own.set.tidy();

@@ -138,8 +138,11 @@ pub fn item_element(item: &Value, list: &ListType, item_schema: Option<&Schema>)
             let map = item_key(item, keys, item_schema);
             // Sorted, whatever order the map keeps.
             let sorted: BTreeMap<&String, &Value> = map.iter().collect();
-            let inner =
-                sorted.iter().map(|(k, v)| format!("{}:{v}", Value::from(k.as_str()))).collect::<Vec<_>>().join(",");
+            let inner = sorted
+                .iter()
+                .map(|(k, v)| format!("{}:{v}", Value::from(k.as_str())))
+                .collect::<Vec<_>>()
+                .join(",");
             format!("k:{{{inner}}}")
         }
         _ => format!("v:{item}"),

@@ -1,8 +1,8 @@
 //! OpenAPI: what clients explain and validate with.
 
+mod proto;
 pub mod v2;
 pub mod v3;
-mod proto;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::v3::{add_definitions, definition, kinds, path_of};
 use super::proto;
+use super::v3::{add_definitions, definition, kinds, path_of};
 use crate::registry::{Registry, ResourceDef};
 
 const PREFIX: &str = "#/definitions/";
@@ -22,7 +22,8 @@ fn plain(schema: &mut Value) {
                 map.remove("items");
                 map.remove("properties");
             }
-            if map.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) && !map.contains_key("type") {
+            if map.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) && !map.contains_key("type")
+            {
                 map.insert("format".into(), "int-or-string".into());
                 map.insert("type".into(), "string".into());
             }
@@ -35,10 +36,14 @@ fn plain(schema: &mut Value) {
 
 fn operations(def: &ResourceDef) -> Vec<(String, Value)> {
     let base = format!("/{}", path_of(&def.group, &def.version));
-    let collection =
-        if def.namespaced { format!("{base}/namespaces/{{namespace}}/{}", def.plural) } else { format!("{base}/{}", def.plural) };
+    let collection = if def.namespaced {
+        format!("{base}/namespaces/{{namespace}}/{}", def.plural)
+    } else {
+        format!("{base}/{}", def.plural)
+    };
     let kind = kinds(def)[0].clone();
-    let answer = json!({"200": {"description": "OK", "schema": {"$ref": format!("{PREFIX}{}", def.definition)}}});
+    let answer =
+        json!({"200": {"description": "OK", "schema": {"$ref": format!("{PREFIX}{}", def.definition)}}});
     let operation = |verb: &str, action: &str, writes: bool| {
         let mut parameters = Vec::new();
         if writes {

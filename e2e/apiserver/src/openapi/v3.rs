@@ -109,16 +109,21 @@ fn list_definition(def: &ResourceDef, prefix: &str, found: &mut BTreeSet<String>
 
 /// Parameters that writes take; clients look for `fieldValidation` among them.
 fn write_parameters() -> Value {
-    let parameter = |name: &str| json!({"name": name, "in": "query", "schema": {"type": "string", "uniqueItems": true}});
+    let parameter =
+        |name: &str| json!({"name": name, "in": "query", "schema": {"type": "string", "uniqueItems": true}});
     json!([parameter("dryRun"), parameter("fieldManager"), parameter("fieldValidation"), parameter("pretty")])
 }
 
 fn paths(def: &ResourceDef) -> Vec<(String, Value)> {
     let base = format!("/{}", path_of(&def.group, &def.version));
-    let collection =
-        if def.namespaced { format!("{base}/namespaces/{{namespace}}/{}", def.plural) } else { format!("{base}/{}", def.plural) };
+    let collection = if def.namespaced {
+        format!("{base}/namespaces/{{namespace}}/{}", def.plural)
+    } else {
+        format!("{base}/{}", def.plural)
+    };
     let reference = json!({"$ref": format!("#/components/schemas/{}", def.definition)});
-    let answer = json!({"200": {"description": "OK", "content": {"application/json": {"schema": reference}}}});
+    let answer =
+        json!({"200": {"description": "OK", "content": {"application/json": {"schema": reference}}}});
     let operation = |action: &str, verb: &str| {
         json!({
             "operationId": format!("{verb}{}", def.kind), "responses": answer,

@@ -14,11 +14,16 @@ pub fn apply(target: &mut Value, patch: &Value, schema: &Schema) -> ApiResult<()
     let Some(patch) = patch.as_object() else {
         return Err(ApiError::bad_request("a strategic merge patch must be an object"));
     };
-    let map = target.as_object_mut().ok_or_else(|| ApiError::bad_request("the object patched is not a map"))?;
+    let map =
+        target.as_object_mut().ok_or_else(|| ApiError::bad_request("the object patched is not a map"))?;
     merge_map(map, patch, Some(schema))
 }
 
-fn merge_map(target: &mut Map<String, Value>, patch: &Map<String, Value>, schema: Option<&Schema>) -> ApiResult<()> {
+fn merge_map(
+    target: &mut Map<String, Value>,
+    patch: &Map<String, Value>,
+    schema: Option<&Schema>,
+) -> ApiResult<()> {
     match patch.get("$patch").and_then(Value::as_str) {
         Some("replace") => {
             *target = patch.clone();
@@ -73,7 +78,9 @@ fn merge_map(target: &mut Map<String, Value>, patch: &Map<String, Value>, schema
     }
     // An order without items reorders what is there.
     for (name, value) in patch {
-        let (Some(list), Some(order)) = (name.strip_prefix(ELEMENT_ORDER), value.as_array()) else { continue };
+        let (Some(list), Some(order)) = (name.strip_prefix(ELEMENT_ORDER), value.as_array()) else {
+            continue;
+        };
         if patch.contains_key(list) {
             continue;
         }
@@ -151,7 +158,8 @@ fn ordered(
         let id = identity(item);
         list.iter().position(|other| identity(other) == id)
     };
-    let (mut named, rest): (Vec<Value>, Vec<Value>) = merged.into_iter().partition(|i| position(order, i).is_some());
+    let (mut named, rest): (Vec<Value>, Vec<Value>) =
+        merged.into_iter().partition(|i| position(order, i).is_some());
     named.sort_by_key(|item| position(order, item));
     let (mut named, mut rest) = (named.into_iter().peekable(), rest.into_iter().peekable());
     let mut result = Vec::new();

@@ -6,7 +6,8 @@ use super::{ResourceDef, Subresource};
 use crate::schema::builtin;
 use crate::store::GroupResource;
 
-const ALL_VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+const ALL_VERBS: &[&str] =
+    &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 const NO_COLLECTION: &[&str] = &["create", "delete", "get", "list", "patch", "update", "watch"];
 const CREATE: &[&str] = &["create"];
 const GPU: &[&str] = &["get", "patch", "update"];
@@ -55,7 +56,10 @@ impl Row {
         self.categories = &["all"];
         self
     }
-    const fn sub(mut self, list: &'static [(&'static str, &'static str, &'static str, &'static [&'static str])]) -> Self {
+    const fn sub(
+        mut self,
+        list: &'static [(&'static str, &'static str, &'static str, &'static [&'static str])],
+    ) -> Self {
         self.subresources = list;
         self
     }
@@ -78,8 +82,14 @@ const TABLE: &[Row] = &[
     row("", "endpoints", "Endpoints", CORE).short(&["ep"]),
     row("", "events", "Event", CORE).short(&["ev"]),
     row("", "limitranges", "LimitRange", CORE).short(&["limits"]),
-    row("", "namespaces", "Namespace", CORE).cluster().short(&["ns"]).sub(&[("finalize", "", "", &["update"]), STATUS]),
-    row("", "nodes", "Node", CORE).cluster().short(&["no"]).sub(&[("proxy", "NodeProxyOptions", "", PROXY), STATUS]),
+    row("", "namespaces", "Namespace", CORE)
+        .cluster()
+        .short(&["ns"])
+        .sub(&[("finalize", "", "", &["update"]), STATUS]),
+    row("", "nodes", "Node", CORE)
+        .cluster()
+        .short(&["no"])
+        .sub(&[("proxy", "NodeProxyOptions", "", PROXY), STATUS]),
     row("", "persistentvolumeclaims", "PersistentVolumeClaim", CORE).short(&["pvc"]).sub(&[STATUS]),
     row("", "persistentvolumes", "PersistentVolume", CORE).cluster().short(&["pv"]).sub(&[STATUS]),
     row("", "pods", "Pod", CORE).short(&["po"]).in_all().sub(&[
@@ -95,12 +105,18 @@ const TABLE: &[Row] = &[
         STATUS,
     ]),
     row("", "podtemplates", "PodTemplate", CORE),
-    row("", "replicationcontrollers", "ReplicationController", CORE).short(&["rc"]).in_all().sub(&[SCALE, STATUS]),
+    row("", "replicationcontrollers", "ReplicationController", CORE)
+        .short(&["rc"])
+        .in_all()
+        .sub(&[SCALE, STATUS]),
     row("", "resourcequotas", "ResourceQuota", CORE).short(&["quota"]).sub(&[STATUS]),
     row("", "secrets", "Secret", CORE),
-    row("", "serviceaccounts", "ServiceAccount", CORE)
-        .short(&["sa"])
-        .sub(&[("token", "TokenRequest", "authentication.k8s.io/v1", CREATE)]),
+    row("", "serviceaccounts", "ServiceAccount", CORE).short(&["sa"]).sub(&[(
+        "token",
+        "TokenRequest",
+        "authentication.k8s.io/v1",
+        CREATE,
+    )]),
     row("", "services", "Service", CORE)
         .short(&["svc"])
         .in_all()
@@ -112,7 +128,8 @@ const TABLE: &[Row] = &[
     row("apps", "statefulsets", "StatefulSet", APPS).short(&["sts"]).in_all().sub(&[SCALE, STATUS]),
     row("events.k8s.io", "events", "Event", "io.k8s.api.events.v1").short(&["ev"]),
     row("authentication.k8s.io", "tokenreviews", "TokenReview", "io.k8s.api.authentication.v1").cluster(),
-    row("authentication.k8s.io", "selfsubjectreviews", "SelfSubjectReview", "io.k8s.api.authentication.v1").cluster(),
+    row("authentication.k8s.io", "selfsubjectreviews", "SelfSubjectReview", "io.k8s.api.authentication.v1")
+        .cluster(),
     row("authorization.k8s.io", "localsubjectaccessreviews", "LocalSubjectAccessReview", AUTHZ),
     row("authorization.k8s.io", "selfsubjectaccessreviews", "SelfSubjectAccessReview", AUTHZ).cluster(),
     row("authorization.k8s.io", "selfsubjectrulesreviews", "SelfSubjectRulesReview", AUTHZ).cluster(),
@@ -141,14 +158,17 @@ const TABLE: &[Row] = &[
         .cluster()
         .short(&["crd", "crds"])
         .sub(&[STATUS]),
-    row("scheduling.k8s.io", "priorityclasses", "PriorityClass", "io.k8s.api.scheduling.v1").cluster().short(&["pc"]),
+    row("scheduling.k8s.io", "priorityclasses", "PriorityClass", "io.k8s.api.scheduling.v1")
+        .cluster()
+        .short(&["pc"]),
     row("coordination.k8s.io", "leases", "Lease", "io.k8s.api.coordination.v1"),
     row("discovery.k8s.io", "endpointslices", "EndpointSlice", "io.k8s.api.discovery.v1"),
 ];
 
 /// Resources that answer a question and are not kept.
 pub fn is_review(group: &str, plural: &str) -> bool {
-    matches!(group, "authentication.k8s.io" | "authorization.k8s.io") || (group.is_empty() && plural == "bindings")
+    matches!(group, "authentication.k8s.io" | "authorization.k8s.io")
+        || (group.is_empty() && plural == "bindings")
 }
 
 fn verbs(row: &Row) -> Vec<&'static str> {
@@ -166,19 +186,31 @@ fn verbs(row: &Row) -> Vec<&'static str> {
 fn blank(kind: &str) -> Value {
     let template = || json!({"metadata": {}, "spec": {"containers": null}});
     match kind {
-        "Namespace" | "Node" | "ResourceQuota" | "NetworkPolicy" | "Lease" | "HorizontalPodAutoscaler"
-        | "PodDisruptionBudget" | "PersistentVolume" => json!({"spec": {}, "status": {}}),
+        "Namespace"
+        | "Node"
+        | "ResourceQuota"
+        | "NetworkPolicy"
+        | "Lease"
+        | "HorizontalPodAutoscaler"
+        | "PodDisruptionBudget"
+        | "PersistentVolume" => json!({"spec": {}, "status": {}}),
         "Service" => json!({"spec": {}, "status": {"loadBalancer": {}}}),
         "Ingress" => json!({"spec": {}, "status": {"loadBalancer": {}}}),
         "Pod" => json!({"spec": {"containers": null}, "status": {}}),
         "PersistentVolumeClaim" => json!({"spec": {"resources": {}}, "status": {}}),
-        "Deployment" => json!({"spec": {"selector": null, "template": template(), "strategy": {}}, "status": {}}),
+        "Deployment" => {
+            json!({"spec": {"selector": null, "template": template(), "strategy": {}}, "status": {}})
+        }
         "StatefulSet" => {
             json!({"spec": {"selector": null, "template": template(), "serviceName": "", "updateStrategy": {}},
                 "status": {"replicas": 0}})
         }
-        "DaemonSet" => json!({"spec": {"selector": null, "template": template(), "updateStrategy": {}}, "status": {}}),
-        "ReplicaSet" => json!({"spec": {"selector": null, "template": template()}, "status": {"replicas": 0}}),
+        "DaemonSet" => {
+            json!({"spec": {"selector": null, "template": template(), "updateStrategy": {}}, "status": {}})
+        }
+        "ReplicaSet" => {
+            json!({"spec": {"selector": null, "template": template()}, "status": {"replicas": 0}})
+        }
         "Job" => json!({"spec": {"template": template()}, "status": {}}),
         "CronJob" => json!({"spec": {"schedule": "",
             "jobTemplate": {"metadata": {}, "spec": {"template": template()}}}, "status": {}}),

@@ -79,11 +79,15 @@ pub fn check_kind(def: &ResourceDef, object: &mut Value) -> ApiResult<()> {
             return Err(ApiError::invalid(&def.group, &kind, &name, &[error]));
         }
         if version != def.api_version() {
-            let error =
-                FieldError::invalid("apiVersion", &version.as_str().into(), &format!("must be {}", def.api_version()));
+            let error = FieldError::invalid(
+                "apiVersion",
+                &version.as_str().into(),
+                &format!("must be {}", def.api_version()),
+            );
             return Err(ApiError::invalid(&def.group, &kind, &name, &[error]));
         }
-    } else if (!kind.is_empty() && kind != def.kind) || (!version.is_empty() && version != def.api_version()) {
+    } else if (!kind.is_empty() && kind != def.kind) || (!version.is_empty() && version != def.api_version())
+    {
         return Err(ApiError::bad_request(format!(
             "{kind} in version {:?} cannot be handled as a {}: no kind {kind:?} is registered for version {version:?}",
             def.version, def.kind
@@ -102,7 +106,10 @@ pub fn complete(
     warnings: &mut Vec<String>,
 ) -> ApiResult<()> {
     let handled = |what: String| {
-        ApiError::bad_request(format!("{} in version {:?} cannot be handled as a {}: {what}", def.kind, def.version, def.kind))
+        ApiError::bad_request(format!(
+            "{} in version {:?} cannot be handled as a {}: {what}",
+            def.kind, def.version, def.kind
+        ))
     };
     if !object["metadata"].is_object() {
         if !object["metadata"].is_null() {
@@ -122,7 +129,9 @@ pub fn complete(
     if !unknown.is_empty() {
         let list: Vec<String> = unknown.iter().map(|path| format!("unknown field {path:?}")).collect();
         match validation {
-            FieldValidation::Strict => return Err(handled(format!("strict decoding error: {}", list.join(", ")))),
+            FieldValidation::Strict => {
+                return Err(handled(format!("strict decoding error: {}", list.join(", "))));
+            }
             FieldValidation::Warn => warnings.extend(list),
             FieldValidation::Ignore => {}
         }

@@ -61,7 +61,8 @@ pub fn admit_namespace(request: &Request<'_>, store: &Store, name: &str) -> ApiR
     if !request.def.namespaced {
         return Ok(());
     }
-    let key = Key { gr: GroupResource::new("", "namespaces"), namespace: String::new(), name: namespace.clone() };
+    let key =
+        Key { gr: GroupResource::new("", "namespaces"), namespace: String::new(), name: namespace.clone() };
     match store.get(&key) {
         None => Err(ApiError::not_found("", "namespaces", namespace)),
         Some(ns) if ns["metadata"].get("deletionTimestamp").is_some() => Err(ApiError::forbidden(
@@ -98,7 +99,9 @@ pub fn insert(request: &Request<'_>, mut object: Value) -> ApiResult<Value> {
         let prefix: String = prefix.chars().take(room).collect();
         metadata["name"] = format!("{prefix}{}", random_suffix(5)).into();
     }
-    for field in ["resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"] {
+    for field in
+        ["resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"]
+    {
         metadata.as_object_mut().map(|m| m.remove(field));
     }
     metadata["uid"] = uuid::Uuid::new_v4().to_string().into();
@@ -144,7 +147,9 @@ fn allocate(request: &Request<'_>, store: &Store, service: &mut Value) -> ApiRes
         Some(wanted) => {
             let problem = match wanted.parse() {
                 Err(_) => Some("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"),
-                Ok(ip) if !range.contains(ip) => Some("failed to allocate IP: the provided IP is not in the valid range"),
+                Ok(ip) if !range.contains(ip) => {
+                    Some("failed to allocate IP: the provided IP is not in the valid range")
+                }
                 Ok(_) if taken.iter().any(|t| t == wanted) => {
                     Some("failed to allocate IP: provided IP is already allocated")
                 }

@@ -38,7 +38,9 @@ fn options(request: &Request<'_>) -> ApiResult<Options> {
     let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
     let mut propagation =
         request.query.get("propagationPolicy").map(str::to_owned).or_else(|| text("/propagationPolicy"));
-    let orphan = body["orphanDependents"].as_bool().or_else(|| request.query.get("orphanDependents").map(|v| v == "true"));
+    let orphan = body["orphanDependents"]
+        .as_bool()
+        .or_else(|| request.query.get("orphanDependents").map(|v| v == "true"));
     if let Some(orphan) = orphan {
         propagation = Some(if orphan { "Orphan" } else { "Background" }.into());
     }
@@ -74,11 +76,18 @@ pub fn delete(request: &mut Request<'_>) -> ApiResult<Reply> {
     let returns_object = !def.is_custom()
         && matches!(
             def.plural.as_str(),
-            "pods" | "persistentvolumeclaims" | "persistentvolumes" | "serviceaccounts" | "services"
-                | "resourcequotas" | "podtemplates" | "namespaces"
+            "pods"
+                | "persistentvolumeclaims"
+                | "persistentvolumes"
+                | "serviceaccounts"
+                | "services"
+                | "resourcequotas"
+                | "podtemplates"
+                | "namespaces"
         );
     if gone && !returns_object {
-        let mut details = json!({"name": request.info.name, "kind": def.plural, "uid": object["metadata"]["uid"]});
+        let mut details =
+            json!({"name": request.info.name, "kind": def.plural, "uid": object["metadata"]["uid"]});
         if !def.group.is_empty() {
             details["group"] = def.group.clone().into();
         }
@@ -158,12 +167,7 @@ pub fn remove(
 ) -> ApiResult<(Value, bool)> {
     let def = &request.def;
     if def.is("", "namespaces") && matches!(key.name.as_str(), "default" | "kube-system" | "kube-public") {
-        return Err(ApiError::forbidden(
-            "",
-            "namespaces",
-            &key.name,
-            "this namespace may not be deleted",
-        ));
+        return Err(ApiError::forbidden("", "namespaces", &key.name, "this namespace may not be deleted"));
     }
     let mut object = (**old).clone();
     let mut finalizers: Vec<Value> = object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
@@ -178,7 +182,8 @@ pub fn remove(
         }
     }
     let seconds = grace(request, old, options.grace);
-    let namespace = def.is("", "namespaces") && object["spec"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
+    let namespace =
+        def.is("", "namespaces") && object["spec"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
     let deleting = object["metadata"].get("deletionTimestamp").is_some();
     let current = object["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
     if finalizers.is_empty() && !namespace && seconds == 0 {
@@ -221,7 +226,9 @@ pub fn remove(
 /// Deletes an object on behalf of the server itself, in the background.
 pub fn by_server(state: &Arc<crate::state::State>, store: &mut Store, key: &Key) {
     let registry = state.registry();
-    let (Some(def), Some(old)) = (registry.by_storage(&key.gr).cloned(), store.get(key).cloned()) else { return };
+    let (Some(def), Some(old)) = (registry.by_storage(&key.gr).cloned(), store.get(key).cloned()) else {
+        return;
+    };
     let request = Request {
         state,
         def,

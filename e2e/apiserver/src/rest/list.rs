@@ -101,7 +101,9 @@ struct Page {
 impl Page {
     fn write(&self) -> String {
         let (namespace, name) = &self.after;
-        URL_SAFE_NO_PAD.encode(json!({"v": "meta.k8s.io/v1", "rv": self.version, "ns": namespace, "start": name}).to_string())
+        URL_SAFE_NO_PAD.encode(
+            json!({"v": "meta.k8s.io/v1", "rv": self.version, "ns": namespace, "start": name}).to_string(),
+        )
     }
 
     fn read(token: &str) -> ApiResult<Self> {
@@ -125,8 +127,12 @@ pub fn list(request: &mut Request<'_>) -> ApiResult<Reply> {
             Some(limit).filter(|l| *l > 0)
         }
     };
-    if request.query.get("resourceVersionMatch") == Some("Exact") && request.query.get("resourceVersion").is_none() {
-        return Err(ApiError::bad_request("resourceVersionMatch is forbidden unless resourceVersion is provided"));
+    if request.query.get("resourceVersionMatch") == Some("Exact")
+        && request.query.get("resourceVersion").is_none()
+    {
+        return Err(ApiError::bad_request(
+            "resourceVersionMatch is forbidden unless resourceVersion is provided",
+        ));
     }
     let page = request.query.get("continue").map(Page::read).transpose()?;
     let store = request.state.store();
@@ -135,23 +141,29 @@ pub fn list(request: &mut Request<'_>) -> ApiResult<Reply> {
         Some(page) => {
             version = page.version;
             if !store.reaches(version) {
-                return Err(ApiError::expired("The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results."));
+                return Err(ApiError::expired(
+                    "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results.",
+                ));
             }
             past(request, &store, version)?
         }
         None => match request.query.get("resourceVersion").and_then(|v| v.parse().ok()) {
             Some(exact) if request.query.get("resourceVersionMatch") == Some("Exact") => {
                 if !store.reaches(exact) {
-                    return Err(ApiError::expired(format!("The resourceVersion for the provided list is too old. ({exact})")));
+                    return Err(ApiError::expired(format!(
+                        "The resourceVersion for the provided list is too old. ({exact})"
+                    )));
                 }
                 version = exact;
                 past(request, &store, exact)?
             }
             Some(least) if least > version => {
-                return Err(ApiError::too_many_requests("Too large resource version", 1).with_causes(vec![json!({
-                    "reason": "ResourceVersionTooLarge",
-                    "message": format!("Too large resource version: {least}, current: {version}"),
-                })]));
+                return Err(ApiError::too_many_requests("Too large resource version", 1).with_causes(vec![
+                    json!({
+                        "reason": "ResourceVersionTooLarge",
+                        "message": format!("Too large resource version: {least}, current: {version}"),
+                    }),
+                ]));
             }
             _ => select(request, &store)?,
         },
@@ -173,7 +185,8 @@ pub fn list(request: &mut Request<'_>) -> ApiResult<Reply> {
             let page = Page { version, after: (last.namespace.clone(), last.name.clone()) };
             metadata["continue"] = page.write().into();
         }
-        let selected = request.query.get("labelSelector").is_some() || request.query.get("fieldSelector").is_some();
+        let selected =
+            request.query.get("labelSelector").is_some() || request.query.get("fieldSelector").is_some();
         if !selected {
             metadata["remainingItemCount"] = remaining.into();
         }
@@ -206,7 +219,8 @@ fn past(request: &Request<'_>, store: &Store, version: u64) -> ApiResult<Vec<(Ke
     let namespace = if request.def.namespaced { request.info.namespace.as_str() } else { "" };
     let mut objects: BTreeMap<Key, Arc<Value>> =
         store.list(&request.def.storage, namespace).map(|(k, o)| (k.clone(), o.clone())).collect();
-    let events = store.since(version).map_err(|_| ApiError::expired("The provided continue parameter is too old"))?;
+    let events =
+        store.since(version).map_err(|_| ApiError::expired("The provided continue parameter is too old"))?;
     let events: Vec<_> = events.filter(|e| e.key.gr == request.def.storage).collect();
     for event in events.into_iter().rev() {
         if !namespace.is_empty() && event.key.namespace != namespace {

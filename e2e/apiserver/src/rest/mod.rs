@@ -28,8 +28,6 @@ use std::sync::Arc;
 pub enum Reply {
     /// A JSON object.
     Json(StatusCode, Value),
-    /// Bytes of another type.
-    Raw(StatusCode, &'static str, Bytes),
     /// A stream of watch events.
     Watch(watch::Stream),
     /// A stream from elsewhere.

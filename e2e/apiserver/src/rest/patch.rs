@@ -80,7 +80,12 @@ fn apply(request: &mut Request<'_>) -> ApiResult<Reply> {
             return Err(request.not_found(&request.info.name));
         }
         if config["metadata"].get("resourceVersion").is_some() {
-            return Err(ApiError::conflict(&def.group, &def.plural, &request.info.name, "resourceVersion specified for an object that does not exist"));
+            return Err(ApiError::conflict(
+                &def.group,
+                &def.plural,
+                &request.info.name,
+                "resourceVersion specified for an object that does not exist",
+            ));
         }
         let mut blank = json!({"apiVersion": def.api_version(), "kind": def.kind, "metadata": {}});
         if def.namespaced {
@@ -112,7 +117,9 @@ fn check_config(request: &Request<'_>, config: &mut Value) -> ApiResult<()> {
     }
     for field in ["apiVersion", "kind"] {
         if config[field].as_str().is_none_or(str::is_empty) {
-            return Err(ApiError::bad_request(format!("invalid object type: {field} is missing in the applied configuration")));
+            return Err(ApiError::bad_request(format!(
+                "invalid object type: {field} is missing in the applied configuration"
+            )));
         }
     }
     if config["kind"] != def.kind || config["apiVersion"] != def.api_version() {
@@ -154,7 +161,8 @@ fn reduce(
     crate::schema::prune::prune(&mut config, &def.schema, true, "", &mut unknown);
     unknown.sort();
     if !unknown.is_empty() {
-        let list: Vec<String> = unknown.iter().map(|path| format!(".{path}: field not declared in schema")).collect();
+        let list: Vec<String> =
+            unknown.iter().map(|path| format!(".{path}: field not declared in schema")).collect();
         // Applying needs a typed configuration: unknown fields fail whatever the client asked for, but where the
         // schema is custom they are dropped with a warning.
         if !def.is_custom() || validation == body::FieldValidation::Strict {

@@ -49,10 +49,18 @@ pub async fn log(request: &mut Request<'_>) -> ApiResult<Reply> {
         let node = store.get(&key).cloned().ok_or_else(|| ApiError::not_found("", "nodes", &node))?;
         (container, kubelet(&node)?)
     };
-    let url = log_url(request, &format!("{base}/containerLogs/{}/{}/{container}", request.info.namespace, request.info.name));
-    let answer = request.state.kubelet.0.get(&url).send().await.map_err(|e| {
-        ApiError::internal(format!("Get {url:?}: {}", chain(&e)))
-    })?;
+    let url = log_url(
+        request,
+        &format!("{base}/containerLogs/{}/{}/{container}", request.info.namespace, request.info.name),
+    );
+    let answer = request
+        .state
+        .kubelet
+        .0
+        .get(&url)
+        .send()
+        .await
+        .map_err(|e| ApiError::internal(format!("Get {url:?}: {}", chain(&e))))?;
     let status = answer.status();
     if !status.is_success() {
         let text = answer.text().await.unwrap_or_default();
@@ -94,14 +102,17 @@ fn container(request: &Request<'_>, pod: &Value) -> ApiResult<String> {
         .flat_map(|list| pod["spec"][*list].as_array().into_iter().flatten())
         .filter_map(|c| c["name"].as_str())
         .collect();
-    let main: Vec<&str> =
-        pod["spec"]["containers"].as_array().into_iter().flatten().filter_map(|c| c["name"].as_str()).collect();
+    let main: Vec<&str> = pod["spec"]["containers"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|c| c["name"].as_str())
+        .collect();
     match request.query.get("container") {
         Some(name) if names.contains(&name) => Ok(name.to_owned()),
-        Some(name) => Err(ApiError::bad_request(format!(
-            "container {name} is not valid for pod {}",
-            request.info.name
-        ))),
+        Some(name) => {
+            Err(ApiError::bad_request(format!("container {name} is not valid for pod {}", request.info.name)))
+        }
         None if main.len() == 1 => Ok(main[0].to_owned()),
         None => Err(ApiError::bad_request(format!(
             "a container name must be specified for pod {}, choose one of: [{}]",

@@ -77,7 +77,8 @@ pub fn serve(request: &mut Request<'_>, verb: &str) -> ApiResult<Reply> {
     };
     let replicas = wanted["spec"]["replicas"].as_i64().unwrap_or(0);
     if replicas < 0 {
-        let error = FieldError::invalid("spec.replicas", &replicas.into(), "must be greater than or equal to 0");
+        let error =
+            FieldError::invalid("spec.replicas", &replicas.into(), "must be greater than or equal to 0");
         return Err(ApiError::invalid("autoscaling", "Scale", &request.info.name, &[error]));
     }
     let given = wanted["metadata"]["resourceVersion"].as_str().filter(|v| !v.is_empty());

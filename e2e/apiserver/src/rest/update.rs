@@ -66,9 +66,14 @@ pub fn finish(
         let own = old["metadata"]["uid"].as_str().unwrap_or_default();
         let path = if group.is_empty() { plural.clone() } else { format!("{group}/{plural}") };
         let place = if def.namespaced { format!("{}/{name}", request.info.namespace) } else { name.clone() };
-        return Err(ApiError::conflict(group, plural, name, &format!(
-            "StorageError: invalid object, Code: 4, Key: /registry/{path}/{place}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {own}"
-        )));
+        return Err(ApiError::conflict(
+            group,
+            plural,
+            name,
+            &format!(
+                "StorageError: invalid object, Code: 4, Key: /registry/{path}/{place}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {own}"
+            ),
+        ));
     }
     match given("resourceVersion") {
         Some(version) if old["metadata"]["resourceVersion"] != version => {

@@ -53,7 +53,9 @@ pub fn start(request: &mut Request<'_>) -> ApiResult<Reply> {
         return Err(refuse("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"));
     }
     if initial.is_none() && matching.is_some() {
-        return Err(refuse("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"));
+        return Err(refuse(
+            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+        ));
     }
     let selection = Selection::of(request)?;
     let form = table::form(&request.accept)?;
@@ -146,7 +148,12 @@ impl Stream {
             Form::Object => {}
             Form::Metadata => object = table::metadata_only(&object, "PartialObjectMetadata"),
             Form::Table => {
-                object = table::table(&self.def, &[], json!({"resourceVersion": self.version.to_string()}), self.include);
+                object = table::table(
+                    &self.def,
+                    &[],
+                    json!({"resourceVersion": self.version.to_string()}),
+                    self.include,
+                );
             }
         }
         json!({"type": "BOOKMARK", "object": object})
@@ -154,7 +161,9 @@ impl Stream {
 
     /// What an event is to this watch: leaving the selection reads as a deletion, entering it as an addition.
     fn seen(&self, event: &StoreEvent) -> Option<&'static str> {
-        if event.key.gr != self.def.storage || (!self.namespace.is_empty() && event.key.namespace != self.namespace) {
+        if event.key.gr != self.def.storage
+            || (!self.namespace.is_empty() && event.key.namespace != self.namespace)
+        {
             return None;
         }
         let now = event.kind != EventType::Deleted && self.selection.matches(&event.object);
@@ -171,7 +180,11 @@ impl Stream {
         let state = self.state.clone();
         let store = state.store();
         let Ok(events) = store.since(self.version) else {
-            let expired = ApiError::expired(format!("too old resource version: {} ({})", self.version, store.version()));
+            let expired = ApiError::expired(format!(
+                "too old resource version: {} ({})",
+                self.version,
+                store.version()
+            ));
             self.pending.push_back(json!({"type": "ERROR", "object": expired.body()}));
             self.ended = true;
             return;
@@ -229,10 +242,6 @@ impl Stream {
                     return Some(Bytes::from(self.bookmark().to_string() + "\n"));
                 }
                 () = sleep_until(self.until) => {
-                    self.ended = true;
-                    if self.bookmarks {
-                        return Some(Bytes::from(self.bookmark().to_string() + "\n"));
-                    }
                     return None;
                 }
             }

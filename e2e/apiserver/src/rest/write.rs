@@ -40,7 +40,8 @@ pub fn check(
     old: Option<&Value>,
     store: &Store,
 ) -> Vec<FieldError> {
-    let mut errors = if subresource == "status" { Vec::new() } else { strategy::validate_metadata(def, object) };
+    let mut errors =
+        if subresource == "status" { Vec::new() } else { strategy::validate_metadata(def, object) };
     if let Some(old) = old {
         let changes = strategy::validate_metadata_update(old, object);
         if def.is_custom() {
@@ -78,7 +79,8 @@ pub fn check(
         } else {
             let mut broken = custom.rules.check(object, old);
             if subresource == "status" {
-                broken.retain(|e| e.field == "status" || e.field.starts_with("status.") || e.field == "<nil>");
+                broken
+                    .retain(|e| e.field == "status" || e.field.starts_with("status.") || e.field == "<nil>");
             }
             errors.extend(broken);
         }
@@ -149,7 +151,8 @@ pub fn store_update(
     }
     let key = request.key();
     let finalizers = new["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
-    let held = request.def.is("", "namespaces") && new["spec"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
+    let held = request.def.is("", "namespaces")
+        && new["spec"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
     let grace = new["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
     if new["metadata"].get("deletionTimestamp").is_some() && !finalizers && !held && grace == 0 {
         let stored = store.remove(&key);
@@ -194,7 +197,9 @@ pub fn after_remove(state: &State, store: &mut Store, def: &ResourceDef, key: &K
         }
         state.change_registry(|r| r.set_custom(group, plural, Vec::new()));
     }
-    if def.namespaced && !key.namespace.is_empty() && matches!(key.gr.resource.as_str(), "serviceaccounts" | "configmaps")
+    if def.namespaced
+        && !key.namespace.is_empty()
+        && matches!(key.gr.resource.as_str(), "serviceaccounts" | "configmaps")
     {
         crate::controllers::namespaces::furnish(state, store, &key.namespace);
     }
@@ -204,7 +209,8 @@ pub fn after_remove(state: &State, store: &mut Store, def: &ResourceDef, key: &K
 pub fn register(state: &State, crd: &Value) {
     let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
     let (group, plural) = (text(&crd["spec"]["group"]), text(&crd["spec"]["names"]["plural"]));
-    let defs = if crds::is_established(crd) { custom::resources(crd).unwrap_or_default() } else { Vec::new() };
+    let defs =
+        if crds::is_established(crd) { custom::resources(crd).unwrap_or_default() } else { Vec::new() };
     state.change_registry(|r| r.set_custom(&group, &plural, defs));
 }
 
@@ -228,7 +234,11 @@ pub fn check_escalation(request: &Request<'_>, store: &Store, object: &Value) ->
     }
     let (verb, resource, name) = if binding {
         let cluster = object["roleRef"]["kind"] == "ClusterRole";
-        ("bind", if cluster { "clusterroles" } else { "roles" }, object["roleRef"]["name"].as_str().unwrap_or_default())
+        (
+            "bind",
+            if cluster { "clusterroles" } else { "roles" },
+            object["roleRef"]["name"].as_str().unwrap_or_default(),
+        )
     } else {
         ("escalate", def.plural.as_str(), object["metadata"]["name"].as_str().unwrap_or_default())
     };

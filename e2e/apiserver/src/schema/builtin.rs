@@ -42,13 +42,13 @@ macro_rules! register {
 }
 
 fn collect() -> Map<String, Value> {
+    use k8s_openapi::api::autoscaling::v1 as autoscaling;
     use k8s_openapi::api::{
         apps::v1 as apps, authentication::v1 as authn, authorization::v1 as authz, batch::v1 as batch,
         coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery, events::v1 as events,
         networking::v1 as networking, policy::v1 as policy, rbac::v1 as rbac, scheduling::v1 as scheduling,
         storage::v1 as storage,
     };
-    use k8s_openapi::api::autoscaling::v1 as autoscaling;
     use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as ext;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
     use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1 as registration;
@@ -76,9 +76,29 @@ fn collect() -> Map<String, Value> {
         definitions.insert(name, schema);
     }
     for (name, definition) in &mut definitions {
+        unwrap_references(definition);
         extensions(name, definition);
     }
     definitions
+}
+
+/// The generator wraps a described reference in `allOf`; here it stands beside its description.
+fn unwrap_references(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            let reference = match map.get("allOf").and_then(Value::as_array).map(Vec::as_slice) {
+                Some([only]) => only.get("$ref").cloned(),
+                _ => None,
+            };
+            if let Some(reference) = reference {
+                map.remove("allOf");
+                map.insert("$ref".into(), reference);
+            }
+            map.values_mut().for_each(unwrap_references);
+        }
+        Value::Array(items) => items.iter_mut().for_each(unwrap_references),
+        _ => {}
+    }
 }
 
 /// Adds the merge extensions to the JSON form, so that clients which merge by themselves see them too.

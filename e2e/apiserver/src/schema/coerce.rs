@@ -58,7 +58,9 @@ pub fn coerce(value: &mut Value, schema: &Schema, kind: &str, path: &str) -> Res
                     *value = Value::from(f as i64);
                     Ok(())
                 }
-                None => Err(format!("json: cannot unmarshal number {n} into Go struct field {kind}.{path} of type int64")),
+                None => Err(format!(
+                    "json: cannot unmarshal number {n} into Go struct field {kind}.{path} of type int64"
+                )),
             }
         }
         (Some("number"), Value::Number(_)) | (None, _) => Ok(()),

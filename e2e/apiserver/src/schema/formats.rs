@@ -11,9 +11,9 @@ pub fn matches(format: &str, text: &str) -> bool {
         "byte" => base64::engine::general_purpose::STANDARD.decode(text).is_ok(),
         "ipv4" => matches!(text.parse(), Ok(IpAddr::V4(_))),
         "ipv6" => matches!(text.parse(), Ok(IpAddr::V6(_))),
-        "cidr" => text
-            .split_once('/')
-            .is_some_and(|(ip, bits)| ip.parse::<IpAddr>().is_ok() && bits.parse::<u8>().is_ok_and(|b| b <= 128)),
+        "cidr" => text.split_once('/').is_some_and(|(ip, bits)| {
+            ip.parse::<IpAddr>().is_ok() && bits.parse::<u8>().is_ok_and(|b| b <= 128)
+        }),
         "uuid" | "uuid4" => uuid::Uuid::parse_str(text).is_ok(),
         "uri" | "url" => url::Url::parse(text).is_ok(),
         "hostname" => {
@@ -43,7 +43,8 @@ fn duration(text: &str) -> bool {
         }
         rest = &rest[digits..];
         let Some(unit) = ["ns", "us", "µs", "ms", "s", "m", "h"].iter().find(|u| {
-            rest.strip_prefix(**u).is_some_and(|r| r.is_empty() || r.starts_with(|c: char| c.is_ascii_digit()))
+            rest.strip_prefix(**u)
+                .is_some_and(|r| r.is_empty() || r.starts_with(|c: char| c.is_ascii_digit()))
         }) else {
             return false;
         };

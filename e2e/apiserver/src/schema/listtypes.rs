@@ -103,8 +103,11 @@ const ATOMIC_MAPS: &[(&str, &str)] = &[
 ];
 
 /// Fields whose patches may carry `$retainKeys`.
-const RETAIN_KEYS: &[(&str, &str)] =
-    &[("core.v1.PodSpec", "volumes"), ("apps.v1.DeploymentSpec", "strategy"), ("core.v1.PodSpec", "resourceClaims")];
+const RETAIN_KEYS: &[(&str, &str)] = &[
+    ("core.v1.PodSpec", "volumes"),
+    ("apps.v1.DeploymentSpec", "strategy"),
+    ("core.v1.PodSpec", "resourceClaims"),
+];
 
 /// How a field of a built-in definition is merged, where it is not as a whole.
 pub fn find(definition: &str, field: &str) -> Option<Entry> {

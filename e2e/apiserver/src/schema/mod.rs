@@ -6,8 +6,8 @@ pub mod cel;
 pub mod coerce;
 pub mod defaults;
 mod formats;
-mod listtypes;
 pub mod lists;
+mod listtypes;
 pub mod prune;
 pub mod structural;
 pub mod validate;
@@ -122,7 +122,8 @@ impl Schema {
         let list = |key: &str| -> Result<Vec<Schema>, String> {
             raw.get(key).and_then(Value::as_array).into_iter().flatten().map(Self::parse).collect()
         };
-        let bound = |key: &str, exclusive: &str| raw.get(key).and_then(Value::as_f64).map(|v| (v, flag(exclusive)));
+        let bound =
+            |key: &str, exclusive: &str| raw.get(key).and_then(Value::as_f64).map(|v| (v, flag(exclusive)));
         let mut schema = Schema {
             reference: text("$ref").map(|r| r.rsplit('/').next().unwrap_or_default().to_owned()),
             ty: text("type"),

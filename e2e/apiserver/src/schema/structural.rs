@@ -8,7 +8,11 @@ use crate::status::FieldError;
 /// Reports what makes a schema unusable; `path` leads to it.
 pub fn check(schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
     if schema["type"] != "object" {
-        errors.push(FieldError::invalid(format!("{path}.type"), &schema["type"], "must be object at the root"));
+        errors.push(FieldError::invalid(
+            format!("{path}.type"),
+            &schema["type"],
+            "must be object at the root",
+        ));
     }
     if schema["x-kubernetes-preserve-unknown-fields"] == false {
         errors.push(FieldError::invalid(
@@ -29,11 +33,29 @@ fn node(schema: &Value, path: &str, root: bool, errors: &mut Vec<FieldError>) {
     let exempt = map.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true))
         || map.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true));
     if !typed && !exempt {
-        errors.push(FieldError::required(format!("{path}.type"), "must not be empty for specified object fields"));
+        errors.push(FieldError::required(
+            format!("{path}.type"),
+            "must not be empty for specified object fields",
+        ));
     }
-    for keyword in ["$ref", "definitions", "dependencies", "deprecated", "discriminator", "id", "patternProperties", "readOnly", "writeOnly", "xml", "$schema"] {
+    for keyword in [
+        "$ref",
+        "definitions",
+        "dependencies",
+        "deprecated",
+        "discriminator",
+        "id",
+        "patternProperties",
+        "readOnly",
+        "writeOnly",
+        "xml",
+        "$schema",
+    ] {
         if map.contains_key(keyword) {
-            errors.push(FieldError::forbidden(format!("{path}.{keyword}"), "not supported in structural schemas"));
+            errors.push(FieldError::forbidden(
+                format!("{path}.{keyword}"),
+                "not supported in structural schemas",
+            ));
         }
     }
     if map.get("uniqueItems") == Some(&Value::Bool(true)) {
@@ -44,9 +66,13 @@ fn node(schema: &Value, path: &str, root: bool, errors: &mut Vec<FieldError>) {
     }
     let additional = map.get("additionalProperties");
     if additional == Some(&Value::Bool(false)) {
-        errors.push(FieldError::forbidden(format!("{path}.additionalProperties"), "additionalProperties cannot be set to false"));
+        errors.push(FieldError::forbidden(
+            format!("{path}.additionalProperties"),
+            "additionalProperties cannot be set to false",
+        ));
     }
-    if additional.is_some() && map.get("properties").and_then(Value::as_object).is_some_and(|p| !p.is_empty()) {
+    if additional.is_some() && map.get("properties").and_then(Value::as_object).is_some_and(|p| !p.is_empty())
+    {
         errors.push(FieldError::forbidden(
             format!("{path}.additionalProperties"),
             "additionalProperties and properties are mutual exclusive",
@@ -76,7 +102,12 @@ fn node(schema: &Value, path: &str, root: bool, errors: &mut Vec<FieldError>) {
         if root && name == "metadata" {
             continue;
         }
-        node(property, &join(&format!("{path}.properties"), &format!("[{name}]")).replace(".[", "["), false, errors);
+        node(
+            property,
+            &join(&format!("{path}.properties"), &format!("[{name}]")).replace(".[", "["),
+            false,
+            errors,
+        );
     }
 }
 
@@ -102,7 +133,8 @@ fn list(map: &serde_json::Map<String, Value>, path: &str, errors: &mut Vec<Field
     let item = map.get("items");
     for key in keys.into_iter().flatten().filter_map(Value::as_str) {
         let property = item.and_then(|i| i["properties"].get(key));
-        let required = item.and_then(|i| i["required"].as_array()).is_some_and(|r| r.iter().any(|v| v == key));
+        let required =
+            item.and_then(|i| i["required"].as_array()).is_some_and(|r| r.iter().any(|v| v == key));
         if property.is_none() {
             errors.push(FieldError::invalid(
                 format!("{path}.x-kubernetes-list-map-keys"),

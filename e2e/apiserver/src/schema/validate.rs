@@ -180,7 +180,11 @@ fn array(items: &[Value], value: &Value, node: &Schema, at: &At, called: &str, e
         errors.push(FieldError::invalid(&at.field, &Value::from(count), &message));
     }
     if node.unique_items && (1..items.len()).any(|i| items[..i].contains(&items[i])) {
-        errors.push(FieldError::invalid(&at.field, value, &format!("{called} in body shouldn't contain duplicates")));
+        errors.push(FieldError::invalid(
+            &at.field,
+            value,
+            &format!("{called} in body shouldn't contain duplicates"),
+        ));
     }
     if let Some(form) = node.item() {
         for (index, item) in items.iter().enumerate() {
@@ -211,7 +215,11 @@ fn junctors(value: &Value, node: &Schema, at: &At, called: &str, root: bool, err
     if !node.one_of.is_empty() {
         let valid = node.one_of.iter().filter(|s| holds(value, s, at, root)).count();
         if valid != 1 {
-            let found = if valid == 0 { "Found none valid".to_owned() } else { format!("Found {valid} valid alternatives") };
+            let found = if valid == 0 {
+                "Found none valid".to_owned()
+            } else {
+                format!("Found {valid} valid alternatives")
+            };
             fail(format!("{name} must validate one and only one schema (oneOf). {found}"));
         }
     }

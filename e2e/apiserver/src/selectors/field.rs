@@ -81,8 +81,12 @@ impl FieldSelector {
                 || selectable(group, resource).contains(&field)
                 || extra.iter().any(|e| e == field);
             if !known {
-                let message = if group.is_empty() && selectable(group, resource).is_empty() || !group.is_empty() {
-                    format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+                let message = if group.is_empty() && selectable(group, resource).is_empty()
+                    || !group.is_empty()
+                {
+                    format!(
+                        "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+                    )
                 } else {
                     format!("field label not supported: {field}")
                 };
@@ -91,11 +95,6 @@ impl FieldSelector {
             list.push((field.to_owned(), equal, value.trim().to_owned()));
         }
         Ok(Self(list))
-    }
-
-    /// The name asked for, when it is.
-    pub fn name(&self) -> Option<&str> {
-        self.0.iter().find(|(f, equal, _)| f == "metadata.name" && *equal).map(|(_, _, v)| v.as_str())
     }
 
     /// Whether an object fits.

@@ -83,7 +83,8 @@ impl LabelSelector {
                             Some(v) if !OPERATORS.contains(v) => at.next().unwrap_or_default().to_owned(),
                             _ => String::new(),
                         };
-                        let number = || value.parse().map_err(|_| bad("values for '>' and '<' must be integers"));
+                        let number =
+                            || value.parse().map_err(|_| bad("values for '>' and '<' must be integers"));
                         match op {
                             "=" | "==" => Test::In(vec![value]),
                             "!=" => Test::NotIn(vec![value]),
@@ -103,7 +104,9 @@ impl LabelSelector {
                 None => break,
                 Some(",") if at.peek().is_some() => {}
                 Some(",") => return Err(bad("found '', expected: identifier after ','")),
-                Some(other) => return Err(bad(&format!("found '{other}', expected: ',' or 'end of string'"))),
+                Some(other) => {
+                    return Err(bad(&format!("found '{other}', expected: ',' or 'end of string'")));
+                }
             }
         }
         Ok(Self(list))

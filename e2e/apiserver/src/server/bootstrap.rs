@@ -29,21 +29,50 @@ fn cluster_role(store: &mut Store, name: &str, rules: Vec<Value>) {
 fn cluster_binding(store: &mut Store, name: &str, groups: &[&str]) {
     let subjects: Vec<Value> =
         groups.iter().map(|g| json!({"apiGroup": RBAC, "kind": "Group", "name": g})).collect();
-    let body = json!({"roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": name}, "subjects": subjects});
-    put(store, RBAC, "clusterrolebindings", make(&format!("{RBAC}/v1"), "ClusterRoleBinding", "", name, body));
+    let body =
+        json!({"roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": name}, "subjects": subjects});
+    put(
+        store,
+        RBAC,
+        "clusterrolebindings",
+        make(&format!("{RBAC}/v1"), "ClusterRoleBinding", "", name, body),
+    );
 }
 
 fn roles(store: &mut Store) {
     const READ: &[&str] = &["get", "list", "watch"];
-    const WRITE: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+    const WRITE: &[&str] =
+        &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
     const CORE: &[&str] = &[
-        "configmaps", "endpoints", "events", "persistentvolumeclaims", "pods", "pods/log", "pods/status",
-        "replicationcontrollers", "serviceaccounts", "services", "services/status", "bindings", "limitranges",
+        "configmaps",
+        "endpoints",
+        "events",
+        "persistentvolumeclaims",
+        "pods",
+        "pods/log",
+        "pods/status",
+        "replicationcontrollers",
+        "serviceaccounts",
+        "services",
+        "services/status",
+        "bindings",
+        "limitranges",
         "resourcequotas",
     ];
     let work = |verbs: &[&str]| {
         vec![
-            rule(&["apps"], &["controllerrevisions", "daemonsets", "deployments", "deployments/scale", "replicasets", "statefulsets"], verbs),
+            rule(
+                &["apps"],
+                &[
+                    "controllerrevisions",
+                    "daemonsets",
+                    "deployments",
+                    "deployments/scale",
+                    "replicasets",
+                    "statefulsets",
+                ],
+                verbs,
+            ),
             rule(&["batch"], &["cronjobs", "jobs"], verbs),
             rule(&["policy"], &["poddisruptionbudgets"], verbs),
             rule(&["networking.k8s.io"], &["ingresses", "networkpolicies"], verbs),
@@ -80,7 +109,11 @@ fn roles(store: &mut Store) {
         store,
         "system:basic-user",
         vec![
-            rule(&["authorization.k8s.io"], &["selfsubjectaccessreviews", "selfsubjectrulesreviews"], &["create"]),
+            rule(
+                &["authorization.k8s.io"],
+                &["selfsubjectaccessreviews", "selfsubjectrulesreviews"],
+                &["create"],
+            ),
             rule(&["authentication.k8s.io"], &["selfsubjectreviews"], &["create"]),
         ],
     );
@@ -88,7 +121,11 @@ fn roles(store: &mut Store) {
     let discovery = ["/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*"];
     let all: Vec<&str> = public.iter().chain(&discovery).copied().collect();
     cluster_role(store, "system:discovery", vec![json!({"nonResourceURLs": all, "verbs": ["get"]})]);
-    cluster_role(store, "system:public-info-viewer", vec![json!({"nonResourceURLs": public, "verbs": ["get"]})]);
+    cluster_role(
+        store,
+        "system:public-info-viewer",
+        vec![json!({"nonResourceURLs": public, "verbs": ["get"]})],
+    );
     cluster_binding(store, "cluster-admin", &["system:masters"]);
     cluster_binding(store, "system:basic-user", &["system:authenticated"]);
     cluster_binding(store, "system:discovery", &["system:authenticated"]);
@@ -107,20 +144,38 @@ pub fn fill(state: &State, address: SocketAddr) {
         furnish(state, &mut store, name);
     }
     let labels = json!({"component": "apiserver", "provider": "kubernetes"});
-    let mut service = make("v1", "Service", "default", "kubernetes", json!({"spec": {
-        "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": address.port()}]}, "status": {"loadBalancer": {}}}));
+    let mut service = make(
+        "v1",
+        "Service",
+        "default",
+        "kubernetes",
+        json!({"spec": {
+        "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": address.port()}]}, "status": {"loadBalancer": {}}}),
+    );
     service["metadata"]["labels"] = labels.clone();
     services::default(&mut service);
     services::set_address(&mut service, &state.services.first().to_string());
     put(&mut store, "", "services", service);
     let ip = address.ip().to_string();
-    let mut endpoints = make("v1", "Endpoints", "default", "kubernetes", json!({"subsets": [
-        {"addresses": [{"ip": ip}], "ports": [{"name": "https", "port": address.port(), "protocol": "TCP"}]}]}));
+    let mut endpoints = make(
+        "v1",
+        "Endpoints",
+        "default",
+        "kubernetes",
+        json!({"subsets": [
+        {"addresses": [{"ip": ip}], "ports": [{"name": "https", "port": address.port(), "protocol": "TCP"}]}]}),
+    );
     endpoints["metadata"]["labels"] = json!({"endpointslice.kubernetes.io/skip-mirror": "true"});
     put(&mut store, "", "endpoints", endpoints);
-    let mut slice = make("discovery.k8s.io/v1", "EndpointSlice", "default", "kubernetes", json!({
+    let mut slice = make(
+        "discovery.k8s.io/v1",
+        "EndpointSlice",
+        "default",
+        "kubernetes",
+        json!({
         "addressType": "IPv4", "endpoints": [{"addresses": [ip], "conditions": {"ready": true}}],
-        "ports": [{"name": "https", "port": address.port(), "protocol": "TCP"}]}));
+        "ports": [{"name": "https", "port": address.port(), "protocol": "TCP"}]}),
+    );
     slice["metadata"]["labels"] = json!({"kubernetes.io/service-name": "kubernetes"});
     put(&mut store, "discovery.k8s.io", "endpointslices", slice);
 }

@@ -89,16 +89,31 @@ impl Builder {
             addresses.push(address.ip());
         }
         let serving = authority.serving(&names, &addresses)?;
-        let kubelet = KubeletClient::new(&authority.client("kube-apiserver-kubelet-client", &["system:masters"])?)?;
+        let kubelet =
+            KubeletClient::new(&authority.client("kube-apiserver-kubelet-client", &["system:masters"])?)?;
         let state = Arc::new(State::new(self.history, authority.pem().to_owned(), services, kubelet));
         bootstrap::fill(&state, address);
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let acceptor = TlsAcceptor::from(Arc::new(authority.server_config(&serving)?));
-        tasks.spawn(listener::serve(listener, acceptor.clone(), state.clone(), address, stop.clone(), tasks.clone()));
+        tasks.spawn(listener::serve(
+            listener,
+            acceptor.clone(),
+            state.clone(),
+            address,
+            stop.clone(),
+            tasks.clone(),
+        ));
         // The address that pods are told; without the right to the port they are told the real one.
         if let Ok(cluster) = TcpListener::bind((services.first(), 443)).await {
-            tasks.spawn(listener::serve(cluster, acceptor, state.clone(), address, stop.clone(), tasks.clone()));
+            tasks.spawn(listener::serve(
+                cluster,
+                acceptor,
+                state.clone(),
+                address,
+                stop.clone(),
+                tasks.clone(),
+            ));
         }
         tasks.spawn(controllers::run(state.clone(), stop.clone()));
         tasks.close();
@@ -141,15 +156,23 @@ impl ApiServer {
     }
 
     /// A kubeconfig with a token of a service account, good for this long.
-    pub fn kubeconfig_for_service_account(&self, namespace: &str, name: &str, valid: Duration) -> Result<String> {
+    pub fn kubeconfig_for_service_account(
+        &self,
+        namespace: &str,
+        name: &str,
+        valid: Duration,
+    ) -> Result<String> {
         let token = self.service_account_token(namespace, name, valid)?;
         Ok(self.kubeconfig(name, namespace, &format!("    token: {token}\n")))
     }
 
     /// A token of a service account, good for this long.
     pub fn service_account_token(&self, namespace: &str, name: &str, valid: Duration) -> Result<String> {
-        let key =
-            Key { gr: GroupResource::new("", "serviceaccounts"), namespace: namespace.into(), name: name.into() };
+        let key = Key {
+            gr: GroupResource::new("", "serviceaccounts"),
+            namespace: namespace.into(),
+            name: name.into(),
+        };
         let account = self.state.store().get(&key).cloned();
         let account = account.with_context(|| format!("there is no service account {namespace}/{name}"))?;
         let seconds = i64::try_from(valid.as_secs())?;

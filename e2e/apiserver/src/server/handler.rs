@@ -55,7 +55,9 @@ fn failure(error: &ApiError) -> Response<Body> {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     if error.code == StatusCode::UNAUTHORIZED {
-        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"kubernetes\""));
+        response
+            .headers_mut()
+            .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"kubernetes\""));
     }
     response
 }
@@ -82,12 +84,20 @@ fn impersonate(state: &State, user: User, headers: &HeaderMap) -> ApiResult<User
     if name.is_empty() {
         return Ok(user);
     }
-    let ask = Attributes { verb: "impersonate".into(), resource: "users".into(), name: name.into(), ..Attributes::default() };
+    let ask = Attributes {
+        verb: "impersonate".into(),
+        resource: "users".into(),
+        name: name.into(),
+        ..Attributes::default()
+    };
     if !allowed(&state.store(), &user, &ask) {
         return Err(ApiError::forbidden("", "users", name, &refusal(&user, &ask)));
     }
-    let mut groups: Vec<String> =
-        headers.get_all("impersonate-group").iter().filter_map(|v| v.to_str().ok().map(str::to_owned)).collect();
+    let mut groups: Vec<String> = headers
+        .get_all("impersonate-group")
+        .iter()
+        .filter_map(|v| v.to_str().ok().map(str::to_owned))
+        .collect();
     if let Some((namespace, account)) =
         name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'))
         && groups.is_empty()
@@ -126,8 +136,15 @@ pub async fn handle(
     let query = Query::parse(parts.uri.query());
     let target = parts.uri.path();
     let Some(info) = path::parse(&parts.method, target, &query) else {
-        let other = paths::Other { state: &state, user: &user, method: &parts.method, path: target, query: &query,
-            headers: &parts.headers, body: &body, address };
+        let other = paths::Other {
+            state: &state,
+            user: &user,
+            method: &parts.method,
+            path: target,
+            headers: &parts.headers,
+            body: &body,
+            address,
+        };
         return match paths::serve(&other) {
             Ok(answer) => raw(answer, header(&parts.headers, "if-none-match")),
             Err(error) => failure(&error),
@@ -138,7 +155,6 @@ pub async fn handle(
     let (reply, warnings) = resource(&state, user, info, query, &parts.headers, body).await;
     let mut response = match reply {
         Ok(Reply::Json(status, value)) => json_response(status, &value, yaml),
-        Ok(Reply::Raw(status, kind, bytes)) => response(status, kind, full(bytes)),
         Ok(Reply::Watch(stream)) => {
             let lines = futures::stream::unfold(stream, |mut stream| async move {
                 stream.next().await.map(|line| (Ok(Frame::data(line)), stream))
@@ -162,7 +178,9 @@ pub async fn handle(
 
 fn raw(answer: paths::Answer, known: &str) -> Response<Body> {
     let mut response = match &answer.etag {
-        Some(etag) if known.trim_matches('"') == etag => response(StatusCode::NOT_MODIFIED, answer.kind, full(Bytes::new())),
+        Some(etag) if known.trim_matches('"') == etag => {
+            response(StatusCode::NOT_MODIFIED, answer.kind, full(Bytes::new()))
+        }
         _ => response(answer.status, answer.kind, full(answer.body)),
     };
     if let Some(etag) = answer.etag
@@ -217,8 +235,11 @@ async fn resource(
 }
 
 fn authorise(state: &State, user: &User, info: &RequestInfo) -> ApiResult<()> {
-    let resource =
-        if info.subresource.is_empty() { info.resource.clone() } else { format!("{}/{}", info.resource, info.subresource) };
+    let resource = if info.subresource.is_empty() {
+        info.resource.clone()
+    } else {
+        format!("{}/{}", info.resource, info.subresource)
+    };
     let ask = Attributes {
         verb: info.verb.into(),
         group: info.group.clone(),

@@ -14,7 +14,6 @@ use crate::auth::rbac::{Attributes, allowed};
 use crate::discovery;
 use crate::faults::{Fault, Matcher};
 use crate::openapi::{v2, v3};
-use crate::path::Query;
 use crate::state::State;
 use crate::status::{ApiError, ApiResult};
 
@@ -28,8 +27,6 @@ pub struct Other<'a> {
     pub method: &'a Method,
     /// Path.
     pub path: &'a str,
-    /// Query.
-    pub query: &'a Query,
     /// Headers.
     pub headers: &'a HeaderMap,
     /// Body.
@@ -95,7 +92,9 @@ pub fn serve(ask: &Other<'_>) -> ApiResult<Answer> {
     let found = match parts.as_slice() {
         ["healthz" | "livez" | "readyz", ..] => return Ok(text("ok")),
         ["version"] => Some(discovery::version()),
-        [] => Some(json!({"paths": ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]})),
+        [] => Some(
+            json!({"paths": ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]}),
+        ),
         ["api" | "apis"] if aggregated(ask.headers).is_some() => {
             let stable = aggregated(ask.headers).unwrap_or(true);
             let mut answer = json_answer(&discovery::aggregated(&registry, parts[0] == "api", stable));
@@ -121,7 +120,8 @@ pub fn serve(ask: &Other<'_>) -> ApiResult<Answer> {
 
 fn authorise(ask: &Other<'_>) -> ApiResult<()> {
     let verb = ask.method.as_str().to_lowercase();
-    let attributes = Attributes { verb: verb.clone(), path: Some(ask.path.to_owned()), ..Attributes::default() };
+    let attributes =
+        Attributes { verb: verb.clone(), path: Some(ask.path.to_owned()), ..Attributes::default() };
     if allowed(&ask.state.store(), ask.user, &attributes) {
         return Ok(());
     }
@@ -136,7 +136,10 @@ fn openapi_v2(ask: &Other<'_>) -> Answer {
         let document = ask.state.documents.get("v2.pb", || v2::encoded(&registry));
         ("application/com.github.proto-openapi.spec.v2.v1.0+protobuf", document)
     } else {
-        ("application/json", ask.state.documents.get("v2", || v2::document(&registry).to_string().into_bytes()))
+        (
+            "application/json",
+            ask.state.documents.get("v2", || v2::document(&registry).to_string().into_bytes()),
+        )
     };
     Answer { status: StatusCode::OK, kind, body: document.body.clone(), etag: Some(document.hash.clone()) }
 }
@@ -147,10 +150,9 @@ fn openapi_index(ask: &Other<'_>) -> Value {
     for (group, versions) in registry.groups() {
         for version in versions {
             let path = v3::path_of(&group, &version);
-            let document = ask
-                .state
-                .documents
-                .get(&format!("v3/{path}"), || v3::document(&registry, &group, &version).to_string().into_bytes());
+            let document = ask.state.documents.get(&format!("v3/{path}"), || {
+                v3::document(&registry, &group, &version).to_string().into_bytes()
+            });
             let url = format!("/openapi/v3/{path}?hash={}", document.hash);
             paths.insert(path, json!({"serverRelativeURL": url}));
         }
@@ -181,7 +183,8 @@ fn lab(ask: &Other<'_>, parts: &[&str]) -> ApiResult<Answer> {
         if ask.body.is_empty() {
             return Ok(json!({}));
         }
-        serde_json::from_slice(ask.body).map_err(|e| ApiError::bad_request(format!("the body is not JSON: {e}")))
+        serde_json::from_slice(ask.body)
+            .map_err(|e| ApiError::bad_request(format!("the body is not JSON: {e}")))
     };
     match (ask.method, parts) {
         (&Method::GET, ["faults"]) => return Ok(json_answer(&json!(faults.active()))),

@@ -62,7 +62,11 @@ pub fn validate(crd: &Value, store: &Store, errors: &mut Vec<FieldError>) {
     if group.is_empty() {
         errors.push(FieldError::required("spec.group", ""));
     } else if !group.contains('.') {
-        errors.push(FieldError::invalid("spec.group", &spec["group"], "should be a domain with at least one dot"));
+        errors.push(FieldError::invalid(
+            "spec.group",
+            &spec["group"],
+            "should be a domain with at least one dot",
+        ));
     } else if group == "k8s.io" || group.ends_with(".k8s.io") || group.ends_with(".kubernetes.io") {
         let approved = &crd["metadata"]["annotations"]["api-approved.kubernetes.io"];
         if approved.as_str().is_none_or(str::is_empty) && !group.contains(".k8s.enterprisedb.") {
@@ -98,10 +102,7 @@ pub fn validate(crd: &Value, store: &Store, errors: &mut Vec<FieldError>) {
         names.push(&version["name"]);
         let schema = &version["schema"]["openAPIV3Schema"];
         if schema.is_null() {
-            errors.push(FieldError::required(
-                format!("{at}.schema.openAPIV3Schema"),
-                "schemas are required",
-            ));
+            errors.push(FieldError::required(format!("{at}.schema.openAPIV3Schema"), "schemas are required"));
         } else {
             structural::check(schema, &format!("{at}.schema.openAPIV3Schema"), errors);
         }
@@ -122,13 +123,21 @@ pub fn validate(crd: &Value, store: &Store, errors: &mut Vec<FieldError>) {
 
 /// Checks a change: scope and group stay, and so do versions that are stored.
 pub fn validate_update(old: &Value, new: &Value, errors: &mut Vec<FieldError>) {
-    for (path, pointer) in [("spec.scope", "/spec/scope"), ("spec.group", "/spec/group"), ("spec.names.plural", "/spec/names/plural")]
-    {
+    for (path, pointer) in [
+        ("spec.scope", "/spec/scope"),
+        ("spec.group", "/spec/group"),
+        ("spec.names.plural", "/spec/names/plural"),
+    ] {
         if old.pointer(pointer) != new.pointer(pointer) {
-            errors.push(FieldError::invalid(path, new.pointer(pointer).unwrap_or(&Value::Null), "field is immutable"));
+            errors.push(FieldError::invalid(
+                path,
+                new.pointer(pointer).unwrap_or(&Value::Null),
+                "field is immutable",
+            ));
         }
     }
-    let names: Vec<&Value> = new["spec"]["versions"].as_array().into_iter().flatten().map(|v| &v["name"]).collect();
+    let names: Vec<&Value> =
+        new["spec"]["versions"].as_array().into_iter().flatten().map(|v| &v["name"]).collect();
     for (index, stored) in new["status"]["storedVersions"].as_array().into_iter().flatten().enumerate() {
         if !names.contains(&stored) {
             errors.push(FieldError::invalid(
@@ -144,21 +153,24 @@ pub fn validate_update(old: &Value, new: &Value, errors: &mut Vec<FieldError>) {
 pub fn established(crd: &Value, store: &Store, now: &str) -> Option<Value> {
     let names = &crd["spec"]["names"];
     let group = &crd["spec"]["group"];
-    let clash = store.list(&GroupResource::new(GROUP, "customresourcedefinitions"), "").find_map(|(_, other)| {
-        let same = other["metadata"]["uid"] == crd["metadata"]["uid"] || other["spec"]["group"] != *group;
-        if same {
-            return None;
-        }
-        let taken = &other["status"]["acceptedNames"];
-        ["kind", "listKind"]
-            .iter()
-            .find(|f| !taken[**f].is_null() && taken[**f] == names[**f])
-            .map(|f| format!("{:?} is already in use", names[*f].as_str().unwrap_or_default()))
-    });
+    let clash =
+        store.list(&GroupResource::new(GROUP, "customresourcedefinitions"), "").find_map(|(_, other)| {
+            let same = other["metadata"]["uid"] == crd["metadata"]["uid"] || other["spec"]["group"] != *group;
+            if same {
+                return None;
+            }
+            let taken = &other["status"]["acceptedNames"];
+            ["kind", "listKind"]
+                .iter()
+                .find(|f| !taken[**f].is_null() && taken[**f] == names[**f])
+                .map(|f| format!("{:?} is already in use", names[*f].as_str().unwrap_or_default()))
+        });
     let old = &crd["status"];
     let condition = |kind: &str, status: &str, reason: &str, message: &str| {
         let before = old["conditions"].as_array().into_iter().flatten().find(|c| c["type"] == kind);
-        let time = before.filter(|c| c["status"] == status).map_or(Value::from(now), |c| c["lastTransitionTime"].clone());
+        let time = before
+            .filter(|c| c["status"] == status)
+            .map_or(Value::from(now), |c| c["lastTransitionTime"].clone());
         json!({"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": time})
     };
     let mut status = old.clone();

@@ -42,11 +42,7 @@ pub fn default(event: &mut Value) {
     // Called with either form; what belongs to the other one stays away.
     let core = event["apiVersion"] != "events.k8s.io/v1";
     let Some(map) = event.as_object_mut() else { return };
-    let blank = [
-        ("source", json!({})),
-        ("firstTimestamp", Value::Null),
-        ("lastTimestamp", Value::Null),
-    ];
+    let blank = [("source", json!({})), ("firstTimestamp", Value::Null), ("lastTimestamp", Value::Null)];
     for (core_name, value) in blank {
         let name = if core {
             core_name
@@ -73,7 +69,11 @@ pub fn validate(event: &Value, def: &ResourceDef, errors: &mut Vec<FieldError>) 
         if shown.is_null() {
             shown = "".into();
         }
-        errors.push(FieldError::invalid("involvedObject.namespace", &shown, "does not match event.namespace"));
+        errors.push(FieldError::invalid(
+            "involvedObject.namespace",
+            &shown,
+            "does not match event.namespace",
+        ));
     }
     if def.group != "events.k8s.io" {
         return;

@@ -22,8 +22,11 @@ enum Form {
 
 struct Field(&'static str, &'static str, Form);
 
-const RESOURCES: &[Field] =
-    &[Field("Limits", "limits", Form::Any), Field("Requests", "requests", Form::Any), Field("Claims", "claims", Form::Any)];
+const RESOURCES: &[Field] = &[
+    Field("Limits", "limits", Form::Any),
+    Field("Requests", "requests", Form::Any),
+    Field("Claims", "claims", Form::Any),
+];
 
 const CLAIM_RESOURCES: &[Field] =
     &[Field("Limits", "limits", Form::Any), Field("Requests", "requests", Form::Any)];
@@ -40,7 +43,8 @@ const CLAIM: &[Field] = &[
     Field("VolumeAttributesClassName", "volumeAttributesClassName", Form::Any),
 ];
 
-const CLAIM_SOURCE: &[Field] = &[Field("ClaimName", "claimName", Form::Text), Field("ReadOnly", "readOnly", Form::Flag)];
+const CLAIM_SOURCE: &[Field] =
+    &[Field("ClaimName", "claimName", Form::Text), Field("ReadOnly", "readOnly", Form::Flag)];
 
 const VOLUME: &[Field] = &[
     Field("Name", "name", Form::Text),
@@ -179,7 +183,9 @@ fn structure(value: &Value, fields: &'static [Field]) -> Node {
                 Node::List(items.iter().map(|i| structure(i, fields)).collect())
             }
             (_, Some(inner)) if *key == "persistentVolumeClaim" => structure(inner, CLAIM_SOURCE),
-            (_, Some(inner)) => generic(inner, !matches!(*key, "limits" | "requests" | "nodeSelector" | "overhead")),
+            (_, Some(inner)) => {
+                generic(inner, !matches!(*key, "limits" | "requests" | "nodeSelector" | "overhead"))
+            }
         };
         ((*name).to_owned(), node)
     });
@@ -254,7 +260,9 @@ pub fn difference(old: &[String], new: &[String]) -> String {
         }
         let start = first.saturating_sub(CONTEXT).max(at);
         let end = (last + CONTEXT + 1).min(script.len());
-        let count = |marks: [char; 2], range: &[(char, &String)]| range.iter().filter(|(m, _)| marks.contains(m)).count();
+        let count = |marks: [char; 2], range: &[(char, &String)]| {
+            range.iter().filter(|(m, _)| marks.contains(m)).count()
+        };
         let (before, hunk) = (&script[..start], &script[start..end]);
         out.push_str(&format!(
             "@@ -{},{} +{},{} @@\n",
@@ -277,8 +285,11 @@ fn script<'a>(old: &'a [String], new: &'a [String]) -> Vec<(char, &'a String)> {
     let mut common = vec![vec![0_u32; new.len() + 1]; old.len() + 1];
     for i in (0..old.len()).rev() {
         for j in (0..new.len()).rev() {
-            common[i][j] =
-                if old[i] == new[j] { common[i + 1][j + 1] + 1 } else { common[i + 1][j].max(common[i][j + 1]) };
+            common[i][j] = if old[i] == new[j] {
+                common[i + 1][j + 1] + 1
+            } else {
+                common[i + 1][j].max(common[i][j + 1])
+            };
         }
     }
     let (mut i, mut j, mut out) = (0, 0, Vec::new());

@@ -21,7 +21,8 @@ fn regex(cell: &'static OnceLock<Option<Regex>>, pattern: &str, text: &str) -> b
 /// Whether a text is a DNS subdomain in lower case.
 pub fn is_subdomain(text: &str) -> bool {
     static CELL: OnceLock<Option<Regex>> = OnceLock::new();
-    text.len() <= 253 && regex(&CELL, r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$", text)
+    text.len() <= 253
+        && regex(&CELL, r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$", text)
 }
 
 /// Whether a text is a DNS label in lower case.
@@ -126,7 +127,9 @@ pub fn validate_metadata(def: &ResourceDef, object: &Value) -> Vec<FieldError> {
 fn owners(metadata: &Value, errors: &mut Vec<FieldError>) {
     let mut controllers = 0;
     for owner in metadata["ownerReferences"].as_array().into_iter().flatten() {
-        for (field, name) in [("apiVersion", "apiVersion"), ("kind", "kind"), ("name", "name"), ("uid", "uid")] {
+        for (field, name) in
+            [("apiVersion", "apiVersion"), ("kind", "kind"), ("name", "name"), ("uid", "uid")]
+        {
             if owner[field].as_str().is_none_or(str::is_empty) {
                 errors.push(FieldError::invalid(
                     format!("metadata.ownerReferences.{name}"),

@@ -47,8 +47,10 @@ pub fn default(def: &ResourceDef, object: &mut Value) {
 /// Whether the type counts its changes in `metadata.generation`.
 pub fn counts_generation(def: &ResourceDef) -> bool {
     def.is_custom()
-        || matches!(def.group.as_str(), "apps" | "batch" | "networking.k8s.io" | "policy" | "apiextensions.k8s.io")
-            && def.kind != "ControllerRevision"
+        || matches!(
+            def.group.as_str(),
+            "apps" | "batch" | "networking.k8s.io" | "policy" | "apiextensions.k8s.io"
+        ) && def.kind != "ControllerRevision"
         || matches!(def.kind.as_str(), "Pod" | "EndpointSlice" | "ReplicationController")
 }
 
@@ -58,7 +60,9 @@ pub fn prepare_create(def: &ResourceDef, object: &mut Value, store: &Store) {
     if def.has_status() {
         let blank = if def.is_custom() { None } else { def.blank.get("status").cloned() };
         match blank {
-            Some(blank) if def.kind != "PersistentVolumeClaim" && def.kind != "Node" && def.kind != "Namespace" => {
+            Some(blank)
+                if def.kind != "PersistentVolumeClaim" && def.kind != "Node" && def.kind != "Namespace" =>
+            {
                 object["status"] = blank;
             }
             Some(_) => {}
@@ -81,7 +85,8 @@ pub fn prepare_create(def: &ResourceDef, object: &mut Value, store: &Store) {
 
 /// Undoes what an update may not change, and counts the generation. `subresource` is empty for the object itself.
 pub fn prepare_update(def: &ResourceDef, subresource: &str, old: &Value, new: &mut Value) {
-    for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
+    for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"]
+    {
         restore(&mut new["metadata"], &old["metadata"], field);
     }
     if def.namespaced {
@@ -121,7 +126,9 @@ pub fn prepare_update(def: &ResourceDef, subresource: &str, old: &Value, new: &m
     match (def.group.as_str(), def.kind.as_str()) {
         ("", "Service") if subresource.is_empty() => services::prepare_update(old, new),
         ("", "Secret") => secrets::prepare_update(old, new),
-        ("", "Namespace") if subresource != "finalize" => restore(&mut new["spec"], &old["spec"], "finalizers"),
+        ("", "Namespace") if subresource != "finalize" => {
+            restore(&mut new["spec"], &old["spec"], "finalizers")
+        }
         ("apiextensions.k8s.io", _) => crds::prepare_update(subresource, old, new),
         _ => {}
     }
@@ -198,7 +205,9 @@ pub fn validate_update(def: &ResourceDef, subresource: &str, old: &Value, new: &
     match (def.group.as_str(), def.kind.as_str()) {
         ("", "Pod") if subresource.is_empty() => pods::validate_update(old, new, &mut errors),
         ("", "Service") => services::validate_update(old, new, &mut errors),
-        ("", "PersistentVolumeClaim") if subresource.is_empty() => volumes::validate_claim_update(old, new, &mut errors),
+        ("", "PersistentVolumeClaim") if subresource.is_empty() => {
+            volumes::validate_claim_update(old, new, &mut errors)
+        }
         ("", "Secret") => secrets::validate_secret_update(old, new, &mut errors),
         ("", "ConfigMap") => secrets::validate_config_map_update(old, new, &mut errors),
         ("apps" | "batch", kind) => workloads::validate_update(kind, old, new, &mut errors),

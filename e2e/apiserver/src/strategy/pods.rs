@@ -13,6 +13,13 @@ pub fn default(pod: &mut Value) {
         pod["status"] = json!({"phase": "Pending"});
     }
     fill(&mut pod["spec"], "enableServiceLinks", true);
+    // Times of conditions are shown even when they are not known.
+    let conditions = pod.pointer_mut("/status/conditions").and_then(Value::as_array_mut);
+    for condition in conditions.into_iter().flatten().filter_map(Value::as_object_mut) {
+        for time in ["lastProbeTime", "lastTransitionTime"] {
+            condition.entry(time).or_insert(Value::Null);
+        }
+    }
 }
 
 /// Defaults of a pod's spec, in a pod or in a template.
@@ -144,11 +151,13 @@ pub fn prepare_create(pod: &mut Value, store: &Store) {
     let mut tolerations = spec.get("tolerations").and_then(Value::as_array).cloned().unwrap_or_default();
     for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
         let tolerated = tolerations.iter().any(|t| {
-            (t["key"] == key || t["key"].is_null()) && matches!(t["effect"].as_str(), None | Some("NoExecute" | ""))
+            (t["key"] == key || t["key"].is_null())
+                && matches!(t["effect"].as_str(), None | Some("NoExecute" | ""))
         });
         if !tolerated {
-            tolerations
-                .push(json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}));
+            tolerations.push(
+                json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}),
+            );
         }
     }
     spec["tolerations"] = tolerations.into();
@@ -158,8 +167,11 @@ pub fn prepare_create(pod: &mut Value, store: &Store) {
 
 fn mount_token(spec: &mut Value, store: &Store, namespace: &str, account: &str) {
     const MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-    let key =
-        Key { gr: GroupResource::new("", "serviceaccounts"), namespace: namespace.into(), name: account.into() };
+    let key = Key {
+        gr: GroupResource::new("", "serviceaccounts"),
+        namespace: namespace.into(),
+        name: account.into(),
+    };
     let declined = |v: &Value| v["automountServiceAccountToken"] == false;
     let wanted = match spec.get("automountServiceAccountToken").and_then(Value::as_bool) {
         Some(wanted) => wanted,
@@ -273,7 +285,11 @@ fn validate_container(container: &Value, at: &str, volumes: &[&str], errors: &mu
         if path.as_str().is_none_or(str::is_empty) {
             errors.push(FieldError::required(format!("{at}.volumeMounts[{index}].mountPath"), ""));
         } else if paths.contains(&path) {
-            errors.push(FieldError::invalid(format!("{at}.volumeMounts[{index}].mountPath"), path, "must be unique"));
+            errors.push(FieldError::invalid(
+                format!("{at}.volumeMounts[{index}].mountPath"),
+                path,
+                "must be unique",
+            ));
         }
         paths.push(path);
     }
@@ -304,7 +320,10 @@ fn validate_container(container: &Value, at: &str, volumes: &[&str], errors: &mu
             errors.push(FieldError::invalid(
                 format!("{at}.resources.requests"),
                 request,
-                &format!("must be less than or equal to {name} limit of {}", resources["limits"][name].as_str().unwrap_or_default()),
+                &format!(
+                    "must be less than or equal to {name} limit of {}",
+                    resources["limits"][name].as_str().unwrap_or_default()
+                ),
             ));
         }
     }
@@ -316,7 +335,8 @@ pub fn validate_update(old: &Value, new: &Value, errors: &mut Vec<FieldError>) {
     let mut allowed = new.clone();
     for list in ["containers", "initContainers"] {
         let before = old[list].as_array().cloned().unwrap_or_default();
-        for (index, container) in allowed.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten().enumerate()
+        for (index, container) in
+            allowed.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten().enumerate()
         {
             if let Some(image) = before.get(index).and_then(|c| c.get("image")) {
                 container["image"] = image.clone();
@@ -333,12 +353,16 @@ pub fn validate_update(old: &Value, new: &Value, errors: &mut Vec<FieldError>) {
     }
     if allowed != *old {
         let detail = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
-        let diff = internal_form::difference(&internal_form::pod_spec(old), &internal_form::pod_spec(&allowed));
+        let diff =
+            internal_form::difference(&internal_form::pod_spec(old), &internal_form::pod_spec(&allowed));
         errors.push(FieldError::forbidden("spec", &format!("{detail}\n{diff}")));
     }
     let before = old["tolerations"].as_array().cloned().unwrap_or_default();
     let after = new["tolerations"].as_array().cloned().unwrap_or_default();
     if before.iter().any(|t| !after.contains(t)) {
-        errors.push(FieldError::forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds"));
+        errors.push(FieldError::forbidden(
+            "spec.tolerations",
+            "existing toleration can not be modified except its tolerationSeconds",
+        ));
     }
 }

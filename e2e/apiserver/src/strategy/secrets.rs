@@ -43,8 +43,12 @@ fn keys(object: &Value, field: &str, errors: &mut Vec<FieldError>) {
 /// Checks a secret.
 pub fn validate_secret(secret: &Value, errors: &mut Vec<FieldError>) {
     keys(secret, "data", errors);
-    let size: usize =
-        secret["data"].as_object().into_iter().flatten().map(|(_, v)| v.as_str().map_or(0, str::len) / 4 * 3).sum();
+    let size: usize = secret["data"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(_, v)| v.as_str().map_or(0, str::len) / 4 * 3)
+        .sum();
     if size > 1024 * 1024 {
         errors.push(FieldError::too_long("data", 1_048_576));
     }

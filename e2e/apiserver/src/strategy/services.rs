@@ -96,7 +96,10 @@ pub fn validate(service: &Value, errors: &mut Vec<FieldError>) {
         }
         let identity = (&port["protocol"], &port["port"]);
         if seen.contains(&identity) {
-            errors.push(FieldError::duplicate(&at, &json!({"port": port["port"], "protocol": port["protocol"]})));
+            errors.push(FieldError::duplicate(
+                &at,
+                &json!({"port": port["port"], "protocol": port["protocol"]}),
+            ));
         }
         seen.push(identity);
     }
@@ -106,7 +109,15 @@ pub fn validate(service: &Value, errors: &mut Vec<FieldError>) {
 pub fn validate_update(old: &Value, new: &Value, errors: &mut Vec<FieldError>) {
     let (old, new) = (&old["spec"], &new["spec"]);
     let had = old["clusterIP"].as_str().is_some_and(|ip| !ip.is_empty());
-    if had && old["type"] != "ExternalName" && new["type"] != "ExternalName" && old["clusterIP"] != new["clusterIP"] {
-        errors.push(FieldError::invalid("spec.clusterIPs[0]", &json!([new["clusterIP"]]), "may not change once set"));
+    if had
+        && old["type"] != "ExternalName"
+        && new["type"] != "ExternalName"
+        && old["clusterIP"] != new["clusterIP"]
+    {
+        errors.push(FieldError::invalid(
+            "spec.clusterIPs[0]",
+            &json!([new["clusterIP"]]),
+            "may not change once set",
+        ));
     }
 }

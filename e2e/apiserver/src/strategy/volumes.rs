@@ -54,9 +54,10 @@ pub fn prepare_claim(claim: &mut Value, store: &Store) {
     claim["status"] = json!({"phase": "Pending"});
     add_finalizer(claim, PVC_FINALIZER);
     if claim["spec"].get("storageClassName").is_none() {
-        let default = store.list(&GroupResource::new("storage.k8s.io", "storageclasses"), "").find(|(_, class)| {
-            class["metadata"]["annotations"]["storageclass.kubernetes.io/is-default-class"] == "true"
-        });
+        let default =
+            store.list(&GroupResource::new("storage.k8s.io", "storageclasses"), "").find(|(_, class)| {
+                class["metadata"]["annotations"]["storageclass.kubernetes.io/is-default-class"] == "true"
+            });
         if let Some((key, _)) = default {
             claim["spec"]["storageClassName"] = key.name.clone().into();
         }
@@ -76,8 +77,7 @@ pub fn validate_claim(claim: &Value, errors: &mut Vec<FieldError>) {
     if modes.is_none_or(Vec::is_empty) {
         errors.push(FieldError::required("spec.accessModes", "at least 1 access mode is required"));
     }
-    let supported =
-        ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"].map(Value::from);
+    let supported = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"].map(Value::from);
     for mode in modes.into_iter().flatten() {
         if !supported.contains(mode) {
             errors.push(FieldError::not_supported("spec.accessModes", mode, &supported));
@@ -87,7 +87,11 @@ pub fn validate_claim(claim: &Value, errors: &mut Vec<FieldError>) {
         None => errors.push(FieldError::required("spec.resources[storage]", "")),
         Some(text) => {
             if quantity::value(text).is_none_or(|v| v <= 0) {
-                errors.push(FieldError::invalid("spec.resources[storage]", &text.into(), "must be greater than zero"));
+                errors.push(FieldError::invalid(
+                    "spec.resources[storage]",
+                    &text.into(),
+                    "must be greater than zero",
+                ));
             }
         }
     }
@@ -114,7 +118,10 @@ pub fn validate_claim_update(old: &Value, new: &Value, errors: &mut Vec<FieldErr
     }
     if allowed != *before {
         let detail = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
-        let diff = internal_form::difference(&internal_form::claim_spec(before), &internal_form::claim_spec(&allowed));
+        let diff = internal_form::difference(
+            &internal_form::claim_spec(before),
+            &internal_form::claim_spec(&allowed),
+        );
         errors.push(FieldError::forbidden("spec", &format!("{detail}\n{diff}")));
     }
     let size = |v: &Value| v["spec"]["resources"]["requests"]["storage"].as_str().and_then(quantity::value);
@@ -122,7 +129,10 @@ pub fn validate_claim_update(old: &Value, new: &Value, errors: &mut Vec<FieldErr
         && bound
         && is < was
     {
-        errors.push(FieldError::forbidden("spec.resources.requests.storage", "field can not be less than status.capacity"));
+        errors.push(FieldError::forbidden(
+            "spec.resources.requests.storage",
+            "field can not be less than status.capacity",
+        ));
     }
 }
 

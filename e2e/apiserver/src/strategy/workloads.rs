@@ -46,7 +46,9 @@ pub fn default(kind: &str, object: &mut Value) {
                 "persistentVolumeClaimRetentionPolicy",
                 json!({"whenDeleted": "Retain", "whenScaled": "Retain"}),
             );
-            for claim in spec.get_mut("volumeClaimTemplates").and_then(Value::as_array_mut).into_iter().flatten() {
+            for claim in
+                spec.get_mut("volumeClaimTemplates").and_then(Value::as_array_mut).into_iter().flatten()
+            {
                 super::volumes::default_claim(claim);
             }
             template(&mut spec["template"]);
@@ -202,8 +204,13 @@ pub fn validate_update(kind: &str, old: &Value, new: &Value, errors: &mut Vec<Fi
         "StatefulSet" => {
             let mut allowed = new.clone();
             for field in [
-                "replicas", "template", "updateStrategy", "persistentVolumeClaimRetentionPolicy", "minReadySeconds",
-                "ordinals", "revisionHistoryLimit",
+                "replicas",
+                "template",
+                "updateStrategy",
+                "persistentVolumeClaimRetentionPolicy",
+                "minReadySeconds",
+                "ordinals",
+                "revisionHistoryLimit",
             ] {
                 super::restore(&mut allowed, old, field);
             }
@@ -214,7 +221,11 @@ pub fn validate_update(kind: &str, old: &Value, new: &Value, errors: &mut Vec<Fi
         "Job" => {
             for field in ["template", "selector", "completions", "completionMode"] {
                 if old.get(field) != new.get(field) && old["suspend"] != true {
-                    errors.push(FieldError::invalid(format!("spec.{field}"), &new[field], "field is immutable"));
+                    errors.push(FieldError::invalid(
+                        format!("spec.{field}"),
+                        &new[field],
+                        "field is immutable",
+                    ));
                 }
             }
         }

@@ -126,7 +126,9 @@ fn headings(def: &ResourceDef) -> &'static [Heading] {
             ("ServiceAccounts", "string", 1),
         ],
         "Endpoints" => &[("Endpoints", "string", 0), AGE],
-        "EndpointSlice" => &[("AddressType", "string", 0), ("Ports", "string", 0), ("Endpoints", "string", 0), AGE],
+        "EndpointSlice" => {
+            &[("AddressType", "string", 0), ("Ports", "string", 0), ("Endpoints", "string", 0), AGE]
+        }
         _ => &[AGE],
     }
 }
@@ -208,7 +210,10 @@ fn list(value: &Value) -> impl Iterator<Item = &Value> {
 
 fn template(spec: &Value) -> [Value; 2] {
     let containers = &spec["template"]["spec"]["containers"];
-    [joined(list(containers).map(|c| &c["name"])).into(), joined(list(containers).map(|c| &c["image"])).into()]
+    [
+        joined(list(containers).map(|c| &c["name"])).into(),
+        joined(list(containers).map(|c| &c["image"])).into(),
+    ]
 }
 
 fn modes(value: &Value) -> String {
@@ -235,30 +240,71 @@ pub fn cells(def: &ResourceDef, object: &Value) -> Vec<Value> {
                 format!("{}{node}/{}", text(&p["port"]), text(&p["protocol"]))
             });
             let ports = ports.collect::<Vec<_>>().join(",");
-            let external = if spec["type"] == "ExternalName" { or(&spec["externalName"], "<none>") } else { "<none>".into() };
+            let external = if spec["type"] == "ExternalName" {
+                or(&spec["externalName"], "<none>")
+            } else {
+                "<none>".into()
+            };
             let ports = if ports.is_empty() { "<none>".to_owned() } else { ports };
-            vec![name, or(&spec["type"], ""), or(&spec["clusterIP"], "<none>"), external, ports.into(), created,
-                labels(&spec["selector"]).into()]
+            vec![
+                name,
+                or(&spec["type"], ""),
+                or(&spec["clusterIP"], "<none>"),
+                external,
+                ports.into(),
+                created,
+                labels(&spec["selector"]).into(),
+            ]
         }
         "PersistentVolumeClaim" => {
-            let phase = if metadata.get("deletionTimestamp").is_some() { "Terminating".into() } else { or(&status["phase"], "") };
+            let phase = if metadata.get("deletionTimestamp").is_some() {
+                "Terminating".into()
+            } else {
+                or(&status["phase"], "")
+            };
             let bound = spec["volumeName"].as_str().is_some_and(|v| !v.is_empty());
             let (capacity, modes) = if bound {
                 (or(&status["capacity"]["storage"], ""), modes(&status["accessModes"]))
             } else {
                 ("".into(), String::new())
             };
-            vec![name, phase, or(&spec["volumeName"], ""), capacity, modes.into(), or(&spec["storageClassName"], ""),
-                or(&spec["volumeAttributesClassName"], "<unset>"), created, or(&spec["volumeMode"], "<unset>")]
+            vec![
+                name,
+                phase,
+                or(&spec["volumeName"], ""),
+                capacity,
+                modes.into(),
+                or(&spec["storageClassName"], ""),
+                or(&spec["volumeAttributesClassName"], "<unset>"),
+                created,
+                or(&spec["volumeMode"], "<unset>"),
+            ]
         }
         "PersistentVolume" => {
             let claim = &spec["claimRef"];
-            let claim = if claim.is_object() { format!("{}/{}", text(&claim["namespace"]), text(&claim["name"])) } else { String::new() };
-            let phase = if metadata.get("deletionTimestamp").is_some() { "Terminating".into() } else { or(&status["phase"], "") };
-            vec![name, or(&spec["capacity"]["storage"], ""), modes(&spec["accessModes"]).into(),
-                or(&spec["persistentVolumeReclaimPolicy"], ""), phase, claim.into(), or(&spec["storageClassName"], ""),
-                or(&spec["volumeAttributesClassName"], "<unset>"), or(&status["reason"], ""), created,
-                or(&spec["volumeMode"], "<unset>")]
+            let claim = if claim.is_object() {
+                format!("{}/{}", text(&claim["namespace"]), text(&claim["name"]))
+            } else {
+                String::new()
+            };
+            let phase = if metadata.get("deletionTimestamp").is_some() {
+                "Terminating".into()
+            } else {
+                or(&status["phase"], "")
+            };
+            vec![
+                name,
+                or(&spec["capacity"]["storage"], ""),
+                modes(&spec["accessModes"]).into(),
+                or(&spec["persistentVolumeReclaimPolicy"], ""),
+                phase,
+                claim.into(),
+                or(&spec["storageClassName"], ""),
+                or(&spec["volumeAttributesClassName"], "<unset>"),
+                or(&status["reason"], ""),
+                created,
+                or(&spec["volumeMode"], "<unset>"),
+            ]
         }
         "Secret" => vec![name, or(&object["type"], ""), size(&object["data"]).into(), created],
         "ConfigMap" => vec![name, (size(&object["data"]) + size(&object["binaryData"])).into(), created],
@@ -268,15 +314,29 @@ pub fn cells(def: &ResourceDef, object: &Value) -> Vec<Value> {
         "Deployment" => {
             let ready = format!("{}/{}", number(&status["readyReplicas"]), number(&spec["replicas"]));
             let [containers, images] = template(spec);
-            vec![name, ready.into(), number(&status["updatedReplicas"]).into(),
-                number(&status["availableReplicas"]).into(), created, containers, images,
-                labels(&spec["selector"]["matchLabels"]).into()]
+            vec![
+                name,
+                ready.into(),
+                number(&status["updatedReplicas"]).into(),
+                number(&status["availableReplicas"]).into(),
+                created,
+                containers,
+                images,
+                labels(&spec["selector"]["matchLabels"]).into(),
+            ]
         }
         "ReplicaSet" => {
             let [containers, images] = template(spec);
-            vec![name, number(&spec["replicas"]).into(), number(&status["replicas"]).into(),
-                number(&status["readyReplicas"]).into(), created, containers, images,
-                labels(&spec["selector"]["matchLabels"]).into()]
+            vec![
+                name,
+                number(&spec["replicas"]).into(),
+                number(&status["replicas"]).into(),
+                number(&status["readyReplicas"]).into(),
+                created,
+                containers,
+                images,
+                labels(&spec["selector"]["matchLabels"]).into(),
+            ]
         }
         "StatefulSet" => {
             let ready = format!("{}/{}", number(&status["readyReplicas"]), number(&spec["replicas"]));
@@ -287,20 +347,39 @@ pub fn cells(def: &ResourceDef, object: &Value) -> Vec<Value> {
         "Job" => job(object),
         "CronJob" => {
             let last = status["lastScheduleTime"].as_str().map_or_else(|| "<none>".to_owned(), age_of);
-            vec![name, or(&spec["schedule"], ""), or(&spec["timeZone"], "<none>"),
+            vec![
+                name,
+                or(&spec["schedule"], ""),
+                or(&spec["timeZone"], "<none>"),
                 text(&spec["suspend"]).replace("true", "True").replace("false", "False").into(),
-                size(&status["active"]).into(), last.into(), created]
+                size(&status["active"]).into(),
+                last.into(),
+                created,
+            ]
         }
-        "PodDisruptionBudget" => vec![name, or(&spec["minAvailable"], "N/A"), or(&spec["maxUnavailable"], "N/A"),
-            number(&status["disruptionsAllowed"]).into(), created],
+        "PodDisruptionBudget" => vec![
+            name,
+            or(&spec["minAvailable"], "N/A"),
+            or(&spec["maxUnavailable"], "N/A"),
+            number(&status["disruptionsAllowed"]).into(),
+            created,
+        ],
         "StorageClass" => {
             let default = metadata["annotations"]["storageclass.kubernetes.io/is-default-class"] == "true";
             let name = if default { format!("{} (default)", text(&name)).into() } else { name };
             let grows = object["allowVolumeExpansion"] == true;
-            vec![name, or(&object["provisioner"], ""), or(&object["reclaimPolicy"], ""),
-                or(&object["volumeBindingMode"], ""), grows.into(), created]
+            vec![
+                name,
+                or(&object["provisioner"], ""),
+                or(&object["reclaimPolicy"], ""),
+                or(&object["volumeBindingMode"], ""),
+                grows.into(),
+                created,
+            ]
         }
-        "Role" | "ClusterRole" | "CustomResourceDefinition" => vec![name, metadata["creationTimestamp"].clone()],
+        "Role" | "ClusterRole" | "CustomResourceDefinition" => {
+            vec![name, metadata["creationTimestamp"].clone()]
+        }
         "RoleBinding" | "ClusterRoleBinding" => {
             let role = &object["roleRef"];
             let subjects = |kind: &str| {
@@ -314,8 +393,14 @@ pub fn cells(def: &ResourceDef, object: &Value) -> Vec<Value> {
                 });
                 Value::from(names.collect::<Vec<_>>().join(", "))
             };
-            vec![name, format!("{}/{}", text(&role["kind"]), text(&role["name"])).into(), created, subjects("User"),
-                subjects("Group"), subjects("ServiceAccount")]
+            vec![
+                name,
+                format!("{}/{}", text(&role["kind"]), text(&role["name"])).into(),
+                created,
+                subjects("User"),
+                subjects("Group"),
+                subjects("ServiceAccount"),
+            ]
         }
         "Event" => event(object),
         "Endpoints" => {
@@ -394,7 +479,9 @@ fn pod(pod: &Value) -> Vec<Value> {
     }
     let gates = size(&spec["readinessGates"]);
     let passed = list(&spec["readinessGates"])
-        .filter(|g| list(&status["conditions"]).any(|c| c["type"] == g["conditionType"] && c["status"] == "True"))
+        .filter(|g| {
+            list(&status["conditions"]).any(|c| c["type"] == g["conditionType"] && c["status"] == "True")
+        })
         .count();
     let gates = if gates == 0 { "<none>".to_owned() } else { format!("{passed}/{gates}") };
     vec![
@@ -483,12 +570,22 @@ fn job(job: &Value) -> Vec<Value> {
 
 fn event(event: &Value) -> Vec<Value> {
     // Either form: the names differ.
-    let pick = |core: &str, other: &str| if event.get(core).is_some() { event[core].clone() } else { event[other].clone() };
+    let pick = |core: &str, other: &str| {
+        if event.get(core).is_some() { event[core].clone() } else { event[other].clone() }
+    };
     let about = pick("involvedObject", "regarding");
-    let (first, last) = (pick("firstTimestamp", "deprecatedFirstTimestamp"), pick("lastTimestamp", "deprecatedLastTimestamp"));
-    let created = if event["eventTime"].is_string() { &event["eventTime"] } else { &event["metadata"]["creationTimestamp"] };
+    let (first, last) = (
+        pick("firstTimestamp", "deprecatedFirstTimestamp"),
+        pick("lastTimestamp", "deprecatedLastTimestamp"),
+    );
+    let created = if event["eventTime"].is_string() {
+        &event["eventTime"]
+    } else {
+        &event["metadata"]["creationTimestamp"]
+    };
     let shown = |time: &Value| if time.is_string() { age(time) } else { age(created) };
-    let seen = event["series"]["lastObservedTime"].as_str().map_or_else(|| shown(&last), |t| age_of(t).into());
+    let seen =
+        event["series"]["lastObservedTime"].as_str().map_or_else(|| shown(&last), |t| age_of(t).into());
     let kind = text(&about["kind"]).to_lowercase();
     let source = pick("source", "deprecatedSource");
     let mut from = text(&source["component"]);
@@ -498,7 +595,8 @@ fn event(event: &Value) -> Vec<Value> {
     if let Some(host) = source["host"].as_str() {
         from = format!("{from}, {host}");
     }
-    let count = pick("count", "deprecatedCount").as_i64().or_else(|| event["series"]["count"].as_i64()).unwrap_or(1);
+    let count =
+        pick("count", "deprecatedCount").as_i64().or_else(|| event["series"]["count"].as_i64()).unwrap_or(1);
     vec![
         seen,
         or(&event["type"], ""),

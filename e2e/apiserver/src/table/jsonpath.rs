@@ -39,7 +39,10 @@ fn parse(path: &str) -> Vec<Step> {
                 steps.push(Step::All);
             } else if let Some(filter) = body.strip_prefix("?(@.").and_then(|b| b.strip_suffix(')')) {
                 if let Some((left, right)) = filter.split_once("==") {
-                    steps.push(Step::Filter(left.trim().split('.').map(str::to_owned).collect(), unquote(right)));
+                    steps.push(Step::Filter(
+                        left.trim().split('.').map(str::to_owned).collect(),
+                        unquote(right),
+                    ));
                 }
             } else if let Ok(index) = body.parse() {
                 steps.push(Step::Index(index));

@@ -39,11 +39,14 @@ pub fn form(accept: &str) -> ApiResult<Form> {
     for option in accept.split(',') {
         let mut parts = option.split(';').map(str::trim);
         let media = parts.next().unwrap_or_default();
-        if !matches!(media, "application/json" | "*/*" | "application/*" | "application/yaml" | "text/plain") {
+        if !matches!(media, "application/json" | "*/*" | "application/*" | "application/yaml" | "text/plain")
+        {
             continue;
         }
         let parameters: Vec<&str> = parts.collect();
-        let Some(kind) = parameters.iter().find_map(|p| p.strip_prefix("as=")) else { return Ok(Form::Object) };
+        let Some(kind) = parameters.iter().find_map(|p| p.strip_prefix("as=")) else {
+            return Ok(Form::Object);
+        };
         let version = parameters.iter().find_map(|p| p.strip_prefix("v=")).unwrap_or("v1");
         match kind {
             "Table" if matches!(version, "v1" | "v1beta1") => return Ok(Form::Table),
