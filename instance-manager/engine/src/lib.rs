@@ -8,6 +8,7 @@
 pub mod backup;
 pub mod control;
 mod error;
+mod owner;
 mod progress;
 
 pub mod restore;
@@ -20,4 +21,5 @@ pub use error::{Error, ErrorKind, Result};
 pub use progress::{BackupStart, Phase, Progress};
 pub use barman_cloud::Repository;
 pub use restore::{BackupChoice, RecoveryTarget, RestoreRequest, RestoreResult, TargetTimeline};
+pub use window::{RecoveryWindow, recovery_window};
 pub use wal::{Archiver, ArchiverConfig, ArchiverStats, Restorer, RestorerConfig, WalFetch};

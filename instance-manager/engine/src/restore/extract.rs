@@ -143,6 +143,7 @@ fn create(path: &Path, entry: &Entry, owner: bool) -> Result<File> {
     Ok(file)
 }
 
+/// As root the owner of the backup is kept, as tar does.
 fn chown(path: &Path, entry: &Entry) -> io::Result<()> {
     let id = |id: u64| u32::try_from(id).ok();
     std::os::unix::fs::lchown(path, id(entry.uid), id(entry.gid))

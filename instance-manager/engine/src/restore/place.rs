@@ -3,11 +3,12 @@
 use super::extract::{self, Target};
 use super::request::RestoreRequest;
 use super::run::Links;
+use crate::owner::Owner;
 use crate::error::{Error, ErrorKind, Result};
 use barman_cloud::{Archive, BackupInfo, manifest};
 use bytes::Bytes;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 /// The directory of each archive: the data directory first.
@@ -67,7 +68,11 @@ pub struct Finish {
 impl Finish {
     /// Makes links and `pg_wal`, writes the manifest, and forces everything to disk.
     pub fn run(self) -> Result<()> {
+        let owner = Owner::of(&self.pgdata)?;
         extract::make_links(&self.pgdata, &self.links)?;
+        for dir in &self.directories {
+            owner.own(dir)?;
+        }
         let spaces = self.pgdata.join("pg_tblspc");
         make_dir(&spaces)?;
         for (oid, location) in &self.tablespaces {
@@ -75,8 +80,10 @@ impl Finish {
             // In place of whatever a foreign writer stored under that name.
             let _ = std::fs::remove_dir(&link);
             symlink(location, &link).map_err(|error| Error::io("cannot make the link", &link, error))?;
+            owner.own(&link)?;
         }
-        self.wal()?;
+        owner.own(&spaces)?;
+        self.wal(&owner)?;
         if let Some(manifest) = &self.manifest {
             let path = self.pgdata.join(manifest::FILE_NAME);
             std::fs::OpenOptions::new()
@@ -87,6 +94,7 @@ impl Finish {
                 .open(&path)
                 .and_then(|mut file| file.write_all(manifest))
                 .map_err(|error| Error::io("cannot write", &path, error))?;
+            owner.own(&path)?;
         }
         for dir in &self.directories {
             sync(dir)?;
@@ -95,7 +103,7 @@ impl Finish {
     }
 
     /// `pg_wal`, empty, as a directory or as a link to one elsewhere.
-    fn wal(&self) -> Result<()> {
+    fn wal(&self, owner: &Owner) -> Result<()> {
         let path = self.pgdata.join("pg_wal");
         let real = match &self.wal_dir {
             None => path,
@@ -109,11 +117,15 @@ impl Finish {
                     _ => {}
                 }
                 symlink(wal_dir, &path).map_err(|error| Error::io("cannot make the link", &path, error))?;
+                owner.own(&path)?;
                 wal_dir.clone()
             }
         };
-        make_dir(&real)?;
-        make_dir(&real.join("archive_status"))
+        for dir in [real.clone(), real.join("archive_status")] {
+            make_dir(&dir)?;
+            owner.own(&dir)?;
+        }
+        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@
 use super::spool::{self, Spool};
 use crate::control::ControlData;
 use crate::error::{Error, Result};
+use crate::owner::Owner;
 use barman_cloud::archive::FetchOptions;
 use barman_cloud::{Repository, Segment, SegmentSize, WalName};
 use std::collections::HashMap;
@@ -60,6 +61,7 @@ struct Inner {
 struct Server {
     system_id: u64,
     segment_size: SegmentSize,
+    owner: Owner,
 }
 
 impl std::fmt::Debug for Restorer {
@@ -105,7 +107,11 @@ impl Inner {
         let read = || async {
             let control = ControlData::read(&self.config.pgdata)?;
             self.spool.prepare()?;
-            Ok(Server { system_id: control.system_id, segment_size: control.wal_segment_size })
+            Ok(Server {
+                system_id: control.system_id,
+                segment_size: control.wal_segment_size,
+                owner: Owner::of(&self.config.pgdata)?,
+            })
         };
         self.server.get_or_try_init(read).await.copied()
     }
@@ -117,7 +123,8 @@ impl Inner {
             self.run_ahead(segment, server);
             if let Ok(Ok(())) = task.await {
                 let (from, dest) = (self.spool.path(segment), dest.to_owned());
-                let delivered = tokio::task::spawn_blocking(move || spool::deliver(&from, &dest)).await;
+                let deliver = move || spool::deliver(&from, &dest, server.owner);
+                let delivered = tokio::task::spawn_blocking(deliver).await;
                 delivered.map_err(|error| Error::cancelled().with_source(error))??;
                 return Ok(WalFetch::Restored);
             }
@@ -143,6 +150,7 @@ impl Inner {
         loop {
             match self.config.repository.fetch_wal(name, &near, &options).await {
                 Ok(fetched) => {
+                    server.owner.own(&near)?;
                     std::fs::rename(&near, dest).map_err(|error| Error::io("cannot make", dest, error))?;
                     tracing::debug!(%name, key = fetched.object.object.key, "restored");
                     return Ok(WalFetch::Restored);
@@ -192,6 +200,7 @@ impl Inner {
         };
         let part = self.spool.partial_path(segment);
         self.config.repository.fetch_wal(WalName::Segment(segment), &part, &options).await?;
+        server.owner.own(&part)?;
         let path = self.spool.path(segment);
         std::fs::rename(&part, &path).map_err(|error| Error::io("cannot make", &path, error))
     }

@@ -1,6 +1,7 @@
 //! Segments fetched ahead, in a directory of their own for each source.
 
 use crate::error::{Error, Result};
+use crate::owner::Owner;
 use barman_cloud::{Repository, Segment};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -59,14 +60,15 @@ pub fn beside(dest: &Path) -> PathBuf {
 }
 
 /// Moves a complete file to its destination, across file systems too; `dest` is never seen half written.
-pub fn deliver(from: &Path, dest: &Path) -> Result<()> {
+pub fn deliver(from: &Path, dest: &Path, owner: Owner) -> Result<()> {
     match std::fs::rename(from, dest) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::CrossesDevices => {
             let near = beside(dest);
             let copied = std::fs::copy(from, &near)
                 .map_err(|error| Error::io("cannot write", &near, error))
-                .and_then(|_| std::fs::rename(&near, dest).map_err(|error| Error::io("cannot make", dest, error)));
+                .and_then(|_| owner.own(&near))
+                .and_then(|()| std::fs::rename(&near, dest).map_err(|error| Error::io("cannot make", dest, error)));
             if copied.is_err() {
                 // Best effort; the error below is what matters.
                 let _ = std::fs::remove_file(&near);
