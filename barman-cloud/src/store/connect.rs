@@ -38,13 +38,15 @@ impl Store {
         };
         builder = with_credentials(builder, &options.credentials)?;
         builder = with_encryption(builder, options.encryption.as_ref())?;
-        let store = builder.build().map_err(|error| {
+        let unusable = |error| {
             Error::new(ErrorKind::Invalid, format!("the settings of {destination} cannot be used"))
                 .with_source(error)
-        })?;
-        let store = Arc::new(store);
+        };
+        let singles = builder.clone().with_disable_bulk_delete(true).build().map_err(unusable)?;
+        let store = Arc::new(builder.build().map_err(unusable)?);
         let pages: Arc<dyn PaginatedListStore> = store.clone();
         let mut made = Self::assemble(store.clone(), store, Some(pages), destination);
+        made.singles = Arc::new(singles);
         made.tags = tag_set(&options.tags)?;
         made.history_tags =
             if options.history_tags.is_empty() { made.tags.clone() } else { tag_set(&options.history_tags)? };
@@ -69,6 +71,7 @@ impl Store {
         destination: &Destination,
     ) -> Inner {
         Inner {
+            singles: objects.clone(),
             objects,
             multipart,
             pages,

@@ -55,7 +55,7 @@ impl Store {
 
     async fn delete_one(&self, key: &str) -> Result<()> {
         let path = self.path(key)?;
-        match self.inner.objects.delete(&path).await.map_err(|error| self.error("deleting", key, error)) {
+        match self.inner.singles.delete(&path).await.map_err(|error| self.error("deleting", key, error)) {
             Err(error) if !error.is_not_found() => Err(error),
             _ => Ok(()),
         }

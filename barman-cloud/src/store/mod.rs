@@ -71,6 +71,8 @@ pub struct Store {
 
 struct Inner {
     objects: Arc<dyn ObjectStore>,
+    /// The same, but deletes with one request an object.
+    singles: Arc<dyn ObjectStore>,
     multipart: Arc<dyn MultipartStore>,
     /// Raw prefix listing, where the backend has it.
     pages: Option<Arc<dyn PaginatedListStore>>,

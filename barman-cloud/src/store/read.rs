@@ -134,7 +134,14 @@ impl Resumable {
     async fn piece(&mut self) -> Result<Option<Bytes>> {
         if self.body.is_none() {
             let range = GetRange::Bounded(self.position..self.end);
-            let result = self.store.request(&self.key, Some(range), self.etag.clone()).await?;
+            let result = self.store.request(&self.key, Some(range), self.etag.clone()).await;
+            let result = result.map_err(|error| match error.kind() {
+                // The condition did not hold: 412.
+                ErrorKind::AlreadyExists => {
+                    error.with_kind(ErrorKind::Corrupt).with_remedy("the object was replaced while it was read: read it again")
+                }
+                _ => error,
+            })?;
             if result.range.start != self.position {
                 let text = "the store sent another part of the object than asked for";
                 return Err(Error::corrupt(text).with_key(self.store.url_of(&self.key)));

@@ -87,7 +87,11 @@ impl HttpService for Transport {
             () = progress.stalled(self.stall) => return Err(stall_error(self.stall)),
         };
         let response: http::Response<reqwest::Body> = response.into();
-        let (parts, body) = response.into_parts();
+        let (mut parts, body) = response.into_parts();
+        if parts.status == http::StatusCode::NOT_IMPLEMENTED {
+            // The client above retries every 5xx; this one will not change its mind.
+            parts.status = http::StatusCode::METHOD_NOT_ALLOWED;
+        }
         let timer = Box::pin(tokio::time::sleep(self.stall));
         let body = Incoming { body, stall: self.stall, timer, waiting: false };
         Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(body)))
