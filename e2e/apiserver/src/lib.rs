@@ -10,6 +10,7 @@ mod managed;
 mod openapi;
 mod patch;
 mod path;
+mod proto;
 mod quantity;
 mod registry;
 mod rest;

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::Request;
+use crate::proto;
 use crate::registry::ResourceDef;
 use crate::schema::{coerce, prune};
 use crate::status::{ApiError, ApiResult, FieldError};
@@ -31,6 +32,19 @@ pub fn field_validation(request: &Request<'_>) -> ApiResult<FieldValidation> {
     }
 }
 
+/// Reads an optional body of options in any format.
+pub fn options(request: &Request<'_>) -> ApiResult<Value> {
+    if request.body.iter().all(u8::is_ascii_whitespace) {
+        return Ok(serde_json::json!({}));
+    }
+    let read = if request.content_type == proto::MEDIA_TYPE {
+        proto::body(&request.body)
+    } else {
+        parse_yaml(&request.body)
+    };
+    read.map_err(|e| ApiError::bad_request(format!("error decoding the options: {e}")))
+}
+
 /// Reads YAML or JSON into a value.
 pub fn parse_yaml(bytes: &[u8]) -> Result<Value, String> {
     serde_json::from_slice(bytes).or_else(|_| {
@@ -51,6 +65,8 @@ pub fn read(request: &Request<'_>, kind: &str) -> ApiResult<Value> {
         }),
         "application/yaml" => parse_yaml(&request.body)
             .map_err(|e| ApiError::bad_request(format!("error converting YAML to JSON: {e}"))),
+        proto::MEDIA_TYPE => proto::body(&request.body)
+            .map_err(|e| ApiError::bad_request(format!("unable to decode the body: {e}"))),
         _ => Err(ApiError::unsupported_media_type(&[
             "application/json",
             "application/yaml",

@@ -22,12 +22,7 @@ pub struct Options {
 }
 
 fn options(request: &Request<'_>) -> ApiResult<Options> {
-    let body = if request.body.iter().all(u8::is_ascii_whitespace) {
-        json!({})
-    } else {
-        body::parse_yaml(&request.body)
-            .map_err(|e| ApiError::bad_request(format!("error decoding delete options: {e}")))?
-    };
+    let body = body::options(request)?;
     let number = |text: &str| {
         text.parse().map_err(|_| ApiError::bad_request(format!("gracePeriodSeconds: not a number: {text:?}")))
     };

@@ -95,7 +95,7 @@ pub fn bind(request: &mut Request<'_>) -> ApiResult<Reply> {
 
 /// Deletes a pod if its disruption budgets allow it.
 pub fn evict(request: &mut Request<'_>) -> ApiResult<Reply> {
-    let eviction = body::parse_yaml(&request.body).unwrap_or_default();
+    let eviction = body::options(request)?;
     let state = request.state.clone();
     {
         let mut store = state.store();
@@ -128,6 +128,7 @@ pub fn evict(request: &mut Request<'_>) -> ApiResult<Reply> {
         }
     }
     request.body = eviction.get("deleteOptions").map(|o| o.to_string().into()).unwrap_or_default();
+    request.content_type = "application/json".into();
     request.info.subresource.clear();
     delete::delete(request)?;
     let answer =
@@ -166,7 +167,9 @@ pub fn token(request: &mut Request<'_>) -> ApiResult<Reply> {
                 "Pod" => "pods",
                 "Secret" => "secrets",
                 other => {
-                    return Err(ApiError::bad_request(format!("cannot bind token to object of type {other}")));
+                    return Err(ApiError::bad_request(format!(
+                        "cannot bind token to object of type {other}"
+                    )));
                 }
             };
             let key = Key {
