@@ -4,6 +4,7 @@
 //! operator how things are. Decisions are pure functions ([`config`], [`run::role`], [`bootstrap::plan`], …);
 //! the data plane is `howdah-engine`; [`objstore`] alone maps API types to a repository.
 
+pub mod backup;
 pub mod bootstrap;
 pub mod cli;
 pub mod config;

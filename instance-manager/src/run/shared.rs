@@ -6,6 +6,7 @@ use howdah_api::Cluster;
 use howdah_api::instance::Recoverability;
 use howdah_engine::Progress;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::role::Running;
 use super::wal::WalService;
@@ -38,6 +39,8 @@ pub struct RunningBackup {
     pub uid: String,
     /// Its counters.
     pub progress: Arc<Progress>,
+    /// Ends it.
+    pub cancel: CancellationToken,
 }
 
 /// Shared state.

@@ -17,7 +17,7 @@ use crate::pg::children::Children;
 use crate::pg::probe;
 use crate::pg::programs::Programs;
 use crate::run::certificates;
-use crate::serve;
+use crate::{backup, serve};
 
 /// Runs until PostgreSQL has ended; `Ok` when it was told to.
 ///
@@ -43,6 +43,8 @@ pub async fn run_with(env: Environment, kube: Kubernetes) -> Result<()> {
     };
     tokio::spawn(watch::follow_cluster(prepared.clone()));
     tokio::spawn(watch::follow_secrets(prepared.clone()));
+    tokio::spawn(backup::runner::run(prepared.clone()));
+    tokio::spawn(backup::catalogue::follow(prepared.clone()));
     supervisor::supervise(prepared, stop).await
 }
 

@@ -30,6 +30,9 @@ const STOP_DELAY: u64 = 1800;
 /// Pause before a failed recovery or a refused configuration is tried again by itself.
 const RETRY: Duration = Duration::from_secs(60);
 
+/// How long a running backup may take to clean up when the pod ends.
+const BACKUP_FAREWELL: Duration = Duration::from_secs(15);
+
 /// How a life ended.
 enum End {
     /// The pod ends.
@@ -264,6 +267,7 @@ impl Life {
         });
         let delay = self.shared.cluster().spec.stop_delay.and_then(|d| u64::try_from(d).ok());
         let total = Duration::from_secs(delay.unwrap_or(STOP_DELAY)).saturating_sub(Duration::from_secs(2));
+        self.end_backup().await;
         if let Some(server) = self.server.as_mut() {
             let status = server.stop(&stop_plan(total)).await?;
             server.drain_log().await;
@@ -272,6 +276,20 @@ impl Life {
         self.server = None;
         self.say("PostgreSQL has ended", false, false);
         Ok(())
+    }
+
+    /// A running backup cannot survive; it gets a moment to clean up and to say so.
+    async fn end_backup(&self) {
+        let Some(backup) = self.shared.backup() else { return };
+        backup.cancel.cancel();
+        let waiting = async {
+            while self.shared.backup().is_some() {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        if timeout(BACKUP_FAREWELL, waiting).await.is_err() {
+            tracing::warn!("the running backup did not end in time; it is marked as failed after the restart");
+        }
     }
 
     fn demoted(&self) -> bool {

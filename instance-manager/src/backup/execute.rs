@@ -1,0 +1,297 @@
+//! One backup from its assignment to its terminal phase.
+//!
+//! The engine's work and the writing of status are separate: while the Kubernetes API is away the backup goes on,
+//! and what became of it is written when the API is back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::Utc;
+use howdah_api::backup::{Backup, BackupPhase, BackupStatus};
+use howdah_engine::{BackupRequest, BackupResult, BackupStart, Phase, Progress, ServerAccess};
+use kube::ResourceExt;
+use kube::runtime::events::EventType;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::decide::{Me, may_write};
+use super::fields::{self, Look};
+use super::primary::Primary;
+use super::writer::{Patience, Written, write};
+use crate::error::{Error, Result};
+use crate::objstore::{Purpose, data_compression, jobs, repository};
+use crate::pg::sql::{MAINTENANCE_DB, SUPERUSER};
+use crate::run::role::Running;
+use crate::run::shared::{RunningBackup, Shared};
+
+/// How often a sign of life is written.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// How soon one is tried again that could not be written.
+const HEARTBEAT_RETRY: Duration = Duration::from_secs(2);
+/// How long one write may hang.
+const WRITE_LIMIT: Duration = Duration::from_secs(15);
+
+/// Takes the backup; everything that happens ends up in its status.
+pub async fn take(shared: Arc<Shared>, backup: Backup) {
+    let name = backup.name_any();
+    let uid = backup.uid().unwrap_or_default();
+    let job = Job { shared: shared.clone(), backup, name, uid };
+    let outcome = job.run().await;
+    job.conclude(outcome).await;
+    shared.set_backup(None);
+}
+
+struct Job {
+    shared: Arc<Shared>,
+    backup: Backup,
+    name: String,
+    uid: String,
+}
+
+/// How it ended.
+enum Outcome {
+    Done(Box<BackupResult>),
+    Failed(String),
+    /// The object is gone or no longer ours: there is nothing to write.
+    NotOurs,
+}
+
+impl Job {
+    fn me(&self) -> Me<'_> {
+        Me { cluster: &self.shared.env.cluster, pod: &self.shared.env.pod, session: &self.shared.session }
+    }
+
+    async fn run(&self) -> Outcome {
+        let prepared = match self.prepare() {
+            Ok(prepared) => prepared,
+            Err(error) => return Outcome::Failed(error.report()),
+        };
+        let cluster = self.shared.cluster();
+        let Some(store) = cluster.spec.object_store() else {
+            return Outcome::Failed("the Cluster has no backup.barmanObjectStore any more".to_owned());
+        };
+        let backup_name = prepared.name.clone().unwrap_or_default();
+        let begun = self
+            .write(BackupPhase::Running, Patience::Endless, |status| {
+                fields::begun(status, store, &self.shared.env.cluster, &backup_name, Utc::now());
+            })
+            .await;
+        match begun {
+            Ok(Written::Done(_)) => {}
+            Ok(Written::Refused) => return Outcome::NotOurs,
+            Err(error) => return Outcome::Failed(error.report()),
+        }
+        self.event(EventType::Normal, "Starting", &format!("{} takes the backup", self.shared.env.pod)).await;
+        self.drive(prepared).await
+    }
+
+    /// Everything that can be refused before PostgreSQL is asked.
+    fn prepare(&self) -> Result<BackupRequest> {
+        let shared = &self.shared;
+        let cluster = shared.cluster();
+        let store = cluster.spec.object_store().ok_or_else(|| {
+            Error::permanent(format!(
+                "Cluster {} has no spec.backup.barmanObjectStore: add it, then create another Backup",
+                shared.env.cluster
+            ))
+        })?;
+        let server = shared.server();
+        let able = matches!(server.running, Some(Running::Primary | Running::Standby));
+        if !able || !server.up || server.stopping {
+            return Err(Error::transient(format!(
+                "the instance cannot be backed up now ({}): create another Backup when it is ready",
+                server.message
+            )));
+        }
+        if let Some(archiver) = shared.wal.status()
+            && server.running == Some(Running::Primary)
+            && let Some(why) = archiver.last_error
+        {
+            return Err(Error::transient(format!(
+                "WAL archiving does not work, so the backup could not be restored: {why}"
+            )));
+        }
+        let repository = repository(store, &shared.env.cluster, &shared.secrets(), Purpose::Data)?;
+        let access = ServerAccess {
+            socket_dir: shared.local.socket_dir.clone(),
+            port: shared.local.port,
+            user: SUPERUSER.to_owned(),
+            database: MAINTENANCE_DB.to_owned(),
+        };
+        let mut request = BackupRequest::new(access, &shared.env.paths.pgdata, repository);
+        request.compression = data_compression(store);
+        request.jobs = jobs(store);
+        request.immediate_checkpoint = self
+            .backup
+            .spec
+            .immediate_checkpoint
+            .or_else(|| store.data.as_ref().and_then(|d| d.immediate_checkpoint))
+            .unwrap_or(false);
+        request.name = Some(format!("backup-{}", Utc::now().format("%Y%m%d%H%M%S")));
+        Ok(request)
+    }
+
+    async fn drive(&self, request: BackupRequest) -> Outcome {
+        let (phases, mut phase) = watch::channel(Phase::Preparing);
+        let (starts, start) = watch::channel(None::<BackupStart>);
+        let progress = Arc::new(Progress::with_callback(move |p: &Phase| {
+            if let Phase::Copying(start) = p {
+                starts.send_replace(Some(start.clone()));
+            }
+            phases.send_replace(p.clone());
+        }));
+        let cancel = CancellationToken::new();
+        self.shared.set_backup(Some(RunningBackup {
+            uid: self.uid.clone(),
+            progress: progress.clone(),
+            cancel: cancel.clone(),
+        }));
+        let primary = Arc::new(Primary(self.shared.clone()));
+        let work = howdah_engine::backup::run(request, primary, progress.clone(), cancel.clone());
+        let mut work = std::pin::pin!(work);
+        let mut ours = true;
+        let mut look = Look { at: Utc::now(), done: 0, total: 0 };
+        let mut next = Instant::now() + HEARTBEAT;
+        let result = loop {
+            tokio::select! {
+                result = &mut work => break result,
+                changed = phase.changed() => if changed.is_err() { continue },
+                () = sleep_until(next) => {}
+            }
+            if !ours {
+                next = Instant::now() + HEARTBEAT;
+                continue;
+            }
+            let now = Look { at: Utc::now(), done: progress.bytes_done(), total: progress.bytes_total() };
+            let seen = (phase.borrow_and_update().clone(), start.borrow().clone());
+            let write = self.beat(seen, look, now);
+            // The work goes on while the API is slow.
+            tokio::select! {
+                result = &mut work => break result,
+                written = timeout(WRITE_LIMIT, write) => match written {
+                    Ok(Ok(Written::Done(_))) => {
+                        look = now;
+                        next = Instant::now() + HEARTBEAT;
+                    }
+                    Ok(Ok(Written::Refused)) => {
+                        tracing::warn!(backup = self.name, "somebody else ended this Backup; its data is removed");
+                        ours = false;
+                        cancel.cancel();
+                    }
+                    Ok(Err(error)) => {
+                        tracing::warn!(backup = self.name, "no sign of life could be written: {}", error.report());
+                        next = Instant::now() + HEARTBEAT_RETRY;
+                    }
+                    Err(_) => next = Instant::now() + HEARTBEAT_RETRY,
+                }
+            }
+        };
+        match result {
+            Ok(result) => Outcome::Done(Box::new(result)),
+            Err(_) if !ours => Outcome::NotOurs,
+            Err(error) if self.shared.server.borrow().stopping => Outcome::Failed(format!(
+                "the pod was shut down while it took this backup ({error}); create another Backup (a schedule does so by itself)"
+            )),
+            Err(error) => Outcome::Failed(error.report()),
+        }
+    }
+
+    async fn beat(&self, (phase, start): (Phase, Option<BackupStart>), before: Look, now: Look) -> Result<Written> {
+        let next = match phase {
+            Phase::WaitingForWal { .. } | Phase::Committing | Phase::Done => BackupPhase::Finalizing,
+            _ => BackupPhase::Running,
+        };
+        self.write(next, Patience::None, |status| {
+            if let Some(start) = &start {
+                fields::started(status, start);
+            }
+            if let Phase::WaitingForWal { end_wal, end_lsn } = &phase {
+                status.end_wal = Some(end_wal.to_string());
+                status.end_lsn = Some(end_lsn.to_string());
+            }
+            if now.total > 0 {
+                status.progress = Some(fields::progress(before, now));
+            }
+            status.phase = Some(next);
+            status.heartbeat_at = Some(crate::time::kube(now.at));
+        })
+        .await
+    }
+
+    async fn write(
+        &self,
+        next: BackupPhase,
+        patience: Patience,
+        mut change: impl FnMut(&mut BackupStatus),
+    ) -> Result<Written> {
+        write(&self.shared.kube, &self.name, &self.uid, patience, |status, _| {
+            let allowed = may_write(status, self.me(), next);
+            if allowed {
+                change(status);
+            }
+            allowed
+        })
+        .await
+    }
+
+    async fn conclude(&self, outcome: Outcome) {
+        let generation = self.backup.metadata.generation;
+        let written = match &outcome {
+            Outcome::NotOurs => return,
+            Outcome::Done(result) => self.complete(result, generation).await,
+            Outcome::Failed(error) => {
+                self.write(BackupPhase::Failed, Patience::Endless, |status| {
+                    fields::failed(status, error, Utc::now(), generation);
+                })
+                .await
+            }
+        };
+        match written {
+            Ok(Written::Done(_)) => {}
+            Ok(Written::Refused) => tracing::warn!(backup = self.name, "the outcome was not wanted any more"),
+            Err(error) => {
+                tracing::error!(backup = self.name, "the outcome cannot be written: {}", error.report());
+            }
+        }
+        let (type_, reason, note) = match &outcome {
+            Outcome::Done(result) => (
+                EventType::Normal,
+                "Completed",
+                format!(
+                    "backup {} is restorable: {} in the store",
+                    result.backup_id,
+                    fields::human_size(result.stored_bytes)
+                ),
+            ),
+            Outcome::Failed(error) => (EventType::Warning, "Failed", error.clone()),
+            Outcome::NotOurs => return,
+        };
+        tracing::info!(backup = self.name, "{note}");
+        self.event(type_, reason, &note).await;
+    }
+
+    /// `finalizing` first: a Backup is never called complete without having been there.
+    async fn complete(&self, result: &BackupResult, generation: Option<i64>) -> Result<Written> {
+        let finalizing = self
+            .write(BackupPhase::Finalizing, Patience::Endless, |status| {
+                status.phase = Some(BackupPhase::Finalizing);
+                status.heartbeat_at = Some(crate::time::now());
+            })
+            .await?;
+        if finalizing == Written::Refused {
+            return Ok(finalizing);
+        }
+        self.write(BackupPhase::Completed, Patience::Endless, |status| {
+            fields::completed(status, result, Utc::now(), generation);
+        })
+        .await
+    }
+
+    async fn event(&self, type_: EventType, reason: &str, note: &str) {
+        self.shared.kube.event(&self.backup, type_, reason, note).await;
+        let cluster = self.shared.cluster();
+        let note = format!("Backup {}: {note}", self.name);
+        self.shared.kube.event(&*cluster, type_, &format!("Backup{reason}"), &note).await;
+    }
+}

@@ -1,0 +1,120 @@
+//! What a backup needs of the primary: that the segment it ended in is closed.
+//!
+//! On the primary itself that is SQL. A backup on a replica asks the primary's manager with the cluster's
+//! replication certificate; the pod is dialled by its address, the name that is checked is the service's.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use howdah_api::instance::ErrorBody;
+use howdah_api::{Cluster, naming};
+use howdah_engine::backup::SwitchRequest;
+use howdah_engine::{ErrorKind, PrimaryWal};
+
+use crate::error::{Error, Result};
+use crate::pg::sql::MAINTENANCE_DB;
+use crate::pg::switch::{format_lsn, switch};
+use crate::run::role::Running;
+use crate::run::shared::Shared;
+use crate::serve::tls::{identity, roots};
+
+/// How long the primary may take to answer; a checkpoint may be part of it.
+const ANSWER: Duration = Duration::from_secs(120);
+
+/// The primary of this cluster.
+pub struct Primary(pub Arc<Shared>);
+
+/// Address of the primary's pod, from the Cluster's status.
+///
+/// # Errors
+/// When the status does not tell it (yet).
+pub fn address(cluster: &Cluster) -> Result<IpAddr> {
+    let status = cluster.status.clone().unwrap_or_default();
+    let unknown = |what: &str| Error::transient(format!("{what}: waiting for the operator to write it"));
+    let name = status
+        .current_primary
+        .or(status.target_primary)
+        .ok_or_else(|| unknown("the Cluster's status names no primary"))?;
+    status
+        .instances_status
+        .iter()
+        .find(|i| i.name == name)
+        .and_then(|i| i.pod_ip.as_deref())
+        .and_then(|ip| ip.parse().ok())
+        .ok_or_else(|| unknown(&format!("the Cluster's status has no address of the primary {name}")))
+}
+
+impl Primary {
+    async fn ask(&self, request: SwitchRequest) -> Result<()> {
+        let shared = &self.0;
+        if shared.server.borrow().running == Some(Running::Primary) {
+            let sql = shared.local.connect(MAINTENANCE_DB).await?;
+            switch(&sql, Some(request.lsn.0)).await?;
+            return Ok(());
+        }
+        let cluster = shared.cluster();
+        let secrets = shared.secrets();
+        let own = identity(&secrets, &naming::replication_secret(&shared.env.cluster))?;
+        let tls = rustls::ClientConfig::builder()
+            .with_root_certificates(roots(&secrets, &shared.env.cluster)?)
+            .with_client_auth_cert(own.chain, own.key)
+            .map_err(|e| Error::permanent("the replication certificate cannot be used").because(e))?;
+        let host = naming::service_rw(&shared.env.cluster);
+        let port = u16::try_from(naming::STATUS_PORT).unwrap_or_default();
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .resolve(&host, SocketAddr::new(address(&cluster)?, port))
+            .no_proxy()
+            .connect_timeout(Duration::from_secs(10))
+            .timeout(ANSWER)
+            .build()
+            .map_err(|e| Error::permanent("no client for the primary's manager can be made").because(e))?;
+        let url = format!("https://{host}:{port}/v1/wal/switch?lsn={}", format_lsn(request.lsn.0));
+        let answer = client
+            .post(url)
+            .send()
+            .await
+            .map_err(|e| Error::transient("the primary's manager cannot be asked to close a WAL segment").because(e))?;
+        if answer.status().is_success() {
+            return Ok(());
+        }
+        let code = answer.status();
+        let said: ErrorBody = answer.json().await.unwrap_or_default();
+        Err(Error::transient(format!("the primary's manager answered {code}: {}", said.error)))
+    }
+}
+
+#[async_trait]
+impl PrimaryWal for Primary {
+    async fn close_segment(&self, request: SwitchRequest) -> howdah_engine::Result<()> {
+        self.ask(request).await.map_err(|error| {
+            howdah_engine::Error::new(ErrorKind::Postgres, error.report())
+                .with_remedy("see that the primary is ready and that its pod can be reached on port 8000")
+        })
+    }
+
+    fn archive_failure(&self) -> Option<String> {
+        self.0.wal.status()?.last_error
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use howdah_api::ClusterStatus;
+    use howdah_api::cluster_status::InstanceSummary;
+
+    #[test]
+    fn the_address_comes_from_the_status() {
+        let mut cluster = Cluster::default();
+        assert!(address(&cluster).unwrap_err().to_string().contains("names no primary"));
+        cluster.status = Some(ClusterStatus { target_primary: Some("pg-1".into()), ..ClusterStatus::default() });
+        assert!(address(&cluster).unwrap_err().to_string().contains("no address of the primary pg-1"));
+        let summary =
+            InstanceSummary { name: "pg-1".into(), pod_ip: Some("10.0.0.7".into()), ..InstanceSummary::default() };
+        cluster.status.as_mut().unwrap().instances_status = vec![summary];
+        assert_eq!(address(&cluster).unwrap().to_string(), "10.0.0.7");
+    }
+}
