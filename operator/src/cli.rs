@@ -101,6 +101,7 @@ mod tests {
     #[test]
     fn help_text() {
         use clap::CommandFactory;
-        insta::assert_snapshot!(Cli::command().render_long_help());
+        let mut command = Cli::command().mut_args(|a| a.hide_env_values(true));
+        insta::assert_snapshot!(command.render_long_help());
     }
 }

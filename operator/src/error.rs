@@ -117,7 +117,8 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut next = error.source();
     while let Some(cause) = next {
         text.push_str(": ");
-        if let Some(kube::Error::Api(status)) = cause.downcast_ref::<kube::Error>() {
+        let client = cause.downcast_ref::<Box<kube::Error>>().map(|b| &**b).or_else(|| cause.downcast_ref());
+        if let Some(kube::Error::Api(status)) = client {
             text.push_str(&status.message);
             break;
         }

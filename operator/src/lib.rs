@@ -17,3 +17,6 @@ pub mod rbac;
 pub mod run;
 pub mod schedule;
 pub mod telemetry;
+
+#[cfg(test)]
+mod fixtures;

@@ -318,7 +318,7 @@ fn lifecycle(
     }
     if let Some(serial) = surplus {
         plan.phase = phases::SCALING_DOWN;
-        plan.reason = format!("instance {} is removed: {desired} instances are asked for", name(serial));
+        plan.reason = format!("instance {} is removed; instances asked for: {desired}", name(serial));
         plan.steps.push(Step::RemoveInstance { serial, reason: plan.reason.clone() });
         return;
     }
@@ -327,34 +327,42 @@ fn lifecycle(
         plan.reason = format!("made again on their volumes: {}", recreating.join(", "));
         return;
     }
-    grow(validated, instances, primary, desired, initialised, replaced, plan);
-}
-
-/// Waits for what is there, then adds the next replica, then rests.
-fn grow(
-    validated: &Validated,
-    instances: &[Instance<'_>],
-    primary: i32,
-    desired: usize,
-    initialised: bool,
-    replaced: usize,
-    plan: &mut Plan,
-) {
-    let name = |serial| naming::instance(&validated.name, serial);
-    let waiting: Vec<String> = instances
-        .iter()
-        .filter(|i| if i.serial == primary { !i.ready_primary() } else { !i.ready() })
-        .map(|i| {
-            let doing = i.report.map(|r| r.message.as_str()).filter(|m| !m.is_empty());
-            doing.map_or_else(|| name(i.serial), |m| format!("{} ({m})", name(i.serial)))
-        })
-        .collect();
+    let waiting = waiting(validated, observed, instances, primary);
     if !waiting.is_empty() {
         plan.phase = if initialised { phases::WAITING_FOR_INSTANCES } else { phases::FIRST_PRIMARY };
         plan.reason = format!("not ready yet: {}", waiting.join(", "));
         return;
     }
     let living = instances.len().saturating_sub(replaced);
+    grow(validated, living, primary, desired, plan);
+}
+
+/// Instances that are not ready, each with what is known of why.
+fn waiting(
+    validated: &Validated,
+    observed: &Observed,
+    instances: &[Instance<'_>],
+    primary: i32,
+) -> Vec<String> {
+    let unready = |i: &&Instance<'_>| if i.serial == primary { !i.ready_primary() } else { !i.ready() };
+    instances
+        .iter()
+        .filter(unready)
+        .map(|i| {
+            let name = naming::instance(&validated.name, i.serial);
+            let why = match observed.reports.get(&name) {
+                Some(Ok(report)) => report.message.clone(),
+                Some(Err(error)) => error.to_string(),
+                None => String::new(),
+            };
+            if why.is_empty() { name } else { format!("{name} ({why})") }
+        })
+        .collect()
+}
+
+/// All that exists is ready: adds the next replica, or rests.
+fn grow(validated: &Validated, living: usize, primary: i32, desired: usize, plan: &mut Plan) {
+    let name = |serial| naming::instance(&validated.name, serial);
     if living < desired {
         if let Some(problem) = validated.blocking() {
             plan.phase = phases::INVALID;
@@ -446,6 +454,9 @@ fn next_to_replace(
     let next = candidates.first()?;
     let pod = next.pod?.name_any();
     let others_ready = instances.iter().all(|i| i.ready() && i.data.is_some());
+    if !others_ready && !observed.initialised() {
+        return None;
+    }
     if !others_ready {
         return Some(Replacement::Wait(format!("{pod} is replaced when all instances are ready")));
     }

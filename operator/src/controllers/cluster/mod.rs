@@ -13,6 +13,13 @@ pub mod status;
 pub mod trouble;
 pub mod validate;
 
+#[cfg(test)]
+mod build_tests;
+#[cfg(test)]
+mod decide_tests;
+#[cfg(test)]
+mod status_tests;
+
 use std::time::Duration;
 
 use howdah_api::ClusterStatus;

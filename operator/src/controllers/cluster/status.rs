@@ -215,7 +215,7 @@ type Verdict = (&'static str, &'static str, String);
 
 /// Whether WAL reaches the archive; `None` leaves the last verdict: silence is no news.
 fn archiving(observed: &Observed, status: &ClusterStatus) -> Option<Verdict> {
-    let known = conditions::get(&status.conditions, conditions::CONTINUOUS_ARCHIVING).is_some();
+    let known = conditions::get(&observed.status().conditions, conditions::CONTINUOUS_ARCHIVING).is_some();
     let pending = |message: &str| Some((UNKNOWN, "ContinuousArchivingPending", message.to_owned()));
     let report = status.target_primary.as_ref().and_then(|p| observed.reports.get(p)?.as_ref().ok());
     let archiver = report.and_then(|r| r.archiver.as_ref());
