@@ -10,28 +10,30 @@ use crate::registry::{Registry, ResourceDef};
 
 const PREFIX: &str = "#/definitions/";
 
-/// Keywords of v3 that v2 does not know.
+/// Takes out of a schema what v2 does not know.
 fn plain(schema: &mut Value) {
-    match schema {
-        Value::Object(map) => {
-            for keyword in ["nullable", "anyOf", "oneOf", "not"] {
-                map.remove(keyword);
-            }
-            if map.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true)) {
-                // Old clients would take the named properties for all there are.
-                map.remove("items");
-                map.remove("properties");
-            }
-            if map.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) && !map.contains_key("type")
-            {
-                map.insert("format".into(), "int-or-string".into());
-                map.insert("type".into(), "string".into());
-            }
-            map.values_mut().for_each(plain);
-        }
-        Value::Array(items) => items.iter_mut().for_each(plain),
-        _ => {}
+    let Some(map) = schema.as_object_mut() else { return };
+    for keyword in ["nullable", "anyOf", "oneOf", "not"] {
+        map.remove(keyword);
     }
+    if map.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true)) {
+        // Old clients would take the named properties for all there are.
+        map.remove("items");
+        map.remove("properties");
+    }
+    if map.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) && !map.contains_key("type") {
+        map.insert("format".into(), "int-or-string".into());
+        map.insert("type".into(), "string".into());
+    }
+    for keyword in ["items", "additionalProperties"] {
+        map.get_mut(keyword).into_iter().for_each(plain);
+    }
+    map.get_mut("properties")
+        .and_then(Value::as_object_mut)
+        .into_iter()
+        .flatten()
+        .for_each(|(_, p)| plain(p));
+    map.get_mut("allOf").and_then(Value::as_array_mut).into_iter().flatten().for_each(plain);
 }
 
 fn operations(def: &ResourceDef) -> Vec<(String, Value)> {

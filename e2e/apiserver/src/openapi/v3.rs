@@ -27,8 +27,11 @@ pub fn rewrite(schema: &Value, prefix: &str, found: &mut BTreeSet<String>) -> Va
         Value::Object(map) => {
             let mut out = Map::new();
             for (key, value) in map {
-                if key == "$ref" {
-                    let name = value.as_str().unwrap_or_default().rsplit('/').next().unwrap_or_default();
+                // A property may have that name as well.
+                if key == "$ref"
+                    && let Some(reference) = value.as_str()
+                {
+                    let name = reference.rsplit('/').next().unwrap_or_default();
                     found.insert(name.to_owned());
                     out.insert(key.clone(), format!("{prefix}{name}").into());
                 } else {
@@ -36,7 +39,10 @@ pub fn rewrite(schema: &Value, prefix: &str, found: &mut BTreeSet<String>) -> Va
                 }
             }
             // A reference stands alone in v3; what is said beside it moves around it.
-            if prefix.starts_with("#/components") && out.contains_key("$ref") && out.len() > 1 {
+            if prefix.starts_with("#/components")
+                && out.get("$ref").is_some_and(Value::is_string)
+                && out.len() > 1
+            {
                 let reference = out.remove("$ref");
                 out.insert("allOf".into(), json!([{"$ref": reference}]));
             }

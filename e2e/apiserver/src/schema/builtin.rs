@@ -110,6 +110,10 @@ fn extensions(name: &str, definition: &mut Value) {
             definition.as_object_mut().map(|d| d.remove("required"));
         }
     }
+    // Anything may stand there.
+    if name.ends_with(".v1.JSON") || name.contains(".JSONSchemaPropsOr") {
+        *definition = json!({"description": definition.get("description")});
+    }
     if name.ends_with(".IntOrString") {
         *definition = json!({"description": definition.get("description"), "format": "int-or-string",
             "x-kubernetes-int-or-string": true});
