@@ -133,7 +133,11 @@ pub fn parse_time(text: &str) -> Option<chrono::DateTime<chrono::Utc>> {
     if let Ok(date) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
         return Some(date.and_time(NaiveTime::MIN).and_utc());
     }
-    let plain = text.replacen('T', " ", 1);
+    // The separator of RFC 3339 is at a fixed place; `UTC` has a T too.
+    let plain = match text.as_bytes().get(10) {
+        Some(b'T') => format!("{} {}", text.get(..10)?, text.get(11..)?),
+        _ => text.to_owned(),
+    };
     let plain = plain.strip_suffix("UTC").or_else(|| plain.strip_suffix('Z')).unwrap_or(&plain).trim_end();
     for form in ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M"] {
         if let Ok(time) = NaiveDateTime::parse_from_str(plain, form) {

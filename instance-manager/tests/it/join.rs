@@ -1,0 +1,56 @@
+//! A replica: join, streaming, promotion.
+
+use serde_json::json;
+
+use crate::pod::Pod;
+use crate::world::{World, until};
+use howdah_api::instance::InstanceRole;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_joins_streams_and_is_promoted() {
+    let world = World::new().await;
+    let mut spec = world.spec(None, true);
+    spec.wal_storage = Some(howdah_api::cluster::StorageConfiguration { size: "1Gi".into(), storage_class: None });
+    spec.postgresql.parameters.insert("max_connections".into(), "40".into());
+    world.cluster("pg", spec).await;
+    let mut primary = Pod::new(&world, "pg", 1);
+    primary.bootstrapped("initdb");
+    assert_eq!(
+        std::fs::read_link(primary.pgdata().join("pg_wal")).unwrap(),
+        primary.wal_mount().join("pg_wal")
+    );
+    primary.ready().await;
+    let sql = primary.sql("postgres", "postgres").await.unwrap();
+    sql.batch_execute("CREATE TABLE t AS SELECT 1 AS id").await.unwrap();
+
+    let mut replica = Pod::new(&world, "pg", 2);
+    primary.serve_as("pg-rw");
+    replica.bootstrapped("join");
+    replica.bootstrapped("join");
+    replica.ready().await;
+    until("the replica streams", || async { replica.status().is_some_and(|s| s.streaming) }).await;
+    let status = replica.status().unwrap();
+    assert_eq!((status.role, status.ready), (Some(InstanceRole::Replica), true));
+    let name: String = sql.query_one("SELECT application_name FROM pg_stat_replication", &[]).await.unwrap().get(0);
+    assert_eq!(name, "pg-2");
+
+    sql.batch_execute("INSERT INTO t VALUES (2)").await.unwrap();
+    let follower = replica.sql("postgres", "postgres").await.unwrap();
+    until("the row arrives", || async {
+        follower.query_one("SELECT count(*) FROM t", &[]).await.unwrap().get::<_, i64>(0) == 2
+    })
+    .await;
+
+    // The operator decides for the other instance.
+    drop(sql);
+    world.cluster_status("pg", json!({ "targetPrimary": "pg-2" })).await;
+    until("the replica takes writes", || async {
+        replica.status().is_some_and(|s| s.role == Some(InstanceRole::Primary) && s.timeline_id == Some(2))
+    })
+    .await;
+    follower.batch_execute("INSERT INTO t VALUES (3)").await.unwrap();
+    until("the new timeline reaches the archive", || async {
+        world.keys().contains(&"pg/wals/00000002.history".to_owned())
+    })
+    .await;
+}

@@ -1,0 +1,13 @@
+//! The instance manager against real PostgreSQL, the S3 server and the API double.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod archive;
+mod backup;
+mod certificates;
+mod initdb;
+mod install;
+mod join;
+mod pod;
+mod recovery;
+mod world;
