@@ -73,8 +73,12 @@ fn value_of(
         return field_value(pod, &field.field_path, facts).map(Some);
     }
     if let Some(resource) = resource_field_ref {
-        return resource_value(container, &resource.resource, resource.divisor.as_ref().map(|d| d.0.as_str()))
-            .map(Some);
+        return resource_value(
+            container,
+            &resource.resource,
+            resource.divisor.as_ref().map(|d| d.0.as_str()),
+        )
+        .map(Some);
     }
     let (kind, name, key, optional, data) = if let Some(reference) = secret_key_ref {
         let data = objects.secrets.get(&reference.name);

@@ -44,8 +44,7 @@ impl Events {
     /// Starts the writer. `component` is who the events say they are from.
     pub fn start(client: Client, component: &str, host: &str) -> Self {
         let (queue, mut inbox) = mpsc::unbounded_channel::<Pending>();
-        let source =
-            EventSource { component: Some(component.to_owned()), host: Some(host.to_owned()) };
+        let source = EventSource { component: Some(component.to_owned()), host: Some(host.to_owned()) };
         tokio::spawn(async move {
             let known: Known = Arc::default();
             while let Some(pending) = inbox.recv().await {
@@ -83,7 +82,11 @@ async fn write(
     let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
     let now = Time(Timestamp::now());
     let key = (
-        format!("{}/{}", about.uid.as_deref().unwrap_or_default(), about.field_path.as_deref().unwrap_or_default()),
+        format!(
+            "{}/{}",
+            about.uid.as_deref().unwrap_or_default(),
+            about.field_path.as_deref().unwrap_or_default()
+        ),
         reason,
         message.clone(),
     );
@@ -100,7 +103,11 @@ async fn write(
             Err(error) => return Err(error),
         }
     }
-    let name = format!("{}.{}", about.name.as_deref().unwrap_or("unknown"), &uuid::Uuid::new_v4().simple().to_string()[..16]);
+    let name = format!(
+        "{}.{}",
+        about.name.as_deref().unwrap_or("unknown"),
+        &uuid::Uuid::new_v4().simple().to_string()[..16]
+    );
     let event = Event {
         metadata: ObjectMeta { name: Some(name.clone()), namespace: Some(namespace), ..Default::default() },
         involved_object: about,

@@ -40,12 +40,9 @@ impl Endpoint {
     pub async fn bind(ip: IpAddr, node: &str) -> Result<Self, Error> {
         let listener = TcpListener::bind((ip, 0)).await.map_err(setup)?;
         let address = listener.local_addr().map_err(setup)?;
-        let made = rcgen::generate_simple_self_signed(vec![
-            node.to_owned(),
-            "localhost".to_owned(),
-            ip.to_string(),
-        ])
-        .map_err(setup)?;
+        let made =
+            rcgen::generate_simple_self_signed(vec![node.to_owned(), "localhost".to_owned(), ip.to_string()])
+                .map_err(setup)?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
         let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -102,20 +99,19 @@ async fn container_logs(
     let pod = shared
         .find_pod(&namespace, &name)
         .ok_or_else(|| not_found(format!("pod {namespace}/{name} is not on this node")))?;
-    let (run, live) = {
-        let state = pod.state();
-        let record = state
-            .init
-            .iter()
-            .chain(&state.main)
-            .find(|record| record.name == container)
-            .ok_or_else(|| not_found(format!("container {container} in pod {name} is not available")))?;
-        if record.id.is_none() {
-            let waiting = format!("container {container:?} in pod {name:?} is waiting to start");
-            return Err((StatusCode::BAD_REQUEST, waiting));
-        }
-        (record.restarts, state.live.get(&container).cloned())
-    };
+    let (run, live) =
+        {
+            let state = pod.state();
+            let record =
+                state.init.iter().chain(&state.main).find(|record| record.name == container).ok_or_else(
+                    || not_found(format!("container {container} in pod {name} is not available")),
+                )?;
+            if record.id.is_none() {
+                let waiting = format!("container {container:?} in pod {name:?} is waiting to start");
+                return Err((StatusCode::BAD_REQUEST, waiting));
+            }
+            (record.restarts, state.live.get(&container).cloned())
+        };
     let run = if options.previous { run.checked_sub(1) } else { Some(run) };
     let path = run.map(|run| logs::path(&shared.pod_dir(&pod.uid), &container, run));
     let Some(path) = path.filter(|path| path.exists()) else {
@@ -133,9 +129,11 @@ async fn container_logs(
     };
     let (lines, inbox) = mpsc::channel::<Result<Bytes, std::io::Error>>(16);
     tokio::spawn(follow(path, live, options, lines));
-    let stream = futures::stream::unfold(inbox, |mut inbox| async move {
-        inbox.recv().await.map(|item| (item, inbox))
-    });
+    let stream =
+        futures::stream::unfold(
+            inbox,
+            |mut inbox| async move { inbox.recv().await.map(|item| (item, inbox)) },
+        );
     Ok(plain(Body::from_stream(stream)))
 }
 

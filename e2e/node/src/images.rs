@@ -84,11 +84,7 @@ impl Image {
     pub fn programs(files: impl IntoIterator<Item = (PathBuf, String)>) -> Self {
         let binds = files
             .into_iter()
-            .map(|(source, name)| Bind {
-                source,
-                target: Some(Path::new("/").join(name)),
-                optional: false,
-            })
+            .map(|(source, name)| Bind { source, target: Some(Path::new("/").join(name)), optional: false })
             .collect();
         Self { binds, ..Self::default() }
     }

@@ -18,6 +18,7 @@ mod logs;
 mod node;
 mod pod;
 mod probe;
+mod processes;
 mod quantity;
 mod register;
 mod restart;
@@ -25,6 +26,7 @@ mod sandbox;
 mod shared;
 mod spawner;
 mod status;
+mod trust;
 mod volumes;
 
 pub use error::Error;

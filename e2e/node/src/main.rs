@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Parser;
 use howdah_lab_node::{ImageCatalog, Node};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Runs the pods of a Kubernetes API server as local processes.
@@ -31,6 +30,15 @@ struct Args {
     /// Leave claims to a provisioner that runs elsewhere
     #[arg(long)]
     no_claims: bool,
+    /// Leave Deployments, endpoints and service accounts to a controller manager that runs elsewhere
+    #[arg(long)]
+    no_controllers: bool,
+    /// Range of pod addresses
+    #[arg(long, default_value = "127.80.0.0/16")]
+    pod_cidr: String,
+    /// Range of addresses for services whose own address is not one of this machine
+    #[arg(long, default_value = "127.64.0.0/16")]
+    service_cidr: String,
 }
 
 #[tokio::main]
@@ -44,19 +52,17 @@ async fn main() -> anyhow::Result<()> {
         )
         .init();
     let args = Args::parse();
-    let kubeconfig = Kubeconfig::read_from(&args.kubeconfig)
-        .with_context(|| format!("cannot read {}", args.kubeconfig.display()))?;
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-        .await
-        .with_context(|| format!("cannot use {}", args.kubeconfig.display()))?;
     let images = std::fs::read_to_string(&args.images)
         .with_context(|| format!("cannot read {}", args.images.display()))?;
-    let node = Node::builder(config)
+    let node = Node::builder(args.kubeconfig)
         .name(args.name)
         .root_dir(args.root)
         .images(ImageCatalog::from_yaml(&images)?)
         .scheduler(!args.no_scheduler)
         .claims(!args.no_claims)
+        .controllers(!args.no_controllers)
+        .pod_cidr(args.pod_cidr)
+        .service_cidr(args.service_cidr)
         .start()
         .await?;
     let mut out = std::io::stdout();

@@ -4,13 +4,17 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use base64::Engine as _;
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use nix::sys::signal::Signal;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::controllers::{claims::Claims, scheduler};
+use crate::addresses::Range;
+use crate::controllers::claims::Claims;
+use crate::controllers::deployments::Deployments;
+use crate::controllers::services::Services;
+use crate::controllers::{accounts, scheduler};
 use crate::error::Error;
 use crate::events::Events;
 use crate::http::Endpoint;
@@ -18,22 +22,45 @@ use crate::images::ImageCatalog;
 use crate::restart::Backoff;
 use crate::shared::{ApiServer, Names, Shared};
 use crate::spawner::Spawner;
-use crate::{kubelet, register, sandbox};
+use crate::{kubelet, processes, register, sandbox, trust};
 
 /// Says what the node is to be.
 #[must_use]
 pub struct Builder {
-    config: Config,
+    access: Access,
     name: String,
     root: PathBuf,
     images: ImageCatalog,
     backoff: Backoff,
-    pod_net: u8,
+    pod_cidr: String,
+    service_cidr: String,
     host_ip: String,
     resolv_conf: String,
     aliases: Vec<(String, Vec<String>)>,
     scheduler: bool,
     claims: bool,
+    controllers: bool,
+}
+
+/// How the API server is reached.
+enum Access {
+    Kubeconfig(PathBuf),
+    Config(Box<Config>),
+}
+
+impl Access {
+    async fn config(self) -> Result<Config, Error> {
+        let path = match self {
+            Self::Config(config) => return Ok(*config),
+            Self::Kubeconfig(path) => path,
+        };
+        let unusable = |error: kube::config::KubeconfigError| Error::Setup {
+            what: "the client",
+            reason: format!("kubeconfig {}: {error}", path.display()),
+        };
+        let kubeconfig = Kubeconfig::read_from(&path).map_err(unusable)?;
+        Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(unusable)
+    }
 }
 
 impl Builder {
@@ -61,9 +88,16 @@ impl Builder {
         self
     }
 
-    /// Second byte of pod addresses, 127.`net`.x.y. Default 80.
-    pub fn pod_net(mut self, net: u8) -> Self {
-        self.pod_net = net;
+    /// Range of pod addresses, in 127.0.0.0/8. Default `127.80.0.0/16`.
+    pub fn pod_cidr(mut self, range: impl Into<String>) -> Self {
+        self.pod_cidr = range.into();
+        self
+    }
+
+    /// Range of addresses, in 127.0.0.0/8, for services whose own address is not one of this machine. May be
+    /// the API server's range. Default `127.64.0.0/16`.
+    pub fn service_cidr(mut self, range: impl Into<String>) -> Self {
+        self.service_cidr = range.into();
         self
     }
 
@@ -91,11 +125,22 @@ impl Builder {
         self
     }
 
+    /// Whether this node sees to Deployments, ReplicaSets, endpoints, and what every namespace has to have. Off
+    /// where a controller manager runs, or another node does it.
+    pub fn controllers(mut self, on: bool) -> Self {
+        self.controllers = on;
+        self
+    }
+
     /// Starts the node and registers it.
     pub async fn start(self) -> Result<Node, Error> {
+        // A provider that is there already is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         sandbox::check()?;
-        let api_server = api_server(&self.config)?;
-        let client = Client::try_from(self.config.clone())
+        let (pod_range, range) = (Range::parse(&self.pod_cidr)?, Range::parse(&self.service_cidr)?);
+        let config = self.access.config().await?;
+        let api_server = api_server(&config).await?;
+        let client = Client::try_from(config)
             .map_err(|error| Error::Setup { what: "the client", reason: error.to_string() })?;
         std::fs::create_dir_all(self.root.join("pods")).map_err(Error::file("create", &self.root))?;
         let root = self.root.canonicalize().map_err(Error::file("resolve", &self.root))?;
@@ -122,7 +167,7 @@ impl Builder {
             images: RwLock::new(self.images),
             http,
             backoff: self.backoff,
-            pod_net: self.pod_net,
+            pod_range,
             api_server,
             resolv_conf: self.resolv_conf,
             names: Names::new(self.aliases),
@@ -135,13 +180,22 @@ impl Builder {
         if self.claims {
             let events = Events::start(shared.client.clone(), "persistentvolume-controller", "");
             let claims = Claims { client: shared.client.clone(), events, root: shared.root.clone() };
-            claims.ensure_class().await?;
+            claims.ensure_classes().await?;
             tasks.push(tokio::spawn(claims.run(shared.stop.clone())));
         }
         if self.scheduler {
             let events = Events::start(shared.client.clone(), "default-scheduler", "");
             let (client, stop) = (shared.client.clone(), shared.stop.clone());
             tasks.push(tokio::spawn(scheduler::run(client, events, stop)));
+        }
+        let services = Services { shared: shared.clone(), keep_endpoints: self.controllers, range };
+        tasks.push(tokio::spawn(services.run(shared.stop.clone())));
+        if self.controllers {
+            let events = Events::start(shared.client.clone(), "deployment-controller", "");
+            let deployments = Deployments { client: shared.client.clone(), events };
+            tasks.push(tokio::spawn(deployments.run(shared.stop.clone())));
+            let (client, authority) = (shared.client.clone(), shared.api_server.ca_pem.clone());
+            tasks.push(tokio::spawn(accounts::run(client, authority, shared.stop.clone())));
         }
         let node = Node { shared, port, tasks, alive: Mutex::default(), heart: Mutex::default() };
         node.revive();
@@ -150,23 +204,21 @@ impl Builder {
 }
 
 /// How pods reach the API server: as this client does, so its certificate is good for it.
-fn api_server(config: &Config) -> Result<ApiServer, Error> {
+async fn api_server(config: &Config) -> Result<ApiServer, Error> {
     let url = &config.cluster_url;
     let host = url.host().map(str::to_owned).ok_or_else(|| Error::Setup {
         what: "the API server's address",
         reason: format!("{url} names no host"),
     })?;
-    let pem = |der: &Vec<u8>| {
-        let text = base64::engine::general_purpose::STANDARD.encode(der);
-        let lines: Vec<&str> =
-            (0..text.len()).step_by(64).map(|at| &text[at..(at + 64).min(text.len())]).collect();
-        format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+    let port = url.port_u16().unwrap_or(443);
+    let authorities = match &config.root_cert {
+        Some(certificates) => certificates.clone(),
+        // Whoever accepts any certificate has named no authority; pods get the one that was met.
+        None if config.accept_invalid_certs => trust::presented(&host, port).await?.into_iter().collect(),
+        None => Vec::new(),
     };
-    Ok(ApiServer {
-        host,
-        port: url.port_u16().unwrap_or(443),
-        ca_pem: config.root_cert.as_ref().map(|certificates| certificates.iter().map(pem).collect()),
-    })
+    let ca_pem = (!authorities.is_empty()).then(|| authorities.iter().map(|der| trust::pem(der)).collect());
+    Ok(ApiServer { host, port, ca_pem })
 }
 
 /// A kubelet at work.
@@ -193,20 +245,31 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node for the API server that `config` leads to.
-    pub fn builder(config: Config) -> Builder {
+    /// A node for the API server that a kubeconfig leads to, with an administrator's rights.
+    pub fn builder(kubeconfig: impl Into<PathBuf>) -> Builder {
+        Self::builder_with(Access::Kubeconfig(kubeconfig.into()))
+    }
+
+    /// A node for the API server that a client configuration leads to.
+    pub fn builder_for(config: Config) -> Builder {
+        Self::builder_with(Access::Config(Box::new(config)))
+    }
+
+    fn builder_with(access: Access) -> Builder {
         Builder {
-            config,
+            access,
             name: "lab-node-1".to_owned(),
             root: std::env::temp_dir().join("lab-node-1"),
             images: ImageCatalog::new(),
             backoff: Backoff::default(),
-            pod_net: 80,
+            pod_cidr: "127.80.0.0/16".to_owned(),
+            service_cidr: "127.64.0.0/16".to_owned(),
             host_ip: "127.0.0.1".to_owned(),
             resolv_conf: "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n".to_owned(),
             aliases: Vec::new(),
             scheduler: true,
             claims: true,
+            controllers: true,
         }
     }
 
@@ -253,10 +316,29 @@ impl Node {
         self.shared.find_pod(namespace, pod).map(|runtime| self.shared.pod_dir(&runtime.uid))
     }
 
-    /// Names of the pods that are on this node now, as `namespace/name`.
-    pub fn pods(&self) -> Vec<String> {
+    /// Names of the pods of a namespace that are on this node now.
+    pub fn pods(&self, namespace: &str) -> Vec<String> {
         let pods = self.shared.pods.lock().unwrap_or_else(PoisonError::into_inner);
-        pods.values().map(|pod| format!("{}/{}", pod.namespace, pod.name)).collect()
+        pods.values().filter(|pod| pod.namespace == namespace).map(|pod| pod.name.clone()).collect()
+    }
+
+    /// Sends a signal to the oldest process inside a container whose program's name begins with `name`.
+    pub fn kill_process(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+        name: &str,
+        signal: Signal,
+    ) -> Result<(), Error> {
+        let missing = || Error::NotRunning {
+            namespace: namespace.to_owned(),
+            pod: pod.to_owned(),
+            container: format!("{container} (process {name})"),
+        };
+        let first = self.container_pid(namespace, pod, container).ok_or_else(missing)?;
+        let pid = processes::oldest(first, name).ok_or_else(missing)?;
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).map_err(|_| missing())
     }
 
     fn revive(&self) {

@@ -66,7 +66,10 @@ pub(crate) fn plan(probe: &Probe, container: &Container) -> Result<Plan, String>
             port: port_number(&tcp.port, container).ok_or_else(|| unknown(&tcp.port))?,
         }
     } else {
-        return Err(format!("probe of container {}: only exec, httpGet and tcpSocket work here", container.name));
+        return Err(format!(
+            "probe of container {}: only exec, httpGet and tcpSocket work here",
+            container.name
+        ));
     };
     Ok(Plan {
         check,
@@ -137,9 +140,7 @@ pub(crate) async fn ask_network(
             }
             match request.send().await {
                 Ok(answer) if (200..400).contains(&answer.status().as_u16()) => Ok(()),
-                Ok(answer) => {
-                    Err(format!("HTTP probe failed with statuscode: {}", answer.status().as_u16()))
-                }
+                Ok(answer) => Err(format!("HTTP probe failed with statuscode: {}", answer.status().as_u16())),
                 Err(error) => {
                     let cause = std::error::Error::source(&error).map(|source| format!(": {source}"));
                     Err(format!("Get {url:?}: {}{}", error.without_url(), cause.unwrap_or_default()))
@@ -156,7 +157,8 @@ mod tests {
     use super::*;
 
     fn container() -> Container {
-        serde_json::from_value(json!({"name": "c", "ports": [{"name": "status", "containerPort": 8000}]})).unwrap()
+        serde_json::from_value(json!({"name": "c", "ports": [{"name": "status", "containerPort": 8000}]}))
+            .unwrap()
     }
 
     fn read(probe: serde_json::Value) -> Result<Plan, String> {
@@ -187,7 +189,8 @@ mod tests {
 
     #[test]
     fn thresholds() {
-        let plan = read(json!({"exec": {"command": ["x"]}, "successThreshold": 2, "failureThreshold": 2})).unwrap();
+        let plan =
+            read(json!({"exec": {"command": ["x"]}, "successThreshold": 2, "failureThreshold": 2})).unwrap();
         let mut tally = Tally::default();
         let verdicts: Vec<Verdict> =
             [true, true, false, true, false, false].map(|ok| tally.add(ok, &plan)).to_vec();

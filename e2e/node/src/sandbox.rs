@@ -115,10 +115,7 @@ pub(crate) struct Sandbox {
 
 impl Sandbox {
     /// Starts a container. Its output is the caller's to read.
-    pub async fn start(
-        spawner: &Spawner,
-        plan: &Plan,
-    ) -> Result<(Self, ChildStdout, ChildStderr), Error> {
+    pub async fn start(spawner: &Spawner, plan: &Plan) -> Result<(Self, ChildStdout, ChildStderr), Error> {
         let failed = |source: std::io::Error| Error::Start { what: plan.argv[0].clone(), source };
         let (read, write): (OwnedFd, OwnedFd) =
             nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|errno| failed(errno.into()))?;
@@ -205,11 +202,8 @@ mod tests {
 
     #[test]
     fn mounts_are_ordered_and_secrets_stay_out_of_arguments() {
-        let mount = |target: &str, read_only| Mount {
-            source: "/host".into(),
-            target: target.into(),
-            read_only,
-        };
+        let mount =
+            |target: &str, read_only| Mount { source: "/host".into(), target: target.into(), read_only };
         let plan = Plan {
             image: Image::programs([("/build/operator".into(), "operator".to_owned())]),
             mounts: vec![mount("/a/b/c", false), mount("/a", true)],

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Client, ResourceExt};
 use tokio_util::sync::CancellationToken;
 
+use crate::addresses::Range;
 use crate::events::Events;
 use crate::hosts::{self, ServiceName};
 use crate::images::ImageCatalog;
@@ -36,7 +37,7 @@ pub(crate) struct Shared {
     pub http: reqwest::Client,
     pub events: Events,
     pub backoff: Backoff,
-    pub pod_net: u8,
+    pub pod_range: Range,
     pub api_server: ApiServer,
     pub resolv_conf: String,
     pub names: Names,
@@ -124,13 +125,14 @@ impl HostsFile {
     /// Writes in place: the file is bind-mounted, so another file under its name would not be seen.
     fn write(&self, services: &[ServiceName]) {
         let text = hosts::render(&self.namespace, (self.own.0, &self.own.1), &self.aliases, services);
-        let written = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(&self.path).and_then(
-            |mut file| {
-                use std::io::Write;
-                file.write_all(text.as_bytes())?;
-                file.set_len(text.len() as u64)
-            },
-        );
+        let written =
+            std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(&self.path).and_then(
+                |mut file| {
+                    use std::io::Write;
+                    file.write_all(text.as_bytes())?;
+                    file.set_len(text.len() as u64)
+                },
+            );
         if let Err(error) = written {
             tracing::warn!(path = %self.path.display(), %error, "cannot write a hosts file");
         }

@@ -90,8 +90,10 @@ fn phase(facts: &Facts, policy: Policy) -> &'static str {
     if facts.verdict.is_some() {
         return "Failed";
     }
-    let failed_init =
-        facts.init.iter().any(|r| matches!(&r.state, State::Ended(end) if end.code != 0 && policy == Policy::Never));
+    let failed_init = facts
+        .init
+        .iter()
+        .any(|r| matches!(&r.state, State::Ended(end) if end.code != 0 && policy == Policy::Never));
     if failed_init {
         return "Failed";
     }
@@ -211,9 +213,7 @@ pub(crate) fn build(pod: &Pod, facts: &Facts, now: Timestamp) -> PodStatus {
         condition.reason = condition.reason.take().filter(|reason| !reason.is_empty());
     }
     // What others wrote (readiness gates, disruption) stays.
-    conditions.extend(
-        before.iter().filter(|c| !OURS.contains(&c.type_.as_str())).cloned(),
-    );
+    conditions.extend(before.iter().filter(|c| !OURS.contains(&c.type_.as_str())).cloned());
 
     PodStatus {
         phase: Some(phase.to_owned()),
@@ -364,7 +364,10 @@ mod tests {
             verdict: None,
         };
         let status = build(&pod, &facts, time(1));
-        assert_eq!((is(&status, "Ready").as_str(), is(&status, "ContainersReady").as_str()), ("False", "True"));
+        assert_eq!(
+            (is(&status, "Ready").as_str(), is(&status, "ContainersReady").as_str()),
+            ("False", "True")
+        );
         assert_eq!(is(&status, "other"), "True");
     }
 }

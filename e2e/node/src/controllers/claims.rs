@@ -1,7 +1,7 @@
 //! Volumes for claims: one directory of the host for each, kept until the claim is deleted.
 //!
-//! A claim annotated `lab.howdah/tmpfs: "true"` gets a file system in memory of exactly its size instead, so
-//! that a full disk is a real full disk.
+//! A claim of the class `bounded`, or annotated `lab.howdah/tmpfs: "true"`, gets a file system in memory of
+//! exactly its size instead, so that a full disk is a real full disk.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,7 +26,9 @@ use crate::volumes::store;
 
 /// The storage class that the lab offers.
 pub(crate) const STORAGE_CLASS: &str = "standard";
-/// Who makes its volumes.
+/// The storage class whose volumes are in memory and end at their size.
+pub(crate) const BOUNDED_CLASS: &str = "bounded";
+/// Who makes their volumes.
 const PROVISIONER: &str = "lab.howdah/host-path";
 /// Asks for a volume in memory of exactly the claim's size.
 const TMPFS: &str = "lab.howdah/tmpfs";
@@ -76,7 +78,8 @@ fn decide(claim: &PersistentVolumeClaim, class: Option<&StorageClass>, in_use: b
         .unwrap_or_default();
     match quantity::units(&request) {
         Some(size) => {
-            let tmpfs = claim.annotations().get(TMPFS).is_some_and(|value| value == "true");
+            let tmpfs = spec.storage_class_name.as_deref() == Some(BOUNDED_CLASS)
+                || claim.annotations().get(TMPFS).is_some_and(|value| value == "true");
             Todo::Provision { size, tmpfs }
         }
         None => Todo::Reject(format!("claim asks for {request:?} of storage, which is no quantity")),
@@ -92,32 +95,33 @@ impl Claims {
         self.root.join("claims").join(volume)
     }
 
-    /// Makes the storage class that claims without one get.
-    pub async fn ensure_class(&self) -> Result<(), Error> {
+    /// Makes the storage classes: the one that claims without a class get, and the bounded one.
+    pub async fn ensure_classes(&self) -> Result<(), Error> {
         let api: Api<StorageClass> = Api::all(self.client.clone());
-        let class = StorageClass {
-            metadata: ObjectMeta {
-                name: Some(STORAGE_CLASS.to_owned()),
-                annotations: Some(
-                    [("storageclass.kubernetes.io/is-default-class".to_owned(), "true".to_owned())].into(),
-                ),
+        for (name, default) in [(STORAGE_CLASS, "true"), (BOUNDED_CLASS, "false")] {
+            let annotation = "storageclass.kubernetes.io/is-default-class".to_owned();
+            let class = StorageClass {
+                metadata: ObjectMeta {
+                    name: Some(name.to_owned()),
+                    annotations: Some([(annotation, default.to_owned())].into()),
+                    ..Default::default()
+                },
+                provisioner: PROVISIONER.to_owned(),
+                reclaim_policy: Some("Delete".to_owned()),
+                volume_binding_mode: Some("Immediate".to_owned()),
                 ..Default::default()
-            },
-            provisioner: PROVISIONER.to_owned(),
-            reclaim_policy: Some("Delete".to_owned()),
-            volume_binding_mode: Some("Immediate".to_owned()),
-            ..Default::default()
-        };
-        match api.create(&PostParams::default(), &class).await {
-            Ok(_) => Ok(()),
-            Err(error) if is_conflict(&error) => Ok(()),
-            Err(error) => Err(Error::api("create", format!("StorageClass {STORAGE_CLASS}"))(error)),
+            };
+            match api.create(&PostParams::default(), &class).await {
+                Ok(_) => {}
+                Err(error) if is_conflict(&error) => {}
+                Err(error) => return Err(Error::api("create", format!("StorageClass {name}"))(error)),
+            }
         }
+        Ok(())
     }
 
     async fn in_use(&self, claim: &PersistentVolumeClaim) -> Result<bool, kube::Error> {
-        let pods: Api<Pod> =
-            Api::namespaced(self.client.clone(), &claim.namespace().unwrap_or_default());
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &claim.namespace().unwrap_or_default());
         let name = claim.name_any();
         Ok(pods.list(&ListParams::default()).await?.items.iter().any(|pod| {
             let over = pod.status.as_ref().and_then(|status| status.phase.as_deref());
@@ -155,7 +159,8 @@ impl Claims {
             Todo::Release => {
                 let rest: Vec<&String> =
                     claim.finalizers().iter().filter(|name| *name != CLAIM_PROTECTION).collect();
-                let patch = json!({"metadata": {"finalizers": rest, "resourceVersion": claim.resource_version()}});
+                let patch =
+                    json!({"metadata": {"finalizers": rest, "resourceVersion": claim.resource_version()}});
                 match api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await {
                     Ok(_) => Ok(()),
                     Err(error) if is_not_found(&error) => Ok(()),
@@ -255,7 +260,8 @@ impl Claims {
             let path = self.path(&volume.name_any());
             if kept {
                 if volume.annotations().contains_key(TMPFS) && path.exists() {
-                    let size = volume.spec.as_ref().and_then(|s| s.capacity.as_ref()?.get("storage").cloned());
+                    let size =
+                        volume.spec.as_ref().and_then(|s| s.capacity.as_ref()?.get("storage").cloned());
                     make(&path, size.and_then(|size| quantity::units(&size.0)).unwrap_or(0), true)?;
                 }
                 continue;
@@ -350,7 +356,14 @@ mod tests {
     fn decisions() {
         let fresh = json!({"metadata": {"name": "c", "annotations": {TMPFS: "true"}},
             "spec": {"resources": {"requests": {"storage": "64Mi"}}}});
-        assert_eq!(decide(&claim(fresh.clone()), None, false), Todo::Provision { size: 64 << 20, tmpfs: true });
+        assert_eq!(
+            decide(&claim(fresh.clone()), None, false),
+            Todo::Provision { size: 64 << 20, tmpfs: true }
+        );
+        let bounded = json!({"spec": {"storageClassName": BOUNDED_CLASS,
+            "resources": {"requests": {"storage": "1Mi"}}}});
+        let of_class = decide(&claim(bounded), Some(&class(PROVISIONER)), false);
+        assert_eq!(of_class, Todo::Provision { size: 1 << 20, tmpfs: true });
         let mut named = fresh.clone();
         named["spec"]["storageClassName"] = "fast".into();
         assert!(matches!(decide(&claim(named.clone()), None, false), Todo::Reject(_)));

@@ -46,7 +46,11 @@ pub(super) async fn run(
             Ok(plan) => plan,
             Err(error) => {
                 let text = error.chain();
-                pod.shared.events.warning(&pod.reference(Some(&container.name)), "Failed", format!("Error: {text}"));
+                pod.shared.events.warning(
+                    &pod.reference(Some(&container.name)),
+                    "Failed",
+                    format!("Error: {text}"),
+                );
                 pod.record(&container.name, |record| {
                     record.state = waiting("CreateContainerConfigError", Some(text));
                 });
@@ -108,8 +112,7 @@ async fn sleep_unless_stopped(pod: &PodRuntime, wait: Duration) {
 /// The container's image; when there is none, says so, waits, and returns nothing.
 async fn pull(pod: &Arc<PodRuntime>, container: &Container, pulls: &mut u32) -> Option<Image> {
     let reference = container.image.clone().unwrap_or_default();
-    let found =
-        pod.shared.images.read().unwrap_or_else(PoisonError::into_inner).find(&reference).cloned();
+    let found = pod.shared.images.read().unwrap_or_else(PoisonError::into_inner).find(&reference).cloned();
     let about = pod.reference(Some(&container.name));
     if let Some(image) = found {
         *pulls = 0;
@@ -315,7 +318,11 @@ async fn one_run(pod: &Arc<PodRuntime>, container: &Container, plan: Plan) -> En
     });
     // The pipes are held by the container's processes alone, and those are gone.
     if tokio::time::timeout(Duration::from_secs(5), copying).await.is_err() {
-        tracing::warn!(pod = pod.name, container = container.name, "a container's output did not end with it");
+        tracing::warn!(
+            pod = pod.name,
+            container = container.name,
+            "a container's output did not end with it"
+        );
         log.end();
     }
     match exit {

@@ -18,7 +18,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::sync::{Notify, watch};
 
-use crate::addresses::{self, Lease};
+use crate::addresses::Lease;
 use crate::error::Error;
 use crate::events;
 use crate::logs::Log;
@@ -79,7 +79,11 @@ impl PodRuntime {
         let old = pod.status.as_ref();
         let records = |containers: &[Container], init: bool| -> Vec<Record> {
             let statuses = old.and_then(|status| {
-                if init { status.init_container_statuses.as_ref() } else { status.container_statuses.as_ref() }
+                if init {
+                    status.init_container_statuses.as_ref()
+                } else {
+                    status.container_statuses.as_ref()
+                }
             });
             containers
                 .iter()
@@ -149,12 +153,7 @@ impl PodRuntime {
     /// Changes the record of one container and has it told.
     pub fn record<T>(&self, container: &str, change: impl FnOnce(&mut Record) -> T) -> Option<T> {
         self.update(|state| {
-            state
-                .init
-                .iter_mut()
-                .chain(&mut state.main)
-                .find(|record| record.name == container)
-                .map(change)
+            state.init.iter_mut().chain(&mut state.main).find(|record| record.name == container).map(change)
         })
     }
 
@@ -241,13 +240,9 @@ impl PodRuntime {
 
     /// Everything between taking the pod on and the end of its last container.
     async fn live(self: Arc<Self>) {
-        let before = self
-            .state()
-            .pod
-            .status
-            .as_ref()
-            .and_then(|status| status.pod_ip.as_deref()?.parse().ok());
-        match addresses::lease(self.shared.pod_net, before) {
+        let before =
+            self.state().pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()?.parse().ok());
+        match self.shared.pod_range.lease(before) {
             Ok(lease) => self.update(|state| state.address = Some(lease)),
             Err(error) => {
                 self.shared.events.warning(&self.reference(None), "FailedCreatePodSandBox", error.chain());

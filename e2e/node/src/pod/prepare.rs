@@ -32,11 +32,14 @@ pub(super) async fn objects(pod: &PodRuntime, references: &References) -> Result
         }
     }
     for name in &references.config_maps {
-        let found = config_maps.get_opt(name).await.map_err(Error::api("get", format!("ConfigMap {name}")))?;
+        let found =
+            config_maps.get_opt(name).await.map_err(Error::api("get", format!("ConfigMap {name}")))?;
         let data = match (found, &pod.shared.api_server.ca_pem) {
             (Some(map), _) => {
-                let text = map.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.into_bytes()));
-                let binary = map.binary_data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0));
+                let text =
+                    map.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.into_bytes()));
+                let binary =
+                    map.binary_data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0));
                 text.chain(binary).collect()
             }
             // Nobody publishes it where no controller manager runs.
@@ -114,7 +117,8 @@ pub(super) async fn volumes(pod: &PodRuntime) -> Result<Vec<VolumePlan>, Error> 
     for plan in &plans {
         let path = dir.join("volumes").join(&plan.name);
         match &plan.source {
-            Source::Empty { memory: false, limit: None } | Source::Empty { memory: false, limit: Some(_) } => {
+            Source::Empty { memory: false, limit: None }
+            | Source::Empty { memory: false, limit: Some(_) } => {
                 // A limit on a disk-backed directory is enforced by eviction in real life, not by the file system.
                 store::directory(&path)?;
             }

@@ -17,7 +17,10 @@ pub(super) enum Finding {
     Started,
     Ready(bool),
     /// The container has to be killed; with this much grace if the probe says so.
-    Kill { why: String, grace: Option<Duration> },
+    Kill {
+        why: String,
+        grace: Option<Duration>,
+    },
 }
 
 /// Starts the probes of one run of a container. They end with `run`.

@@ -178,13 +178,15 @@ mod tests {
     }
 
     fn objects() -> Objects {
-        let data: BTreeMap<String, Vec<u8>> = [("a".into(), b"1".to_vec()), ("b".into(), b"2".to_vec())].into();
+        let data: BTreeMap<String, Vec<u8>> =
+            [("a".into(), b"1".to_vec()), ("b".into(), b"2".to_vec())].into();
         Objects { secrets: [("s".into(), data.clone())].into(), config_maps: [("m".into(), data)].into() }
     }
 
     #[test]
     fn keys_items_and_modes() {
-        let all = files(json!({"name": "v", "secret": {"secretName": "s", "defaultMode": 256}}), &objects()).unwrap();
+        let all = files(json!({"name": "v", "secret": {"secretName": "s", "defaultMode": 256}}), &objects())
+            .unwrap();
         assert_eq!(all["a"], File { content: b"1".to_vec(), mode: 0o400 });
         assert_eq!(all.len(), 2);
         let some = files(

@@ -208,9 +208,8 @@ pub(crate) fn references(pod: &Pod, volumes: &[VolumePlan]) -> References {
         }
     }
     let spec = pod.spec.as_ref();
-    let containers = spec
-        .into_iter()
-        .flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers));
+    let containers =
+        spec.into_iter().flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers));
     for container in containers {
         for source in container.env_from.iter().flatten() {
             found.secrets.extend(source.secret_ref.as_ref().map(|s| s.name.clone()));

@@ -31,18 +31,12 @@ pub(crate) fn memory(path: &Path, limit: Option<u64>) -> Result<(), Error> {
     if let Some(limit) = limit {
         options.push_str(&format!(",size={limit}"));
     }
-    mount(
-        Some("tmpfs"),
-        path,
-        Some("tmpfs"),
-        MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
-        Some(options.as_str()),
-    )
-    .map_err(|errno| Error::File {
-        action: "mount a tmpfs (this needs root) on",
-        path: path.to_owned(),
-        source: errno.into(),
-    })
+    mount(Some("tmpfs"), path, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some(options.as_str()))
+        .map_err(|errno| Error::File {
+            action: "mount a tmpfs (this needs root) on",
+            path: path.to_owned(),
+            source: errno.into(),
+        })
 }
 
 /// Every mount point at or below `path`, the deepest first.
@@ -159,9 +153,7 @@ mod tests {
     fn files(pairs: &[(&str, &str)]) -> BTreeMap<String, File> {
         pairs
             .iter()
-            .map(|(path, text)| {
-                ((*path).to_owned(), File { content: text.as_bytes().to_vec(), mode: 0o640 })
-            })
+            .map(|(path, text)| ((*path).to_owned(), File { content: text.as_bytes().to_vec(), mode: 0o640 }))
             .collect()
     }
 

@@ -1,0 +1,11 @@
+//! Real pods on the node double, under the API double.
+
+mod containers;
+mod deployments;
+mod lab;
+mod lifecycle;
+mod logs;
+mod postgres;
+mod probes;
+mod services;
+mod storage;
