@@ -32,5 +32,5 @@ mod volumes;
 pub use error::Error;
 pub use images::{Bind, Image, ImageCatalog, Link};
 pub use nix::sys::signal::Signal;
-pub use node::{Builder, Node};
+pub use node::{Access, Builder, Node};
 pub use restart::Backoff;

@@ -1,6 +1,6 @@
 //! The node as tests hold it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -42,17 +42,43 @@ pub struct Builder {
     controllers: bool,
 }
 
-/// How the API server is reached.
-enum Access {
+/// How the API server is reached: a kubeconfig file or a client configuration, with an administrator's rights.
+pub struct Access(Reach);
+
+enum Reach {
     Kubeconfig(PathBuf),
     Config(Box<Config>),
 }
 
+impl From<Config> for Access {
+    fn from(config: Config) -> Self {
+        Self(Reach::Config(Box::new(config)))
+    }
+}
+
+impl From<PathBuf> for Access {
+    fn from(kubeconfig: PathBuf) -> Self {
+        Self(Reach::Kubeconfig(kubeconfig))
+    }
+}
+
+impl From<&Path> for Access {
+    fn from(kubeconfig: &Path) -> Self {
+        Self::from(kubeconfig.to_owned())
+    }
+}
+
+impl From<&PathBuf> for Access {
+    fn from(kubeconfig: &PathBuf) -> Self {
+        Self::from(kubeconfig.clone())
+    }
+}
+
 impl Access {
     async fn config(self) -> Result<Config, Error> {
-        let path = match self {
-            Self::Config(config) => return Ok(*config),
-            Self::Kubeconfig(path) => path,
+        let path = match self.0 {
+            Reach::Config(config) => return Ok(*config),
+            Reach::Kubeconfig(path) => path,
         };
         let unusable = |error: kube::config::KubeconfigError| Error::Setup {
             what: "the client",
@@ -92,6 +118,11 @@ impl Builder {
     pub fn pod_cidr(mut self, range: impl Into<String>) -> Self {
         self.pod_cidr = range.into();
         self
+    }
+
+    /// The same by its second byte: `127.<net>.0.0/16`.
+    pub fn pod_net(self, net: u8) -> Self {
+        self.pod_cidr(format!("127.{net}.0.0/16"))
     }
 
     /// Range of addresses, in 127.0.0.0/8, for services whose own address is not one of this machine. May be
@@ -245,19 +276,10 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node for the API server that a kubeconfig leads to, with an administrator's rights.
-    pub fn builder(kubeconfig: impl Into<PathBuf>) -> Builder {
-        Self::builder_with(Access::Kubeconfig(kubeconfig.into()))
-    }
-
-    /// A node for the API server that a client configuration leads to.
-    pub fn builder_for(config: Config) -> Builder {
-        Self::builder_with(Access::Config(Box::new(config)))
-    }
-
-    fn builder_with(access: Access) -> Builder {
+    /// A node for an API server: give a kubeconfig's path or a client configuration.
+    pub fn builder(access: impl Into<Access>) -> Builder {
         Builder {
-            access,
+            access: access.into(),
             name: "lab-node-1".to_owned(),
             root: std::env::temp_dir().join("lab-node-1"),
             images: ImageCatalog::new(),
@@ -316,8 +338,14 @@ impl Node {
         self.shared.find_pod(namespace, pod).map(|runtime| self.shared.pod_dir(&runtime.uid))
     }
 
+    /// The pods that are on this node now, as `namespace/name`.
+    pub fn pods(&self) -> Vec<String> {
+        let pods = self.shared.pods.lock().unwrap_or_else(PoisonError::into_inner);
+        pods.values().map(|pod| format!("{}/{}", pod.namespace, pod.name)).collect()
+    }
+
     /// Names of the pods of a namespace that are on this node now.
-    pub fn pods(&self, namespace: &str) -> Vec<String> {
+    pub fn pods_in(&self, namespace: &str) -> Vec<String> {
         let pods = self.shared.pods.lock().unwrap_or_else(PoisonError::into_inner);
         pods.values().filter(|pod| pod.namespace == namespace).map(|pod| pod.name.clone()).collect()
     }

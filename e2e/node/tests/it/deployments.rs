@@ -37,14 +37,14 @@ async fn a_deployment_rolls_out_scales_and_rolls_over() {
     lab.wait_for("web", "scaled up", complete(3)).await;
     patch(json!({"spec": {"replicas": 1}})).await;
     lab.wait_for("web", "scaled down", complete(1)).await;
-    let old = lab.node().pods("default");
+    let old = lab.node().pods_in("default");
     patch(json!({"spec": {"template": {"spec": {"containers": [shell_container("main", "echo v2; sleep 1000 & wait")]}}}}))
         .await;
     let done = lab.wait_for("web", "rolled over", complete(1)).await;
     let progressing = done.status.unwrap().conditions.unwrap();
     assert!(progressing.iter().any(|c| c.reason.as_deref() == Some("NewReplicaSetAvailable")));
     let deadline = tokio::time::Instant::now() + crate::lab::PATIENCE;
-    while lab.node().pods("default").iter().any(|pod| old.contains(pod)) {
+    while lab.node().pods_in("default").iter().any(|pod| old.contains(pod)) {
         assert!(tokio::time::Instant::now() < deadline, "the old pod is still there");
         tokio::time::sleep(std::time::Duration::from_millis(25)).await;
     }
@@ -56,7 +56,7 @@ async fn a_deleted_pod_of_a_deployment_comes_back() {
     let lab = Lab::start().await;
     let _: Deployment = lab.create(deployment(1)).await;
     lab.wait_for("web", "complete", complete(1)).await;
-    let old = lab.node().pods("default");
+    let old = lab.node().pods_in("default");
     lab.delete(&old[0]).await;
     lab.gone(&old[0]).await;
     lab.wait_for("web", "complete again", complete(1)).await;
