@@ -79,6 +79,9 @@ pub struct ClusterStatus {
     /// Service for reads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read_service: Option<String>,
+    /// PostgreSQL image in use. It stays when `spec.imageName` is not given and the operator's default changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
     /// Fingerprint of the pod template in use, for the operator's own comparison.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_spec_hash: Option<String>,

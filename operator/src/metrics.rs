@@ -132,7 +132,7 @@ impl Metrics {
             first_recoverability.clone(),
         );
         registry.register("cluster_backups", "Backup objects by phase", backups.clone());
-        registry.register("leader", "1 while this process leads", leader.clone());
+        registry.register("leader", "Whether this process leads: 1 or 0", leader.clone());
         Self {
             registry: Arc::new(registry),
             reconciles,

@@ -36,15 +36,12 @@ pub fn rules() -> Vec<PolicyRule> {
             &["create", "get", "list", "patch", "watch"],
         ),
         rule(&["", "events.k8s.io"], &["events"], &["create", "patch"]),
-    ]
-}
-
-/// Rules of the operator in its own namespace: the lease of its leader.
-#[must_use]
-pub fn leader_rules() -> Vec<PolicyRule> {
-    vec![
-        rule(&["coordination.k8s.io"], &["leases"], &["create", "get", "update"]),
-        rule(&["", "events.k8s.io"], &["events"], &["create", "patch"]),
+        // The lease of the leader. Creating cannot be limited to a name.
+        rule(&["coordination.k8s.io"], &["leases"], &["create"]),
+        PolicyRule {
+            resource_names: Some(vec![crate::leader::LEASE.to_owned()]),
+            ..rule(&["coordination.k8s.io"], &["leases"], &["get", "update"])
+        },
     ]
 }
 

@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use kube::core::DeserializeGuard;
 use kube::core::error_boundary::InvalidObject;
 use kube::runtime::controller::Action;
+use kube::runtime::events::EventType;
 use kube::{Resource, ResourceExt};
 use tracing::Instrument;
 
@@ -30,10 +31,11 @@ where
     let namespace = object.namespace().unwrap_or_default();
     let name = object.name_any();
     if let Err(InvalidObject { error, .. }) = &object.0 {
-        return Err(Error::Unreadable {
-            object: format!("{} {namespace}/{name}", K::kind(&())),
-            message: error.clone(),
-        });
+        let what = format!("{} {namespace}/{name}", K::kind(&()));
+        let failure = Error::Unreadable { object: what, message: error.clone() };
+        let reference = object.object_ref(&());
+        ctx.event(&reference, EventType::Warning, failure.kind(), failure.to_string()).await;
+        return Err(failure);
     }
     let span = tracing::info_span!("reconcile", controller, namespace, name);
     let start = ctx.clock.elapsed();

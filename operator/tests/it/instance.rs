@@ -23,7 +23,6 @@ pub type Answer = Arc<Mutex<Option<InstanceStatus>>>;
 
 /// A running stand-in; it ends when dropped.
 pub struct Instance {
-    pub answer: Answer,
     task: JoinHandle<()>,
 }
 
@@ -39,7 +38,7 @@ pub async fn start(ip: &str, secret: &Secret, answer: Answer) -> Instance {
     let address: SocketAddr = format!("{ip}:8000").parse().unwrap();
     let listener =
         TcpListener::bind(address).await.unwrap_or_else(|e| panic!("cannot listen at {address}: {e}"));
-    let shared = answer.clone();
+    let shared = answer;
     let task = tokio::spawn(async move {
         while let Ok((tcp, _)) = listener.accept().await {
             let (acceptor, answer) = (acceptor.clone(), shared.clone());
@@ -56,7 +55,7 @@ pub async fn start(ip: &str, secret: &Secret, answer: Answer) -> Instance {
             });
         }
     });
-    Instance { answer, task }
+    Instance { task }
 }
 
 async fn respond(

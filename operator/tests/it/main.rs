@@ -4,7 +4,9 @@
 
 mod backups;
 mod clusters;
+mod faults;
 mod instance;
 mod node;
+mod process;
 mod schedules;
 mod world;

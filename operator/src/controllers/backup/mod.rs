@@ -6,6 +6,9 @@ pub mod fetch;
 pub mod status;
 pub mod validate;
 
+#[cfg(test)]
+mod decide_tests;
+
 use std::time::Duration;
 
 use kube::runtime::controller::Action;
@@ -14,8 +17,10 @@ use crate::context::Context;
 use crate::error::Error;
 use decide::Decision;
 
-/// Time until the next look at a Backup that waits.
+/// Time until the next look at a Backup that waits for its turn or for its cluster.
 const WAITING: Duration = Duration::from_secs(5);
+/// Time until the next look at a Backup that waits for a person.
+const STUCK: Duration = Duration::from_secs(15);
 /// Time until the next look at a Backup that is being taken.
 const EXECUTING: Duration = Duration::from_secs(5);
 
@@ -36,6 +41,9 @@ pub async fn reconcile(ctx: &Context, namespace: &str, name: &str) -> Result<Act
         Decision::Done | Decision::Fail { .. } => {
             ctx.heartbeats.forget(&uid);
             Ok(Action::await_change())
+        }
+        Decision::Wait { reason: "ClusterNotFound" | "BackupNotConfigured", .. } => {
+            Ok(Action::requeue(STUCK))
         }
         Decision::Wait { .. } => Ok(Action::requeue(WAITING)),
         Decision::Start { .. } => Ok(Action::requeue(EXECUTING)),

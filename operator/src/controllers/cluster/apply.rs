@@ -105,17 +105,20 @@ where
     Ok(())
 }
 
-/// Carries out the steps of `plan`, in their order.
+/// Carries out the steps of `plan`, in their order. They do not build on each other: one that fails (a volume
+/// whose class cannot grow, say) does not keep the others back; the first failure is returned.
 pub async fn apply_steps(
     ctx: &Context,
     validated: &Validated,
     observed: &Observed,
     plan: &Plan,
 ) -> Result<(), Error> {
+    let mut outcome = Ok(());
     for step in &plan.steps {
-        apply_step(ctx, validated, observed, plan, step).await?;
+        let done = apply_step(ctx, validated, observed, plan, step).await;
+        outcome = outcome.and(done);
     }
-    Ok(())
+    outcome
 }
 
 async fn apply_step(

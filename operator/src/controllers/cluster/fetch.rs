@@ -6,6 +6,7 @@ use futures::future::join_all;
 use howdah_api::{Backup, Cluster, labels, naming};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use kube::api::{Api, ListParams};
+use kube::core::DeserializeGuard;
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
@@ -75,13 +76,15 @@ async fn volumes(
 
 /// The Backups of one cluster, oldest first.
 pub async fn list_backups(client: &Client, namespace: &str, cluster: &str) -> Result<Vec<Backup>, Error> {
-    let api: Api<Backup> = Api::namespaced(client.clone(), namespace);
+    let api: Api<DeserializeGuard<Backup>> = Api::namespaced(client.clone(), namespace);
     let mut params = ListParams::default().limit(500);
     let mut found = Vec::new();
     loop {
         let page =
             api.list(&params).await.map_err(Error::api("list", format!("Backups of Cluster {cluster}")))?;
-        found.extend(page.items.into_iter().filter(|b| b.spec.cluster.name == cluster));
+        // One that cannot be read is left to the Backup controller to tell of.
+        let readable = page.items.into_iter().filter_map(|b| b.0.ok());
+        found.extend(readable.filter(|b| b.spec.cluster.name == cluster));
         match page.metadata.continue_.filter(|c| !c.is_empty()) {
             Some(next) => params = params.continue_token(&next),
             None => break,

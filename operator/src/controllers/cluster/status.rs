@@ -36,6 +36,7 @@ pub fn fold(
     status.observed_generation = generation;
     status.target_primary.clone_from(&plan.target_primary);
     status.latest_generated_serial = plan.latest_serial;
+    status.image = Some(validated.image.clone());
     status.pod_spec_hash = Some(hash.to_owned());
     status.write_service = Some(naming::service_rw(&validated.name));
     status.read_service = Some(naming::service_r(&validated.name));

@@ -10,6 +10,8 @@ pub struct Trouble {
     pub container: String,
     /// Short reason, for example `ImagePullBackOff`.
     pub reason: String,
+    /// It does not even try at the moment.
+    pub idle: bool,
     /// In words, from the container's own termination message where there is one.
     pub message: String,
 }
@@ -48,6 +50,7 @@ pub fn of(pod: &Pod) -> Option<Trouble> {
         status.conditions.iter().flatten().find(|c| c.type_ == "PodScheduled" && c.status == "False").map(
             |c| Trouble {
                 container: String::new(),
+                idle: true,
                 reason: c.reason.clone().unwrap_or_else(|| "Unschedulable".into()),
                 message: format!(
                     "no node for it: {}",
@@ -83,6 +86,7 @@ fn of_container(status: &ContainerStatus) -> Option<Trouble> {
             let said = ended.message.as_deref().map(str::trim).filter(|m| !m.is_empty());
             Some(Trouble {
                 container: status.name.clone(),
+                idle: state.is_none_or(|s| s.running.is_none()),
                 reason: waiting_reason.or(ended.reason.as_deref()).unwrap_or("Error").to_owned(),
                 message: said.map_or_else(
                     || format!("container {} ended with exit code {}", status.name, ended.exit_code),
@@ -92,6 +96,7 @@ fn of_container(status: &ContainerStatus) -> Option<Trouble> {
         }
         (_, Some(reason)) => Some(Trouble {
             container: status.name.clone(),
+            idle: true,
             reason: reason.to_owned(),
             message: waiting
                 .and_then(|w| w.message.clone())

@@ -123,6 +123,8 @@ pub fn validate(observed: &Observed, settings: &Settings) -> Validated {
             .image_name
             .clone()
             .filter(|i| !i.trim().is_empty())
+            // A new default of the operator must not carry existing data to another major version.
+            .or_else(|| cluster.status.as_ref().and_then(|s| s.image.clone()))
             .unwrap_or_else(|| settings.postgres_image.clone()),
         manager_image: settings.operator_image.clone(),
         origin: if recovery.is_some() { Origin::Recovery } else { Origin::InitDb },

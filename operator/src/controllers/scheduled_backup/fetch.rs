@@ -5,6 +5,7 @@ use howdah_api::scheduled_backup::BackupOwner;
 use howdah_api::{Backup, Cluster, ScheduledBackup, labels};
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
+use kube::core::DeserializeGuard;
 
 use crate::context::Context;
 use crate::error::Error;
@@ -26,12 +27,13 @@ pub async fn fetch(ctx: &Context, namespace: &str, name: &str) -> Result<Option<
     let found =
         schedules.get_opt(name).await.map_err(Error::api("get", format!("ScheduledBackup {name}")))?;
     let Some(schedule) = found.filter(|s| s.metadata.deletion_timestamp.is_none()) else { return Ok(None) };
-    let backups: Api<Backup> = Api::namespaced(ctx.client.clone(), namespace);
+    let backups: Api<DeserializeGuard<Backup>> = Api::namespaced(ctx.client.clone(), namespace);
     // A name that is no label value bears no children; `validate` says so.
-    let mut children = if name.len() <= 63 {
+    let mut children: Vec<Backup> = if name.len() <= 63 {
         let params = ListParams::default().labels(&format!("{}={name}", labels::SCHEDULED_BACKUP));
         let what = format!("Backups of ScheduledBackup {name}");
-        backups.list(&params).await.map_err(Error::api("list", what))?.items
+        let list = backups.list(&params).await.map_err(Error::api("list", what))?.items;
+        list.into_iter().filter_map(|b| b.0.ok()).collect()
     } else {
         Vec::new()
     };

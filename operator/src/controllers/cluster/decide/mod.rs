@@ -1,0 +1,210 @@
+//! What to do next with the instances of a cluster. Pure: the same observation gives the same plan.
+
+mod lifecycle;
+mod rolling;
+
+use howdah_api::naming;
+use howdah_api::{instance::InstanceRole, labels};
+use kube::ResourceExt;
+use serde::Serialize;
+
+use super::observed::{Instance, Observed};
+use super::validate::{Blocks, Origin, Validated};
+use super::{phases, quantity};
+
+/// How the volume of an instance is filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Fill {
+    /// By `initdb`.
+    InitDb,
+    /// From a backup.
+    Recovery,
+    /// From the primary.
+    Join,
+    /// It is full already and must never be filled again.
+    Nothing,
+}
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Step {
+    /// Make the volumes and the pod of an instance, as far as they are missing.
+    EnsureInstance {
+        /// Serial.
+        serial: i32,
+        /// How its volume is filled.
+        fill: Fill,
+        /// Why.
+        reason: String,
+    },
+    /// Delete a pod; it is made again later.
+    DeletePod {
+        /// Serial.
+        serial: i32,
+        /// Why.
+        reason: String,
+    },
+    /// Delete pod and volumes for good.
+    RemoveInstance {
+        /// Serial.
+        serial: i32,
+        /// Why.
+        reason: String,
+    },
+    /// Correct the role label of a pod.
+    Label {
+        /// Serial.
+        serial: i32,
+        /// `primary` or `replica`.
+        role: &'static str,
+    },
+    /// Mark a volume as holding a finished data directory.
+    MarkVolume {
+        /// Serial.
+        serial: i32,
+    },
+    /// Grow a volume.
+    Resize {
+        /// Name of the PersistentVolumeClaim.
+        volume: String,
+        /// New size.
+        size: String,
+    },
+}
+
+/// What shall be done, and what there is to say about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// In this order.
+    pub steps: Vec<Step>,
+    /// The instance that shall be the primary; written before anything is done.
+    pub target_primary: Option<String>,
+    /// Highest serial ever given; written before anything is done.
+    pub latest_serial: i32,
+    /// Phase.
+    pub phase: &'static str,
+    /// Why.
+    pub reason: String,
+    /// Nothing is going on: look again later rather than soon.
+    pub at_rest: bool,
+}
+
+/// Decides. `hash` is the fingerprint of the pods that would be made now.
+#[must_use]
+pub fn decide(validated: &Validated, observed: &Observed, hash: &str) -> Plan {
+    let status = observed.status();
+    let instances = observed.instances();
+    let highest = instances.iter().map(|i| i.serial).max().unwrap_or(0);
+    let latest_serial = status.latest_generated_serial.max(highest);
+    let mut plan = Plan {
+        steps: Vec::new(),
+        target_primary: status.target_primary.clone(),
+        latest_serial,
+        phase: phases::HEALTHY,
+        reason: String::new(),
+        at_rest: false,
+    };
+    if instances.is_empty() && !observed.initialised() {
+        first_instance(validated, &mut plan);
+        return plan;
+    }
+    let Some(primary_serial) = primary_serial(validated, observed, &instances, &mut plan) else {
+        return unrecoverable(
+            plan,
+            format!(
+                "no volume of {} is left; recover its last backup into a new Cluster (bootstrap.recovery)",
+                validated.name
+            ),
+        );
+    };
+    maintain(observed, &instances, primary_serial, &mut plan);
+    lifecycle::run(validated, observed, &instances, primary_serial, hash, &mut plan);
+    plan
+}
+
+fn first_instance(validated: &Validated, plan: &mut Plan) {
+    if let Some(problem) = validated.blocking() {
+        plan.phase = match problem.blocks {
+            Blocks::Recovery => phases::WAITING_FOR_BACKUP,
+            _ => phases::INVALID,
+        };
+        plan.reason.clone_from(&problem.message);
+        return;
+    }
+    // A target that was written and came to nothing is used again: its serial was never seen by anybody.
+    let serial = plan
+        .target_primary
+        .as_deref()
+        .and_then(|t| naming::serial_of(&validated.name, t))
+        .unwrap_or(plan.latest_serial + 1);
+    plan.latest_serial = plan.latest_serial.max(serial);
+    plan.target_primary = Some(naming::instance(&validated.name, serial));
+    let (fill, how) = match validated.origin {
+        Origin::InitDb => (Fill::InitDb, "an empty database cluster"),
+        Origin::Recovery => (Fill::Recovery, "a backup"),
+    };
+    plan.phase = phases::FIRST_PRIMARY;
+    plan.reason = format!("instance {} begins with {how}", naming::instance(&validated.name, serial));
+    plan.steps.push(Step::EnsureInstance { serial, fill, reason: plan.reason.clone() });
+}
+
+/// Serial of the primary. When the status does not tell (it was lost), the instance that is a primary, else
+/// the oldest one, becomes the target.
+fn primary_serial(
+    validated: &Validated,
+    observed: &Observed,
+    instances: &[Instance<'_>],
+    plan: &mut Plan,
+) -> Option<i32> {
+    let named = plan
+        .target_primary
+        .as_deref()
+        .or(observed.cluster.status.as_ref().and_then(|s| s.current_primary.as_deref()))
+        .and_then(|n| naming::serial_of(&validated.name, n));
+    let serial = named
+        .or_else(|| {
+            let says_so = |i: &&Instance<'_>| i.report.is_some_and(|r| r.role == Some(InstanceRole::Primary));
+            instances.iter().find(says_so).map(|i| i.serial)
+        })
+        .or_else(|| instances.first().map(|i| i.serial))?;
+    if instances.is_empty() {
+        return None;
+    }
+    plan.target_primary = Some(naming::instance(&validated.name, serial));
+    Some(serial)
+}
+
+/// What is always done, whatever else goes on: labels, marks, sizes.
+fn maintain(observed: &Observed, instances: &[Instance<'_>], primary: i32, plan: &mut Plan) {
+    let spec = &observed.cluster.spec;
+    for instance in instances {
+        if let (Some(pod), Some(report)) = (instance.pod, instance.report)
+            && let Some(role) = report.role
+        {
+            let role = if role == InstanceRole::Primary && instance.serial == primary {
+                labels::ROLE_PRIMARY
+            } else {
+                labels::ROLE_REPLICA
+            };
+            if pod.labels().get(labels::ROLE).map(String::as_str) != Some(role) {
+                plan.steps.push(Step::Label { serial: instance.serial, role });
+            }
+            if report.ready && !report.recovering && instance.data.is_some() && !instance.volume_ready() {
+                plan.steps.push(Step::MarkVolume { serial: instance.serial });
+            }
+        }
+        let sizes = [(instance.data, Some(&spec.storage)), (instance.wal, spec.wal_storage.as_ref())];
+        for (volume, wanted) in sizes {
+            let (Some(volume), Some(wanted)) = (volume, wanted) else { continue };
+            if quantity::is_less(quantity::requested(volume), &wanted.size) {
+                plan.steps.push(Step::Resize { volume: volume.name_any(), size: wanted.size.clone() });
+            }
+        }
+    }
+}
+
+fn unrecoverable(mut plan: Plan, reason: String) -> Plan {
+    plan.phase = phases::UNRECOVERABLE;
+    plan.reason = reason;
+    plan
+}
