@@ -37,9 +37,9 @@ enum Owner {
 fn judge(store: &Store, namespace: &str, reference: &Value) -> Owner {
     let uid = reference["uid"].as_str().unwrap_or_default();
     let Some(key) = store.by_uid(uid) else { return Owner::Gone };
-    // An owner in another namespace is no owner.
+    // An owner in another namespace is no owner; what is in no namespace cannot be owned from inside one, and stays.
     if !key.namespace.is_empty() && key.namespace != namespace {
-        return Owner::Gone;
+        return if namespace.is_empty() { Owner::Solid } else { Owner::Gone };
     }
     match store.get(key) {
         None => Owner::Gone,
@@ -104,8 +104,8 @@ fn dependents(state: &Arc<State>, store: &mut Store) -> bool {
         if !lost {
             continue;
         }
-        changed = true;
         if solid {
+            changed = true;
             let rest: Vec<Value> =
                 judged.iter().filter(|(o, _)| *o == Owner::Solid).map(|(_, r)| (*r).clone()).collect();
             let mut new = (*object).clone();
@@ -124,7 +124,7 @@ fn dependents(state: &Arc<State>, store: &mut Store) -> bool {
             new["metadata"]["finalizers"] = finalizers.into();
             store.put(key.clone(), new);
         }
-        delete::by_server(state, store, &key);
+        changed |= delete::by_server(state, store, &key);
     }
     changed
 }

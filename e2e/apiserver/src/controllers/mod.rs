@@ -1,5 +1,6 @@
 //! The server's own controllers: garbage collection, namespaces, protection of claims in use.
 
+mod budgets;
 pub mod gc;
 pub mod namespaces;
 
@@ -20,6 +21,7 @@ pub async fn run(state: Arc<State>, stop: CancellationToken) {
             gc::collect(&state, &mut store);
             namespaces::empty(&state, &mut store);
             release_claims(&mut store);
+            budgets::update(&mut store);
         }
         // Their own writes are looked at once more; nothing to do writes nothing.
         tokio::select! {

@@ -218,11 +218,11 @@ pub fn remove(
     Ok(((*stored).clone(), false))
 }
 
-/// Deletes an object on behalf of the server itself, in the background.
-pub fn by_server(state: &Arc<crate::state::State>, store: &mut Store, key: &Key) {
+/// Deletes an object on behalf of the server itself, in the background; says whether that changed anything.
+pub fn by_server(state: &Arc<crate::state::State>, store: &mut Store, key: &Key) -> bool {
     let registry = state.registry();
     let (Some(def), Some(old)) = (registry.by_storage(&key.gr).cloned(), store.get(key).cloned()) else {
-        return;
+        return false;
     };
     let request = Request {
         state,
@@ -240,7 +240,16 @@ pub fn by_server(state: &Arc<crate::state::State>, store: &mut Store, key: &Key)
         body: bytes::Bytes::new(),
         warnings: Vec::new(),
     };
+    let version = store.version();
     if let Err(error) = remove(&request, store, key, &old, &Options::default()) {
-        tracing::warn!(object = %format!("{} {}/{}", qualified(&key.gr.group, &key.gr.resource), key.namespace, key.name), error = %error.message, "the server could not delete an object");
+        let resource = qualified(&key.gr.group, &key.gr.resource);
+        tracing::warn!(
+            resource,
+            namespace = key.namespace,
+            name = key.name,
+            error = error.message,
+            "the server could not delete an object"
+        );
     }
+    store.version() != version
 }

@@ -39,6 +39,7 @@ impl Default for Builder {
 /// A running API server; it stops when this is dropped.
 pub struct ApiServer {
     address: SocketAddr,
+    service_address: Option<SocketAddr>,
     state: Arc<State>,
     authority: Arc<Authority>,
     stop: CancellationToken,
@@ -105,7 +106,9 @@ impl Builder {
             tasks.clone(),
         ));
         // The address that pods are told; without the right to the port they are told the real one.
-        if let Ok(cluster) = TcpListener::bind((services.first(), 443)).await {
+        let cluster = TcpListener::bind((services.first(), 443)).await;
+        let service_address = cluster.as_ref().ok().and_then(|l| l.local_addr().ok());
+        if let Ok(cluster) = cluster {
             tasks.spawn(listener::serve(
                 cluster,
                 acceptor,
@@ -117,7 +120,7 @@ impl Builder {
         }
         tasks.spawn(controllers::run(state.clone(), stop.clone()));
         tasks.close();
-        Ok(ApiServer { address, state, authority, stop, tasks })
+        Ok(ApiServer { address, service_address, state, authority, stop, tasks })
     }
 }
 
@@ -130,6 +133,11 @@ impl ApiServer {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Address of the `kubernetes` service, when this server could take it (port 443 of the first Service address).
+    pub fn service_address(&self) -> Option<SocketAddr> {
+        self.service_address
     }
 
     /// Base address, `https://127.0.0.1:6443`.

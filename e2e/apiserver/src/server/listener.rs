@@ -72,7 +72,9 @@ async fn connection(
         let (state, user) = (state.clone(), user.clone());
         async move { Ok::<_, std::convert::Infallible>(handler::handle(state, user, address, request).await) }
     });
-    let builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    // Every watch is a stream of its own.
+    builder.http2().max_concurrent_streams(1000);
     let serving = builder.serve_connection(TokioIo::new(tls), service);
     tokio::pin!(serving);
     tokio::select! {
