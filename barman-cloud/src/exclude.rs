@@ -90,10 +90,11 @@ pub fn classify(scope: Scope, path: &Path, file_type: FileType) -> Verdict {
     };
     let top = path.components().count() == 1;
     let at_root = scope == Scope::Data && top;
-    if let Scope::Tablespace { major } = scope {
-        if top && tablespace_major(name) != Some(major) {
-            return Verdict::Skip;
-        }
+    if let Scope::Tablespace { major } = scope
+        && top
+        && tablespace_major(name) != Some(major)
+    {
+        return Verdict::Skip;
     }
     if file_type == FileType::Other || name.starts_with("pgsql_tmp") || SKIP_NAMES.contains(&name) {
         return Verdict::Skip;

@@ -53,13 +53,13 @@ impl TimelineHistory {
                     entry.parent
                 )));
             }
-            if let Some(previous) = previous {
-                if entry.parent <= previous.parent || entry.switch < previous.switch {
-                    return Err(Error::corrupt(format!(
-                        "history of timeline {timeline} is out of order at timeline {}",
-                        entry.parent
-                    )));
-                }
+            if let Some(previous) = previous
+                && (entry.parent <= previous.parent || entry.switch < previous.switch)
+            {
+                return Err(Error::corrupt(format!(
+                    "history of timeline {timeline} is out of order at timeline {}",
+                    entry.parent
+                )));
             }
             previous = Some(entry);
         }

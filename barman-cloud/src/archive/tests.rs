@@ -27,7 +27,12 @@ fn options(compression: Compression) -> ArchiveOptions {
     ArchiveOptions { compression, ..ArchiveOptions::default() }
 }
 
-async fn archive(repo: &Repository, wal: &str, content: &Bytes, codec: Compression) -> crate::Result<ArchivedWal> {
+async fn archive(
+    repo: &Repository,
+    wal: &str,
+    content: &Bytes,
+    codec: Compression,
+) -> crate::Result<ArchivedWal> {
     repo.archive_wal(name(wal), WalSource::Bytes(content.clone()), &options(codec)).await
 }
 
@@ -57,7 +62,9 @@ async fn a_segment_goes_in_and_comes_out(
     let archived = archive(&repo, SEGMENT, &content, codec).await.expect("archived");
     assert_eq!(archived.created, Created::Yes);
     assert_eq!(archived.key, format!("srv/wals/0000000100000000/{SEGMENT}{}", codec.suffix()));
-    let (fetched, bytes) = fetch(&repo, SEGMENT, &FetchOptions { sync: true, ..FetchOptions::default() }).await.expect("fetched");
+    let (fetched, bytes) = fetch(&repo, SEGMENT, &FetchOptions { sync: true, ..FetchOptions::default() })
+        .await
+        .expect("fetched");
     assert_eq!((fetched.object.compression, bytes), (codec, content.to_vec()));
 }
 
@@ -67,7 +74,8 @@ async fn a_file_is_archived_from_disk() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), &content).expect("writing");
     let source = WalSource::File(file.path().to_owned());
-    let archived = repo.archive_wal(name(SEGMENT), source, &options(Compression::Lz4)).await.expect("archived");
+    let archived =
+        repo.archive_wal(name(SEGMENT), source, &options(Compression::Lz4)).await.expect("archived");
     assert_eq!(archived.size, 1 << 20);
     assert_eq!(fetch(&repo, SEGMENT, &FetchOptions::default()).await.expect("fetched").1, content.to_vec());
 }
@@ -114,7 +122,9 @@ async fn large_segments_go_in_parts() {
     let archived = archive(&repo, SEGMENT, &content, Compression::Lz4).await.expect("archived");
     assert!(archived.stored > 40 << 20);
     let size = Some(SegmentSize::new(64 << 20).expect("valid"));
-    let (_, fetched) = fetch(&repo, SEGMENT, &FetchOptions { segment_size: size, ..FetchOptions::default() }).await.expect("fetched");
+    let (_, fetched) = fetch(&repo, SEGMENT, &FetchOptions { segment_size: size, ..FetchOptions::default() })
+        .await
+        .expect("fetched");
     assert!(fetched == content);
     let again = archive(&repo, SEGMENT, &content, Compression::Lz4).await.expect("the same");
     assert_eq!(again.created, Created::Exists);
@@ -127,7 +137,8 @@ async fn large_segments_go_in_parts() {
 #[tokio::test]
 async fn what_cannot_be_the_file_is_not_archived(#[case] wal: &str, #[case] content: &'static [u8]) {
     let repo = repository();
-    let error = archive(&repo, wal, &Bytes::from_static(content), Compression::None).await.expect_err("not a file");
+    let error =
+        archive(&repo, wal, &Bytes::from_static(content), Compression::None).await.expect_err("not a file");
     assert_eq!(error.exit_code(), 3);
     assert!(repo.list_wal().await.expect("listed").is_empty());
 }
@@ -135,7 +146,10 @@ async fn what_cannot_be_the_file_is_not_archived(#[case] wal: &str, #[case] cont
 #[tokio::test]
 async fn a_missing_local_file_is_named() {
     let source = WalSource::File("/nonexistent/000000010000000000000004".into());
-    let error = repository().archive_wal(name(SEGMENT), source, &options(Compression::None)).await.expect_err("missing");
+    let error = repository()
+        .archive_wal(name(SEGMENT), source, &options(Compression::None))
+        .await
+        .expect_err("missing");
     assert!(error.report().contains("/nonexistent/000000010000000000000004"), "{}", error.report());
     assert_eq!(error.kind(), ErrorKind::Io);
 }
@@ -148,12 +162,16 @@ async fn history_and_labels_keep_their_places() {
     let label_name = format!("{SEGMENT}.00000028.backup");
     archive(&repo, "00000002.history", &history, Compression::Gzip).await.expect("archived");
     archive(&repo, &label_name, &label, Compression::Gzip).await.expect("archived");
-    let keys: Vec<String> = repo.list_wal().await.expect("listed").into_iter().map(|o| o.object.key).collect();
+    let keys: Vec<String> =
+        repo.list_wal().await.expect("listed").into_iter().map(|o| o.object.key).collect();
     assert_eq!(
         keys,
         [format!("srv/wals/0000000100000000/{label_name}.gz"), "srv/wals/00000002.history.gz".to_owned()]
     );
-    assert_eq!(fetch(&repo, "00000002.history", &FetchOptions::default()).await.expect("fetched").1, history.to_vec());
+    assert_eq!(
+        fetch(&repo, "00000002.history", &FetchOptions::default()).await.expect("fetched").1,
+        history.to_vec()
+    );
     assert_eq!(fetch(&repo, &label_name, &FetchOptions::default()).await.expect("fetched").1, label.to_vec());
     let read = repo.read_history(2).await.expect("read").expect("there");
     assert_eq!(read.switch_point(1), Some(Lsn(0x500_0000)));
@@ -256,7 +274,10 @@ async fn damaged_histories_are_corrupt(#[case] content: &'static [u8]) {
     let outcome = repo.read_history(2).await;
     if content.starts_with(b"#") {
         assert_eq!(outcome.expect_err("damaged").kind(), ErrorKind::Corrupt);
-        assert_eq!(fetch(&repo, "00000002.history", &FetchOptions::default()).await.expect_err("damaged").kind(), ErrorKind::Corrupt);
+        assert_eq!(
+            fetch(&repo, "00000002.history", &FetchOptions::default()).await.expect_err("damaged").kind(),
+            ErrorKind::Corrupt
+        );
     } else {
         assert!(outcome.is_ok());
     }
@@ -266,7 +287,11 @@ async fn damaged_histories_are_corrupt(#[case] content: &'static [u8]) {
 async fn nothing_is_found_where_nothing_is() {
     let error = fetch(&repository(), SEGMENT, &FetchOptions::default()).await.expect_err("empty");
     assert_eq!((error.kind(), error.exit_code()), (ErrorKind::NotFound, 1));
-    assert!(error.report().contains(SEGMENT) && error.report().contains("s3://bucket/some/path/srv"), "{}", error.report());
+    assert!(
+        error.report().contains(SEGMENT) && error.report().contains("s3://bucket/some/path/srv"),
+        "{}",
+        error.report()
+    );
 }
 
 #[tokio::test]

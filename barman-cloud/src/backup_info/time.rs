@@ -17,10 +17,8 @@ pub(super) fn parse(text: &str) -> Option<DateTime<FixedOffset>> {
         Some(body) => (body, true),
         None => (text, false),
     };
-    if !utc {
-        if let Some(time) = ZONED.iter().find_map(|format| DateTime::parse_from_str(body, format).ok()) {
-            return Some(time);
-        }
+    if !utc && let Some(time) = ZONED.iter().find_map(|format| DateTime::parse_from_str(body, format).ok()) {
+        return Some(time);
     }
     let naive = NAIVE.iter().find_map(|format| NaiveDateTime::parse_from_str(body, format).ok())?;
     Some(Utc.from_utc_datetime(&naive).fixed_offset())

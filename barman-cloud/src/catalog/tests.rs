@@ -80,7 +80,11 @@ async fn an_empty_place_is_an_empty_catalogue() {
 #[case::second_is_past_the_switch(RecoveryTarget::Latest, Some("1\t0/5000000\tx"), Some(ONE))]
 #[case::none_on_the_way(RecoveryTarget::Latest, Some("1\t0/1000000\tx"), None)]
 #[tokio::test]
-async fn selection(#[case] target: RecoveryTarget, #[case] history: Option<&str>, #[case] expected: Option<&str>) {
+async fn selection(
+    #[case] target: RecoveryTarget,
+    #[case] history: Option<&str>,
+    #[case] expected: Option<&str>,
+) {
     let catalog = filled().await.catalog().await.expect("listed");
     let history = history.map(|text| TimelineHistory::parse(2, text).expect("valid"));
     let selected = select_backup(&catalog, target, history.as_ref()).map(|(id, _)| id.as_str());
@@ -117,7 +121,10 @@ async fn completeness(#[case] files: &[&str], #[case] problem: Option<&str>) {
     assert_eq!(objects.stored_bytes(), 2 * files.len() as u64);
     match (objects.complete(&id(ONE), &with_tablespace()), problem) {
         (Ok(archives), None) => {
-            assert_eq!(archives.keys().copied().collect::<Vec<_>>(), [Archive::Data, Archive::Tablespace(16384)]);
+            assert_eq!(
+                archives.keys().copied().collect::<Vec<_>>(),
+                [Archive::Data, Archive::Tablespace(16384)]
+            );
         }
         (Err(error), Some(problem)) => assert!(error.report().contains(problem), "{}", error.report()),
         (outcome, _) => panic!("{files:?}: {outcome:?}"),
@@ -133,7 +140,8 @@ async fn deleting_leaves_nothing_of_a_backup_and_all_of_the_rest() {
     put(&repo, &repo.layout().manifest(&id(ONE)), "{}").await;
     put(&repo, "srv/wals/0000000100000000/000000010000000000000004", "x").await;
     repo.delete_backup(&id(ONE)).await.expect("deleted");
-    let left: Vec<String> = repo.store().list("srv").await.expect("listed").into_iter().map(|o| o.key).collect();
+    let left: Vec<String> =
+        repo.store().list("srv").await.expect("listed").into_iter().map(|o| o.key).collect();
     assert!(left.iter().all(|key| !key.contains(ONE)), "{left:?}");
     assert_eq!(left.len(), 4, "{left:?}");
     repo.delete_backup(&id(ONE)).await.expect("deleting again is harmless");
@@ -192,7 +200,8 @@ async fn missing_wal_is_named() {
         SegmentRange::new(begin.parse().expect("valid"), end.parse().expect("valid"), size).expect("a range")
     };
     let all = range("000000010000000000000002", "000000010000000100000002");
-    let missing: Vec<String> = repo.missing_wal(all.clone()).await.expect("listed").iter().map(ToString::to_string).collect();
+    let missing: Vec<String> =
+        repo.missing_wal(all.clone()).await.expect("listed").iter().map(ToString::to_string).collect();
     assert_eq!(missing, ["000000010000000100000000", "000000010000000100000002"]);
     let error = repo.require_wal(all).await.expect_err("missing");
     assert!(error.report().contains("000000010000000100000000 and 1 more"), "{}", error.report());

@@ -9,7 +9,12 @@ fn at(seconds: i64) -> DateTime<Utc> {
 
 fn sample(system_identifier: Option<u64>) -> Vec<u8> {
     let mut writer = ManifestWriter::new(Vec::new(), system_identifier).expect("memory");
-    let file = |path: &str, checksum| ManifestFile { path: path.into(), size: 3, modified: at(1_700_000_000), checksum };
+    let file = |path: &str, checksum| ManifestFile {
+        path: path.into(),
+        size: 3,
+        modified: at(1_700_000_000),
+        checksum,
+    };
     writer.file(&file("PG_VERSION", Some(FileChecksum::Crc32c(0x1122_3344)))).expect("memory");
     writer.file(&file("base/1/a \"b\"\\c", Some(FileChecksum::Sha256([7; 32])))).expect("memory");
     writer.file(&file("empty", None)).expect("memory");
@@ -52,7 +57,10 @@ fn what_was_written_is_read() {
     let manifest = Manifest::parse(&sample(None)).expect("own text");
     assert_eq!(manifest.files.len(), 3);
     assert_eq!(manifest.files[0].checksum, Some(FileChecksum::Crc32c(0x1122_3344)));
-    assert_eq!(manifest.wal_ranges, [WalRange { timeline: 1, start: Lsn(0x400_0028), end: Lsn(0x1_0000_0138) }]);
+    assert_eq!(
+        manifest.wal_ranges,
+        [WalRange { timeline: 1, start: Lsn(0x400_0028), end: Lsn(0x1_0000_0138) }]
+    );
 }
 
 #[test]

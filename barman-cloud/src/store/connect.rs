@@ -20,11 +20,24 @@ impl Store {
     /// A store on S3 or one of its relatives. Makes no request.
     ///
     /// With [`Credentials::Inherit`] the usual variables of the pod are read (`AWS_WEB_IDENTITY_TOKEN_FILE`,
-    /// `AWS_ROLE_ARN`, `AWS_CONTAINER_CREDENTIALS_*`); static keys are never read from the environment.
+    /// `AWS_ROLE_ARN`, `AWS_CONTAINER_CREDENTIALS_*`, `AWS_REGION` when no region is given); static keys are never
+    /// read from the environment.
     pub fn s3(destination: &Destination, options: &S3Options) -> Result<Self> {
+        Self::s3_in(destination, options, |variable| std::env::var(variable).ok())
+    }
+
+    fn s3_in(
+        destination: &Destination,
+        options: &S3Options,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self> {
+        let region = options.region.clone().filter(|region| !region.is_empty()).or_else(|| {
+            let inherit = options.credentials == Credentials::Inherit;
+            inherit.then(|| environment("AWS_REGION").or_else(|| environment("AWS_DEFAULT_REGION"))).flatten()
+        });
         let mut builder = AmazonS3Builder::new()
             .with_bucket_name(destination.bucket())
-            .with_region(options.region.as_deref().filter(|r| !r.is_empty()).unwrap_or(DEFAULT_REGION))
+            .with_region(region.as_deref().unwrap_or(DEFAULT_REGION))
             .with_unsigned_payload(!options.sign_payload)
             .with_http_connector(Transport::new(options.ca_pem.as_deref(), &options.limits)?)
             .with_retry(retry_config(options));
@@ -36,7 +49,7 @@ impl Store {
             // A bucket name with a dot does not match the wildcard certificate of the virtual host.
             None => builder.with_virtual_hosted_style_request(!destination.bucket().contains('.')),
         };
-        builder = with_credentials(builder, &options.credentials)?;
+        builder = with_credentials(builder, &options.credentials, &environment)?;
         builder = with_encryption(builder, options.encryption.as_ref())?;
         let unusable = |error| {
             Error::new(ErrorKind::Invalid, format!("the settings of {destination} cannot be used"))
@@ -99,7 +112,11 @@ fn retry_config(options: &S3Options) -> RetryConfig {
     }
 }
 
-fn with_credentials(mut builder: AmazonS3Builder, credentials: &Credentials) -> Result<AmazonS3Builder> {
+fn with_credentials(
+    mut builder: AmazonS3Builder,
+    credentials: &Credentials,
+    environment: &impl Fn(&str) -> Option<String>,
+) -> Result<AmazonS3Builder> {
     match credentials {
         Credentials::Static { access_key_id, secret_access_key, session_token } => {
             // A line end is what `kubectl create secret --from-file` leaves; in a header it is an error.
@@ -125,7 +142,7 @@ fn with_credentials(mut builder: AmazonS3Builder, credentials: &Credentials) -> 
                 AmazonS3ConfigKey::MetadataEndpoint,
             ] {
                 let variable = key.as_ref().to_ascii_uppercase();
-                if let Ok(value) = std::env::var(variable) {
+                if let Some(value) = environment(&variable) {
                     builder = builder.with_config(key, value);
                 }
             }
@@ -200,6 +217,57 @@ mod tests {
         options.tags = vec![("team".into(), "db one".into())];
         let store = Store::s3(&destination(), &options).expect("valid");
         assert_eq!(store.url_of("srv/x"), "s3://b/p/srv/x");
+    }
+
+    /// A stand-in for the instance metadata service: a token, a role, its keys.
+    async fn metadata_service() -> String {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        tokio::spawn(async move {
+            while let Ok((mut connection, _)) = listener.accept().await {
+                let mut request = vec![0; 4096];
+                let length = connection.read(&mut request).await.unwrap_or(0);
+                let line =
+                    String::from_utf8_lossy(&request[..length]).lines().next().unwrap_or("").to_owned();
+                let body = match line.split(' ').nth(1).unwrap_or("") {
+                    "/latest/api/token" => "metadata-token",
+                    "/latest/meta-data/iam/security-credentials/" => "the-role",
+                    "/latest/meta-data/iam/security-credentials/the-role" => concat!(
+                        r#"{"AccessKeyId": "role-key", "SecretAccessKey": "role-secret", "Token": "role-token","#,
+                        r#" "Expiration": "2099-01-01T00:00:00Z"}"#
+                    ),
+                    _ => "",
+                };
+                let head =
+                    format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+                // The client may have gone; its test fails then.
+                let _ = connection.write_all(format!("{head}{body}").as_bytes()).await;
+            }
+        });
+        format!("http://{address}")
+    }
+
+    #[tokio::test]
+    async fn the_pods_role_signs_requests() {
+        let server = howdah_s3::Server::builder()
+            .session_credentials("role-key", "role-secret", "role-token")
+            .bucket("bucket")
+            .start()
+            .await
+            .expect("a port");
+        let metadata = metadata_service().await;
+        let mut options = S3Options::new(Credentials::Inherit);
+        options.endpoint = Some(server.endpoint());
+        let environment = |variable: &str| match variable {
+            "AWS_METADATA_ENDPOINT" => Some(metadata.clone()),
+            "AWS_REGION" => Some("eu-west-1".to_owned()),
+            _ => None,
+        };
+        let store = Store::s3_in(&Destination::parse("s3://bucket/p").expect("valid"), &options, environment)
+            .expect("valid");
+        store.put("k", "x".into()).await.expect("accepted");
+        assert_eq!(server.get("bucket", "p/k").await.expect("there"), "x");
     }
 
     #[rstest]

@@ -11,6 +11,7 @@ mod delete;
 pub mod dns;
 mod list;
 mod options;
+mod probe;
 mod read;
 mod tls;
 mod transport;
@@ -19,6 +20,7 @@ mod write;
 
 pub use list::Listing;
 pub use options::{Credentials, Encryption, Limits, S3Options, Secret};
+pub use probe::StoreFeatures;
 pub use read::ObjectStream;
 pub use tls::client_config;
 pub use upload::{MAX_OBJECT, MAX_PARTS, MIN_PART, PartId, Upload, part_size};

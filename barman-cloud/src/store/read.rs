@@ -43,11 +43,11 @@ impl Store {
     pub async fn open(&self, key: &str, range: Option<Range<u64>>) -> Result<(ObjectInfo, ObjectStream)> {
         let first = self.request(key, range.clone().map(GetRange::Bounded), None).await?;
         let span = first.range.clone();
-        if let Some(asked) = range {
-            if span != asked {
-                let text = format!("asked for bytes {asked:?} and got {span:?} of {}", first.meta.size);
-                return Err(Error::corrupt(text).with_key(self.url_of(key)));
-            }
+        if let Some(asked) = range
+            && span != asked
+        {
+            let text = format!("asked for bytes {asked:?} and got {span:?} of {}", first.meta.size);
+            return Err(Error::corrupt(text).with_key(self.url_of(key)));
         }
         let other = || Error::new(ErrorKind::Other, "the store answered for another object");
         let info = self.info(first.meta.clone()).ok_or_else(|| other().with_key(self.url_of(key)))?;
@@ -137,9 +137,9 @@ impl Resumable {
             let result = self.store.request(&self.key, Some(range), self.etag.clone()).await;
             let result = result.map_err(|error| match error.kind() {
                 // The condition did not hold: 412.
-                ErrorKind::AlreadyExists => {
-                    error.with_kind(ErrorKind::Corrupt).with_remedy("the object was replaced while it was read: read it again")
-                }
+                ErrorKind::AlreadyExists => error
+                    .with_kind(ErrorKind::Corrupt)
+                    .with_remedy("the object was replaced while it was read: read it again"),
                 _ => error,
             })?;
             if result.range.start != self.position {

@@ -107,7 +107,11 @@ fn every_truncation_is_noticed() {
     for cut in (0..end).step_by(61).chain([end - 1]) {
         let error = read(&bytes[..cut]).expect_err("truncated");
         assert_eq!(error.kind(), crate::ErrorKind::Corrupt, "cut at {cut}");
-        assert!(error.report().contains("truncated") || error.report().contains("without an entry"), "{}", error.report());
+        assert!(
+            error.report().contains("truncated") || error.report().contains("without an entry"),
+            "{}",
+            error.report()
+        );
     }
 }
 
@@ -195,7 +199,8 @@ fn ours_reads_gnu_tars(#[values("gnu", "posix", "ustar", "oldgnu", "v7")] format
     let root = dir.path().to_str().expect("text");
     let bytes = system_tar(&["-cf", "-", "--sort=name", &format!("--format={format}"), "-C", root, "."], b"");
     let entries = read(&bytes).expect("a tar of the system");
-    let find = |name: &str| entries.iter().find(|(entry, _)| entry.path.to_str() == Some(name)).expect("in the tar");
+    let find =
+        |name: &str| entries.iter().find(|(entry, _)| entry.path.to_str() == Some(name)).expect("in the tar");
     assert_eq!(find(".").0.kind, EntryKind::Directory);
     assert_eq!(find(&format!("sub/{long}")).1, vec![5; 1000]);
     assert_eq!(find("link").0.kind, EntryKind::Symlink { target: "plain".into() });

@@ -66,7 +66,10 @@ async fn a_stale_listing_replaces_nothing() {
     let server = server().await;
     let repo = repository(&server);
     server.faults().add(Rule::new(Action::StaleList).operation(Operation::ListObjects).times(1));
-    repo.store().put(&format!("srv/wals/0000000100000000/{NAME}.gz"), Bytes::from_static(b"other")).await.expect("written");
+    repo.store()
+        .put(&format!("srv/wals/0000000100000000/{NAME}.gz"), Bytes::from_static(b"other"))
+        .await
+        .expect("written");
     // The listing shows nothing, the conditional write does.
     assert!(repo.archive_wal(name(), WalSource::Bytes(segment()), &options()).await.is_err());
     let key = format!("some/path/srv/wals/0000000100000000/{NAME}.gz");
@@ -108,7 +111,8 @@ async fn a_store_that_is_away_is_not_an_empty_archive() {
     let repo = repository(&server);
     server.faults().begin_outage().await;
     let dir = tempfile::tempdir().expect("a directory");
-    let error = repo.fetch_wal(name(), &dir.path().join("wal"), &FetchOptions::default()).await.expect_err("away");
+    let error =
+        repo.fetch_wal(name(), &dir.path().join("wal"), &FetchOptions::default()).await.expect_err("away");
     assert_eq!((error.kind(), error.exit_code()), (ErrorKind::Network, 2));
     let error = repo.archive_wal(name(), WalSource::Bytes(segment()), &options()).await.expect_err("away");
     assert_eq!(error.exit_code(), 2);

@@ -14,7 +14,8 @@ async fn put(options: &S3Options) -> barman_cloud::Result<()> {
 #[tokio::test]
 async fn https_with_the_users_authority() {
     let tls = Tls::self_signed(&[]).expect("a certificate");
-    let server = Server::builder().credentials("key", "secret").bucket(BUCKET).tls(tls).start().await.expect("a port");
+    let server =
+        Server::builder().credentials("key", "secret").bucket(BUCKET).tls(tls).start().await.expect("a port");
     let mut options = options(&server);
     put(&options).await.expect("trusted");
     // Without a scheme it is https too.
@@ -47,8 +48,12 @@ async fn refused_credentials(#[case] id: &str, #[case] secret: &str, #[case] kin
 
 #[tokio::test]
 async fn a_session_token_is_sent() {
-    let server =
-        Server::builder().session_credentials("key", "secret", "token").bucket(BUCKET).start().await.expect("a port");
+    let server = Server::builder()
+        .session_credentials("key", "secret", "token")
+        .bucket(BUCKET)
+        .start()
+        .await
+        .expect("a port");
     let mut options = options(&server);
     assert!(put(&options).await.is_err());
     options.credentials = Credentials::Static {
@@ -61,7 +66,12 @@ async fn a_session_token_is_sent() {
 
 #[tokio::test]
 async fn permission_denied() {
-    let server = Server::builder().read_only_credentials("key", "secret").bucket(BUCKET).start().await.expect("a port");
+    let server = Server::builder()
+        .read_only_credentials("key", "secret")
+        .bucket(BUCKET)
+        .start()
+        .await
+        .expect("a port");
     let error = put(&options(&server)).await.expect_err("read only");
     assert_eq!((error.kind(), error.exit_code(), error.is_transient()), (ErrorKind::Permission, 4, false));
 }
@@ -100,7 +110,8 @@ async fn an_unknown_host_is_a_network_error() {
     options.endpoint = Some("http://no-such-host.invalid:9000".to_owned());
     options.limits = limits();
     options.limits.retries = 0;
-    let error = Store::s3(&destination(), &options).expect("valid").get("k", 1).await.expect_err("no such host");
+    let error =
+        Store::s3(&destination(), &options).expect("valid").get("k", 1).await.expect_err("no such host");
     assert_eq!(error.kind(), ErrorKind::Network, "{}", error.report());
     assert!(error.report().contains("no-such-host.invalid"), "{}", error.report());
 }

@@ -2,6 +2,7 @@
 
 mod archive;
 mod connection;
+mod golden;
 mod operations;
 mod recovery;
 mod support;

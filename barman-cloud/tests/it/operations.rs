@@ -41,7 +41,8 @@ async fn prefixes_need_not_end_at_a_slash() {
         store.put(key, Bytes::from_static(b"1")).await.expect("written");
     }
     server.clear_requests();
-    let keys: Vec<String> = store.list_prefix("d/X").await.expect("listed").into_iter().map(|o| o.key).collect();
+    let keys: Vec<String> =
+        store.list_prefix("d/X").await.expect("listed").into_iter().map(|o| o.key).collect();
     assert_eq!(keys, ["d/X", "d/X.gz", "d/X.partial", "d/X/sub"]);
     assert_eq!(server.requests().len(), 1);
 }
@@ -68,7 +69,11 @@ async fn more_than_a_page_is_listed_and_deleted() {
 async fn a_store_without_bulk_deletion_deletes_one_by_one() {
     let server = server().await;
     let store = store(&server);
-    let refusal = Action::error(501, "NotImplemented", "A header you provided implies functionality that is not implemented");
+    let refusal = Action::error(
+        501,
+        "NotImplemented",
+        "A header you provided implies functionality that is not implemented",
+    );
     let rule = server.faults().add(Rule::new(refusal).operation(Operation::DeleteObjects));
     for round in 0..2 {
         let keys: Vec<String> = (0..5).map(|index| format!("k/{round}/{index}")).collect();
@@ -156,4 +161,25 @@ async fn tags_and_encryption_are_on_everything_written() {
         let (found, sse, id) = seen(key);
         assert_eq!((found, (sse, id)), (tags, kms.clone()), "{key}");
     }
+}
+
+#[tokio::test]
+async fn a_probe_learns_and_leaves_nothing() {
+    let server = server().await;
+    let store = store(&server);
+    server.put(BUCKET, "some/path/srv/howdah/probe", "left over").await.expect("stored");
+    assert!(store.probe("srv/howdah/probe").await.expect("works").conditional_writes);
+    assert!(server.objects(BUCKET).expect("the bucket").is_empty());
+    let refusal = Action::error(501, "NotImplemented", "If-None-Match");
+    server.faults().add(Rule::new(refusal).operation(Operation::PutObject).times(1));
+    assert!(!store.probe("srv/howdah/probe").await.expect("works").conditional_writes);
+    server.faults().add(Rule::new(Action::access_denied()).operation(Operation::DeleteObject));
+    assert_eq!(store.probe("srv/howdah/probe").await.expect_err("no deletion").kind(), ErrorKind::Permission);
+}
+
+#[tokio::test]
+async fn a_probe_notices_changed_bytes() {
+    let server = server().await;
+    server.faults().add(Rule::new(Action::CorruptBody { offset: 2 }).operation(Operation::GetObject));
+    assert_eq!(store(&server).probe("probe").await.expect_err("changed").kind(), ErrorKind::Corrupt);
 }

@@ -59,7 +59,9 @@ async fn an_object_replaced_while_read_is_noticed() {
     let server = server().await;
     let store = store(&server);
     store.put("k", noise(SIZE).into()).await.expect("written");
-    server.faults().add(Rule::new(Action::Reset { after_bytes: 200_000 }).operation(Operation::GetObject).times(1));
+    server
+        .faults()
+        .add(Rule::new(Action::Reset { after_bytes: 200_000 }).operation(Operation::GetObject).times(1));
     let (_, mut stream) = store.open("k", None).await.expect("opened");
     stream.next().await.expect("a piece").expect("read");
     server.put(BUCKET, "some/path/k", vec![0; SIZE]).await.expect("replaced");
@@ -129,7 +131,11 @@ async fn denied_is_not_tried_again() {
 #[tokio::test]
 async fn a_skewed_clock_is_named() {
     let server = server().await;
-    let action = Action::error(403, "RequestTimeTooSkewed", "The difference between the request time and the current time is too large.");
+    let action = Action::error(
+        403,
+        "RequestTimeTooSkewed",
+        "The difference between the request time and the current time is too large.",
+    );
     server.faults().add(Rule::new(action));
     let error = store(&server).put("k", Bytes::from_static(b"x")).await.expect_err("skewed");
     assert_eq!(error.kind(), ErrorKind::Credentials);

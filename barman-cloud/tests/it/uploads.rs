@@ -42,7 +42,10 @@ async fn parts_in_any_order_make_the_object(#[case] fault: Option<Rule>) {
         upload.put_part(0, parts[0].clone()),
     );
     assert!(store.head("data.tar").await.expect_err("not yet").is_not_found());
-    upload.complete(vec![zero.expect("sent"), one.expect("sent"), two.expect("sent")]).await.expect("completed");
+    upload
+        .complete(vec![zero.expect("sent"), one.expect("sent"), two.expect("sent")])
+        .await
+        .expect("completed");
     let stored = server.get(BUCKET, "some/path/data.tar").await.expect("there");
     assert!(stored == parts.concat());
     assert!(server.uploads(BUCKET).expect("the bucket").is_empty());

@@ -18,7 +18,13 @@ pub struct World {
 
 impl World {
     pub async fn new() -> Self {
-        let server = Server::builder().memory().credentials("key", "secret").bucket(BUCKET).start().await.expect("a port");
+        let server = Server::builder()
+            .memory()
+            .credentials("key", "secret")
+            .bucket(BUCKET)
+            .start()
+            .await
+            .expect("a port");
         let mut options = S3Options::with_keys("key", "secret");
         options.endpoint = Some(server.endpoint());
         let store = Store::s3(&Destination::parse(URL).expect("valid"), &options).expect("valid");

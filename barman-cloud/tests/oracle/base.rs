@@ -105,7 +105,10 @@ async fn barman_notices_a_part_that_is_missing_as_we_do() {
     let arguments = [id.as_str(), dest.to_str().expect("text")];
     let output = world.run("barman-cloud-restore", &["--tablespace", &mapping], &arguments).await;
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.code() == Some(1) && text.contains("Missing file") && text.contains(&OID.to_string()), "{text}");
+    assert!(
+        output.status.code() == Some(1) && text.contains("Missing file") && text.contains(&OID.to_string()),
+        "{text}"
+    );
     let objects = world.repo.backup_objects(&id).await.expect("listed");
     let record = world.repo.backup_info(&id).await.expect("read");
     assert!(objects.complete(&id, &record).expect_err("missing").is_not_found());

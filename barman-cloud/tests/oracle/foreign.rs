@@ -75,7 +75,8 @@ async fn we_read_barmans_backups() {
     postgres.stop();
     // What is in `base` and in the tablespace did not change after the checkpoint, apart from what start-up and
     // shutdown write anew.
-    let stable = |(path, _): &(PathBuf, Vec<u8>)| path.file_name().is_some_and(|name| name != "pg_internal.init");
+    let stable =
+        |(path, _): &(PathBuf, Vec<u8>)| path.file_name().is_some_and(|name| name != "pg_internal.init");
     let base: Vec<_> = files_below(&postgres.path("data/base")).into_iter().filter(stable).collect();
     let far: Vec<_> = files_below(&postgres.path("ts")).into_iter().filter(stable).collect();
     assert!(base.len() > 500 && !far.is_empty());
@@ -100,7 +101,11 @@ async fn we_read_barmans_backups() {
         assert_eq!(last, Path::new("backup_label"));
         assert_eq!(content.files[last], info.backup_label.as_deref().expect("a label").as_bytes());
         for (path, bytes) in &base {
-            assert!(content.files[&Path::new("base").join(path)] == *bytes, "{codec}: base/{}", path.display());
+            assert!(
+                content.files[&Path::new("base").join(path)] == *bytes,
+                "{codec}: base/{}",
+                path.display()
+            );
         }
         let content = read(&world.repo, &archives[&Archive::Tablespace(oid)]).await;
         for (path, bytes) in &far {

@@ -43,14 +43,24 @@ impl Postgres {
 
     /// Options by which Barman connects.
     pub fn connection(&self) -> [String; 6] {
-        ["-h".into(), self.dir.path().display().to_string(), "-p".into(), PORT.into(), "-U".into(), "postgres".into()]
+        [
+            "-h".into(),
+            self.dir.path().display().to_string(),
+            "-p".into(),
+            PORT.into(),
+            "-U".into(),
+            "postgres".into(),
+        ]
     }
 
     /// Runs SQL, one statement a transaction.
     pub fn sql(&self, statements: &[&str]) {
         let host = self.dir.path().display().to_string();
         for statement in statements {
-            self.program("psql", &["-X", "-v", "ON_ERROR_STOP=1", "-h", &host, "-p", PORT, "-U", "postgres", "-c", statement]);
+            self.program(
+                "psql",
+                &["-X", "-v", "ON_ERROR_STOP=1", "-h", &host, "-p", PORT, "-U", "postgres", "-c", statement],
+            );
         }
     }
 

@@ -58,7 +58,8 @@ fn data_parts() -> Vec<Vec<(Entry, Vec<u8>)>> {
         dir("pg_tblspc"),
         dir("pg_wal"),
     ];
-    let second = vec![dir("base/5"), file("base/5/16400", noise(2, 900_001)), file("base/5/16401", vec![0; 65_536])];
+    let second =
+        vec![dir("base/5"), file("base/5/16400", noise(2, 900_001)), file("base/5/16401", vec![0; 65_536])];
     let third = vec![
         dir("extension"),
         dir(format!("extension/{}", "d".repeat(80))),
@@ -135,7 +136,13 @@ fn describe(entry: &Entry, content: &[u8]) -> String {
     match &entry.kind {
         EntryKind::Directory => format!("directory {:o}", entry.mode),
         EntryKind::Symlink { target } => format!("link to {}", target.display()),
-        _ => format!("file {:o} of {} bytes, crc {:08x}, time {}", entry.mode, content.len(), crc32c::crc32c(content), entry.mtime),
+        _ => format!(
+            "file {:o} of {} bytes, crc {:08x}, time {}",
+            entry.mode,
+            content.len(),
+            crc32c::crc32c(content),
+            entry.mtime
+        ),
     }
 }
 
@@ -169,13 +176,20 @@ pub fn read_tree(root: &Path) -> Tree {
         };
         let mode = metadata.permissions().mode() & 0o7777;
         let text = if metadata.is_dir() {
-            open.extend(std::fs::read_dir(&path).expect("readable").map(|entry| entry.expect("readable").path()));
+            open.extend(
+                std::fs::read_dir(&path).expect("readable").map(|entry| entry.expect("readable").path()),
+            );
             format!("directory {mode:o}")
         } else if metadata.is_symlink() {
             format!("link to {}", std::fs::read_link(&path).expect("a link").display())
         } else {
             let content = std::fs::read(&path).expect("readable");
-            format!("file {mode:o} of {} bytes, crc {:08x}, time {}", content.len(), crc32c::crc32c(&content), metadata.mtime())
+            format!(
+                "file {mode:o} of {} bytes, crc {:08x}, time {}",
+                content.len(),
+                crc32c::crc32c(&content),
+                metadata.mtime()
+            )
         };
         tree.insert(relative, text);
     }

@@ -65,7 +65,9 @@ async fn barman_reads_our_wal(#[case] codec: Compression) {
     let spool = spool.to_str().expect("text");
     for (wal, content) in [(SEGMENT, content.as_slice()), (HISTORY, HISTORY_TEXT.as_bytes())] {
         let dest = world.path(wal);
-        world.ok("barman-cloud-wal-restore", &["--spool-dir", spool], &[wal, dest.to_str().expect("text")]).await;
+        world
+            .ok("barman-cloud-wal-restore", &["--spool-dir", spool], &[wal, dest.to_str().expect("text")])
+            .await;
         assert!(std::fs::read(&dest).expect("restored") == content, "{wal} is another");
     }
 }
@@ -83,8 +85,12 @@ async fn we_read_barmans_wal(#[case] codec: Compression) {
     let world = World::new().await;
     let content = segment();
     let partial = format!("{SEGMENT}.partial");
-    let files: [(&str, &[u8]); 4] =
-        [(SEGMENT, &content), (&partial, &content), (HISTORY, HISTORY_TEXT.as_bytes()), (LABEL, LABEL_TEXT.as_bytes())];
+    let files: [(&str, &[u8]); 4] = [
+        (SEGMENT, &content),
+        (&partial, &content),
+        (HISTORY, HISTORY_TEXT.as_bytes()),
+        (LABEL, LABEL_TEXT.as_bytes()),
+    ];
     for (wal, content) in files {
         let source = world.path(wal);
         std::fs::write(&source, content).expect("writing");
@@ -95,12 +101,14 @@ async fn we_read_barmans_wal(#[case] codec: Compression) {
         assert_eq!(found[0].compression, codec);
         assert_eq!(found[0].object.key, world.repo.layout().wal(name(wal), codec));
         let dest = world.path("fetched");
-        let fetched = world.repo.fetch_wal(name(wal), &dest, &FetchOptions::default()).await.expect("fetched");
+        let fetched =
+            world.repo.fetch_wal(name(wal), &dest, &FetchOptions::default()).await.expect("fetched");
         assert_eq!(fetched.object.name, name(wal));
         assert!(std::fs::read(&dest).expect("fetched") == content, "{wal} is another");
         // Ours again is the same, whatever the codec; nothing is added.
         let options = ArchiveOptions { compression: Compression::Lz4, ..ArchiveOptions::default() };
-        let again = world.repo.archive_wal(name(wal), WalSource::Bytes(content.to_vec().into()), &options).await;
+        let again =
+            world.repo.archive_wal(name(wal), WalSource::Bytes(content.to_vec().into()), &options).await;
         assert_eq!(again.expect("the same").created, Created::Exists);
     }
     assert_eq!(world.keys().len(), 4);
@@ -113,7 +121,11 @@ async fn barman_sees_that_our_archive_is_not_empty() {
     let world = World::new().await;
     world.ok("barman-cloud-check-wal-archive", &[], &[]).await;
     let options = ArchiveOptions { compression: Compression::Gzip, ..ArchiveOptions::default() };
-    world.repo.archive_wal(name(SEGMENT), WalSource::Bytes(segment().into()), &options).await.expect("archived");
+    world
+        .repo
+        .archive_wal(name(SEGMENT), WalSource::Bytes(segment().into()), &options)
+        .await
+        .expect("archived");
     let output = world.run("barman-cloud-check-wal-archive", &[], &[]).await;
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
