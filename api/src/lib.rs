@@ -4,6 +4,8 @@
 //! Doc comments on CRD fields are user documentation: they end up in `kubectl explain` and in
 //! `docs/api-reference.md`.
 
+#![allow(clippy::duplicated_attributes, reason = "print columns of one type look like duplicates to the lint")]
+
 pub mod backup;
 pub mod bootstrap;
 pub mod cluster;

@@ -95,7 +95,10 @@ impl Attempts {
 /// Remembers what was applied, so that an unchanged object is sent again only now and then, or at once when
 /// somebody else touched it.
 #[derive(Debug, Default)]
-pub struct AppliedCache(Mutex<HashMap<String, HashMap<String, (String, Duration)>>>);
+pub struct AppliedCache(Mutex<HashMap<String, AppliedObjects>>);
+
+/// By kind and name: the fingerprint of what was applied, and when.
+type AppliedObjects = HashMap<String, (String, Duration)>;
 
 impl AppliedCache {
     const KEPT: Duration = Duration::from_secs(300);

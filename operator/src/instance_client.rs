@@ -101,8 +101,11 @@ pub trait InstanceApi: Send + Sync {
 #[derive(Default)]
 pub struct HttpInstances {
     /// One TLS configuration a cluster; it also keeps session tickets, so that polls need no full handshake.
-    configs: Mutex<HashMap<String, ([u8; 32], Arc<ClientConfig>)>>,
+    configs: Mutex<HashMap<String, Configured>>,
 }
+
+/// A TLS configuration and the digest of the credentials it was made from.
+type Configured = ([u8; 32], Arc<ClientConfig>);
 
 impl HttpInstances {
     fn config(&self, target: &Target) -> Result<Arc<ClientConfig>, String> {

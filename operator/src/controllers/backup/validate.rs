@@ -115,10 +115,7 @@ fn check_archiving(cluster: &str, primary: &InstanceStatus) -> Result<(), Obstac
     }
 }
 
-fn ready<'a>(
-    observed: &'a Observed,
-    role: InstanceRole,
-) -> impl Iterator<Item = (&'a Pod, &'a InstanceStatus)> {
+fn ready(observed: &Observed, role: InstanceRole) -> impl Iterator<Item = (&Pod, &InstanceStatus)> {
     observed.pods.iter().filter(|p| pod_ready(p)).filter_map(move |pod| {
         let report = observed.reports.get(&pod.name_any())?.as_ref().ok()?;
         (report.ready && !report.recovering && report.role == Some(role)).then_some((pod, report))
