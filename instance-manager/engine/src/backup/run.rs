@@ -206,7 +206,7 @@ impl Run {
         let workers: Vec<_> = (0..self.request.jobs)
             .map(|_| {
                 let job = Arc::clone(&job);
-                let (cancel, pool) = (self.cancel.clone(), job.context.pool.clone());
+                let (cancel, pool) = (job.cancel.clone(), job.context.pool.clone());
                 tokio::task::spawn_blocking(move || {
                     let filled = job.work();
                     if filled.is_err() {
@@ -266,7 +266,8 @@ impl Run {
             check,
             checksum: self.request.manifest_checksum,
             tar_bytes: sizes.tar_bytes,
-            cancel: self.cancel.clone(),
+            // Its own, so that a worker's failure stops the others without hiding the failure.
+            cancel: self.cancel.child_token(),
         })
     }
 

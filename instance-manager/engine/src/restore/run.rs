@@ -19,10 +19,14 @@ use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// Tries of one part while failures may pass; each request is retried by the store besides.
 const TRIES: u32 = 3;
+/// Longest wait for threads that were told to stop; they look at every buffer.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
 /// Largest manifest: some ten million files.
 const MAX_MANIFEST: u64 = 4 << 30;
 
@@ -41,14 +45,22 @@ pub async fn run(
     let cancel = cancel.child_token();
     let _guard = cancel.clone().drop_guard();
     progress.enter(Phase::Checking);
+    let threads = TaskTracker::new();
     let work = async {
         let detailed = plan::detailed(&request).await?;
-        restore(&request, detailed, &progress, &cancel).await
+        restore(&request, detailed, &progress, &cancel, &threads).await
     };
     tokio::select! {
         biased;
         outcome = work => outcome,
-        () = cancel.cancelled() => Err(Error::cancelled()),
+        () = cancel.cancelled() => {
+            // Whoever begins again must not meet threads that still write.
+            threads.close();
+            if tokio::time::timeout(STOP_LIMIT, threads.wait()).await.is_err() {
+                tracing::warn!("extraction has not stopped yet");
+            }
+            Err(Error::cancelled())
+        }
     }
 }
 
@@ -57,6 +69,7 @@ async fn restore(
     detailed: Detailed,
     progress: &Arc<Progress>,
     cancel: &CancellationToken,
+    threads: &TaskTracker,
 ) -> Result<RestoreResult> {
     let id = detailed.plan.backup_id.clone();
     let source = request.repository.url();
@@ -100,7 +113,9 @@ async fn restore(
         queue: Mutex::new(queue(&detailed, &targets)),
         checker,
         progress: Arc::clone(progress),
-        cancel: cancel.clone(),
+        // Its own, so that a worker's failure stops the others without hiding the failure.
+        cancel: cancel.child_token(),
+        threads: threads.clone(),
     });
     let needed = needs.map(|needs| needs.iter().map(|need| need.bytes).sum());
     let extracted =
@@ -173,6 +188,7 @@ struct Fetch {
     checker: Checker,
     progress: Arc<Progress>,
     cancel: CancellationToken,
+    threads: TaskTracker,
 }
 
 async fn fetch_all(job: &Arc<Fetch>, jobs: usize) -> Result<Extracted> {
@@ -216,7 +232,11 @@ impl Fetch {
         loop {
             let item = self.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             let Some(item) = item else { return Ok(sum) };
-            add(&mut sum, self.part(Arc::new(item)).await?);
+            tokio::select! {
+                biased;
+                part = self.part(Arc::new(item)) => add(&mut sum, part?),
+                () = self.cancel.cancelled() => return Err(Error::cancelled()),
+            }
         }
     }
 
@@ -244,12 +264,12 @@ impl Fetch {
         }
         let reader = Counting { inner: BlockingReader::new(stream), progress: Arc::clone(&self.progress) };
         let (job, item) = (Arc::clone(self), Arc::clone(item));
-        blocking(move || {
+        let thread = self.threads.spawn_blocking(move || {
             let decoder = Decoder::new(item.part.name.compression, reader)
                 .map_err(|error| barman_cloud::Error::from_io(error, barman_cloud::ErrorKind::Corrupt, "it cannot be decompressed"))?;
             extract::extract(decoder, &item.target, &job.checker, &job.progress, &job.cancel)
-        })
-        .await
+        });
+        thread.await.map_err(|error| Error::cancelled().with_source(error))?
     }
 }
 

@@ -2,5 +2,12 @@
 
 mod archiving;
 mod backup_restore;
+mod damage;
+mod faults;
+mod interrupted;
+mod oracle;
+mod pages;
 mod postgres;
+mod recovery_targets;
 mod site;
+mod standby;

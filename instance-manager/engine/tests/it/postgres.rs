@@ -119,6 +119,12 @@ impl Postgres {
         assert!(status.expect("pg_ctl starts").success(), "PostgreSQL does not start:\n{}", self.log());
     }
 
+    /// Starts a server that recovers, and waits until it was promoted.
+    pub fn start_recovered(&mut self) {
+        self.start();
+        self.wait("SELECT NOT pg_is_in_recovery()");
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -142,6 +148,15 @@ impl Postgres {
     pub fn sql(&self, sql: &str) -> String {
         let output = run(self.psql().arg("-c").arg(sql));
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// Waits until a query says true.
+    pub fn wait(&self, query: &str) {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(120);
+        while self.sql(query) != "t" {
+            assert!(std::time::Instant::now() < deadline, "waiting for {query} takes too long:\n{}", self.log());
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
     }
 
     /// A digest over all rows of a query.
@@ -193,5 +208,53 @@ impl Bridge {
     pub fn command(&self, words: &str) -> String {
         let dir = self.dir.display();
         format!("echo \"{words}\" > {dir}/ask; read code < {dir}/tell; exit $code")
+    }
+}
+
+/// Writers that keep files appearing, growing, shrinking and vanishing until stopped.
+pub struct Load {
+    children: Vec<std::process::Child>,
+    stop: PathBuf,
+}
+
+impl Load {
+    pub fn start(postgres: &Postgres) -> Self {
+        postgres.sql("CREATE TABLE IF NOT EXISTS counters (id int PRIMARY KEY, n int); INSERT INTO counters SELECT g, 0 FROM generate_series(1, 2000) g");
+        let stop = postgres.socket.join("stop");
+        let script = |sql: &str| {
+            format!("while [ ! -e '{}' ]; do {sql} || exit 1; done", stop.display())
+        };
+        let psql = format!("{} -h '{}' -U postgres -d postgres -Xqc", program("psql").display(), postgres.socket.display());
+        let work = [
+            format!("{psql} \"UPDATE counters SET n = n + 1 WHERE id % 7 = 3; UPDATE counters SET n = n + 1 WHERE id = 5\""),
+            format!("{psql} \"CREATE TABLE churn AS SELECT g, repeat('x', 500) FROM generate_series(1, 20000) g\" && {psql} \"TRUNCATE churn\" && {psql} \"DROP TABLE churn\""),
+        ];
+        let children = work
+            .iter()
+            .map(|sql| {
+                let mut command = postgres.user.command("sh");
+                command.arg("-c").arg(script(sql)).spawn().expect("sh starts")
+            })
+            .collect();
+        Self { children, stop }
+    }
+
+    /// Waits for the statements under way.
+    pub fn stop(mut self) {
+        std::fs::write(&self.stop, "").expect("a file");
+        for mut child in self.children.drain(..) {
+            assert!(child.wait().expect("ends").success(), "the load failed");
+        }
+        std::fs::remove_file(&self.stop).expect("removes");
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        // A failed test: the writers must not outlive it.
+        let _ = std::fs::write(&self.stop, "");
+        for child in &mut self.children {
+            let _ = child.wait();
+        }
     }
 }

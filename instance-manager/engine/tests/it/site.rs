@@ -6,7 +6,7 @@ use barman_cloud::{Compression, Destination, S3Options, Store};
 use howdah_engine::backup::SwitchRequest;
 use howdah_engine::{
     Archiver, ArchiverConfig, BackupRequest, BackupResult, Error, ErrorKind, PrimaryWal, Progress, Repository,
-    Restorer, RestorerConfig, ServerAccess, WalFetch,
+    RestoreRequest, RestoreResult, Restorer, RestorerConfig, ServerAccess, WalFetch,
 };
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -140,9 +140,38 @@ impl Site {
         howdah_engine::backup::run(request, primary, Arc::new(Progress::new()), CancellationToken::new()).await
     }
 
+    /// Waits until everything that is ready was archived.
+    pub fn wait_archived(&self, postgres: &Postgres) {
+        let status = postgres.data.join("pg_wal/archive_status");
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(120);
+        let waiting = || {
+            let files = std::fs::read_dir(&status).expect("archive_status");
+            files.filter(|file| file.as_ref().is_ok_and(|file| file.file_name().to_string_lossy().ends_with(".ready"))).count()
+        };
+        while waiting() > 0 {
+            assert!(std::time::Instant::now() < deadline, "archiving takes too long");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+
     pub async fn keys(&self) -> Vec<String> {
         self.s3.objects(BUCKET).expect("a bucket").into_iter().map(|object| object.key).collect()
     }
+}
+
+/// Restores, or panics with the report.
+pub async fn restored(request: RestoreRequest) -> RestoreResult {
+    try_restore(request).await.unwrap_or_else(|error| panic!("{}", error.report()))
+}
+
+pub async fn try_restore(request: RestoreRequest) -> Result<RestoreResult, Error> {
+    howdah_engine::restore::run(request, Arc::new(Progress::new()), CancellationToken::new()).await
+}
+
+/// PostgreSQL's own judgement of a restored directory.
+pub fn verify(postgres: &Postgres) {
+    let mut command = postgres.user.command(crate::postgres::program("pg_verifybackup"));
+    crate::postgres::run(command.args(["-n", "-e"]).arg(&postgres.data));
 }
 
 /// Closes segments on a local primary.
