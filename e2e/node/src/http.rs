@@ -1,4 +1,6 @@
-//! What the kubelet serves: container logs for the API server's log proxy, over HTTPS.
+//! What the kubelet serves: container logs for the API server's log proxy, over HTTPS, and a lab's own call
+//! with which other processes kill containers: `POST /lab/kill/<namespace>/<pod>/<container>`, by default with
+//! SIGKILL and to PID 1, otherwise with `?signal=SIGTERM` and to the oldest process named `&process=postgres`.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -8,10 +10,11 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use chrono::Utc;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
+use nix::sys::signal::Signal;
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::net::TcpListener;
@@ -58,6 +61,7 @@ impl Endpoint {
         let router = Router::new()
             .route("/healthz", get(|| async { "ok" }))
             .route("/containerLogs/{namespace}/{pod}/{container}", get(container_logs))
+            .route("/lab/kill/{namespace}/{pod}/{container}", post(kill))
             .with_state(shared);
         loop {
             let accepted = tokio::select! {
@@ -89,6 +93,34 @@ impl Endpoint {
 }
 
 type Refusal = (StatusCode, String);
+
+/// Which signal, to whom.
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct Blow {
+    signal: Option<String>,
+    process: Option<String>,
+}
+
+async fn kill(
+    State(shared): State<Arc<Shared>>,
+    Path((namespace, name, container)): Path<(String, String, String)>,
+    Query(blow): Query<Blow>,
+) -> Result<&'static str, Refusal> {
+    let signal = blow
+        .signal
+        .as_deref()
+        .map_or(Ok(Signal::SIGKILL), str::parse)
+        .map_err(|_| (StatusCode::BAD_REQUEST, "signal: give a name such as SIGKILL".to_owned()))?;
+    let pod = shared
+        .find_pod(&namespace, &name)
+        .ok_or_else(|| (StatusCode::NOT_FOUND, format!("pod {namespace}/{name} is not on this node")))?;
+    let sent = match blow.process.as_deref() {
+        Some(process) => pod.signal_process(&container, process, signal),
+        None => pod.signal(&container, signal),
+    };
+    sent.map(|()| "ok").map_err(|error| (StatusCode::NOT_FOUND, error.to_string()))
+}
 
 async fn container_logs(
     State(shared): State<Arc<Shared>>,

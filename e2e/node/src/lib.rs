@@ -15,6 +15,7 @@ mod http;
 mod images;
 mod kubelet;
 mod logs;
+mod memory;
 mod node;
 mod pod;
 mod probe;

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::addresses::Range;
 use crate::controllers::claims::Claims;
 use crate::controllers::deployments::Deployments;
+use crate::controllers::lifecycle::Lifecycle;
 use crate::controllers::services::Services;
 use crate::controllers::{accounts, scheduler};
 use crate::error::Error;
@@ -22,7 +23,7 @@ use crate::images::ImageCatalog;
 use crate::restart::Backoff;
 use crate::shared::{ApiServer, Names, Shared};
 use crate::spawner::Spawner;
-use crate::{kubelet, processes, register, sandbox, trust};
+use crate::{kubelet, memory, register, sandbox, trust};
 
 /// Says what the node is to be.
 #[must_use]
@@ -40,6 +41,8 @@ pub struct Builder {
     scheduler: bool,
     claims: bool,
     controllers: bool,
+    memory_limits: bool,
+    silence: Duration,
 }
 
 /// How the API server is reached: a kubeconfig file or a client configuration, with an administrator's rights.
@@ -163,11 +166,32 @@ impl Builder {
         self
     }
 
+    /// Enforces containers' memory limits, by the kernel's version 1 memory controller. Off unless asked for:
+    /// not every machine has it.
+    pub fn memory_limits(mut self, on: bool) -> Self {
+        self.memory_limits = on;
+        self
+    }
+
+    /// How long a node may give no sign of life before it counts as lost. Default 40 s.
+    pub fn silence(mut self, grace: Duration) -> Self {
+        self.silence = grace;
+        self
+    }
+
     /// Starts the node and registers it.
     pub async fn start(self) -> Result<Node, Error> {
         // A provider that is there already is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         sandbox::check()?;
+        if self.memory_limits && !memory::is_available() {
+            return Err(Error::Setup {
+                what: "memory limits",
+                reason:
+                    "there is no version 1 memory controller at /sys/fs/cgroup/memory, or this is not root"
+                        .to_owned(),
+            });
+        }
         let (pod_range, range) = (Range::parse(&self.pod_cidr)?, Range::parse(&self.service_cidr)?);
         let config = self.access.config().await?;
         let api_server = api_server(&config).await?;
@@ -202,6 +226,7 @@ impl Builder {
             api_server,
             resolv_conf: self.resolv_conf,
             names: Names::new(self.aliases),
+            memory_limits: self.memory_limits,
             pods: Mutex::default(),
             stop: CancellationToken::new(),
         });
@@ -225,10 +250,14 @@ impl Builder {
             let events = Events::start(shared.client.clone(), "deployment-controller", "");
             let deployments = Deployments { client: shared.client.clone(), events };
             tasks.push(tokio::spawn(deployments.run(shared.stop.clone())));
+            let events = Events::start(shared.client.clone(), "node-controller", "");
+            let lifecycle = Lifecycle { client: shared.client.clone(), events, grace: self.silence };
+            tasks.push(tokio::spawn(lifecycle.run(shared.stop.clone())));
             let (client, authority) = (shared.client.clone(), shared.api_server.ca_pem.clone());
             tasks.push(tokio::spawn(accounts::run(client, authority, shared.stop.clone())));
         }
-        let node = Node { shared, port, tasks, alive: Mutex::default(), heart: Mutex::default() };
+        let beat = (self.silence / 4).min(Duration::from_secs(10));
+        let node = Node { shared, port, beat, tasks, alive: Mutex::default(), heart: Mutex::default() };
         node.revive();
         Ok(node)
     }
@@ -270,6 +299,7 @@ impl Work {
 pub struct Node {
     shared: Arc<Shared>,
     port: u16,
+    beat: Duration,
     tasks: Vec<JoinHandle<()>>,
     alive: Mutex<Option<Work>>,
     heart: Mutex<Option<Work>>,
@@ -292,6 +322,8 @@ impl Node {
             scheduler: true,
             claims: true,
             controllers: true,
+            memory_limits: false,
+            silence: Duration::from_secs(40),
         }
     }
 
@@ -329,8 +361,7 @@ impl Node {
     /// Host process id of a container's PID 1.
     pub fn container_pid(&self, namespace: &str, pod: &str, container: &str) -> Option<i32> {
         let runtime = self.shared.find_pod(namespace, pod)?;
-        let pid = runtime.state().live.get(container).map(|live| live.pid);
-        pid
+        runtime.pid(container)
     }
 
     /// The directory of a pod on this node: `volumes/`, `logs/`, `etc/`.
@@ -359,14 +390,12 @@ impl Node {
         name: &str,
         signal: Signal,
     ) -> Result<(), Error> {
-        let missing = || Error::NotRunning {
+        let runtime = self.shared.find_pod(namespace, pod).ok_or_else(|| Error::NotRunning {
             namespace: namespace.to_owned(),
             pod: pod.to_owned(),
-            container: format!("{container} (process {name})"),
-        };
-        let first = self.container_pid(namespace, pod, container).ok_or_else(missing)?;
-        let pid = processes::oldest(first, name).ok_or_else(missing)?;
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).map_err(|_| missing())
+            container: container.to_owned(),
+        })?;
+        runtime.signal_process(container, name, signal)
     }
 
     fn revive(&self) {
@@ -386,7 +415,8 @@ impl Node {
         let mut heart = self.heart.lock().unwrap_or_else(PoisonError::into_inner);
         if heart.is_none() {
             let stop = self.shared.stop.child_token();
-            let task = tokio::spawn(register::heartbeat(self.shared.clone(), self.port, stop.clone()));
+            let task =
+                tokio::spawn(register::heartbeat(self.shared.clone(), self.port, self.beat, stop.clone()));
             *heart = Some(Work { stop, task });
         }
     }

@@ -13,7 +13,7 @@ pub(crate) fn oldest(first: i32, name: &str) -> Option<i32> {
         .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
         .filter(|pid| namespace(*pid).as_ref() == Some(&ours))
         .filter_map(|pid| {
-            let (command, started) = stat(&format!("/proc/{pid}/stat"))?;
+            let (command, started) = stat(format!("/proc/{pid}/stat"))?;
             command.starts_with(name).then_some((started, pid))
         })
         .min()

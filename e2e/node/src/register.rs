@@ -24,8 +24,8 @@ use crate::shared::Shared;
 const LEASES: &str = "kube-node-lease";
 /// How long a lease is good for, in seconds.
 const LEASE_SECONDS: i32 = 40;
-/// How often it is renewed.
-const RENEW: Duration = Duration::from_secs(10);
+/// How often the full status is written when nothing has changed, in seconds.
+const REPORT_SECONDS: f64 = 60.0;
 
 /// Makes a namespace unless it is there.
 pub(crate) async fn ensure_namespace(client: &Client, name: &str) -> Result<(), Error> {
@@ -66,7 +66,7 @@ pub(crate) async fn register(shared: &Shared, kubelet_port: u16) -> Result<(), E
         Err(error) if is_conflict(&error) => {}
         Err(error) => return Err(Error::api("create", format!("Node {name}"))(error)),
     }
-    report(shared, kubelet_port).await?;
+    report(shared, kubelet_port, true).await?;
     // A real API server taints new nodes until a controller finds them ready.
     let untaint = json!({"spec": {"taints": null, "unschedulable": null}});
     api.patch(name, &PatchParams::default(), &Patch::Merge(&untaint))
@@ -79,13 +79,18 @@ fn architecture() -> &'static str {
     if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }
 }
 
-/// Reports the node ready.
-async fn report(shared: &Shared, kubelet_port: u16) -> Result<(), Error> {
+/// Reports the node ready. Unless forced to, only when others do not think so, or have not heard it for long.
+async fn report(shared: &Shared, kubelet_port: u16, force: bool) -> Result<(), Error> {
     let api: Api<Node> = Api::all(shared.client.clone());
     let name = &shared.node;
     let before = api.get(name).await.map_err(Error::api("get", format!("Node {name}")))?;
     let old = before.status.and_then(|status| status.conditions).unwrap_or_default();
     let now = Time(Timestamp::now());
+    let known = old.iter().find(|condition| condition.type_ == "Ready" && condition.status == "True");
+    let heard = known.and_then(|condition| condition.last_heartbeat_time.as_ref());
+    if !force && heard.is_some_and(|time| now.0.duration_since(time.0).as_secs_f64() < REPORT_SECONDS) {
+        return Ok(());
+    }
     let condition = |kind: &str, status: &str, reason: &str, message: &str| {
         let same = old.iter().find(|c| c.type_ == kind && c.status == status);
         NodeCondition {
@@ -191,28 +196,27 @@ async fn renew(shared: &Shared) -> Result<(), Error> {
     }
 }
 
-/// Gives signs of life until `stop`.
-pub(crate) async fn heartbeat(shared: Arc<Shared>, kubelet_port: u16, stop: CancellationToken) {
-    let mut ticks = tokio::time::interval(RENEW);
+/// Gives signs of life every so often until `stop`.
+pub(crate) async fn heartbeat(
+    shared: Arc<Shared>,
+    kubelet_port: u16,
+    every: Duration,
+    stop: CancellationToken,
+) {
+    let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut beats = 0u64;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        let mut result = renew(&shared).await;
-        // The full status is news only now and then; after trouble it is written again at once.
-        if beats.is_multiple_of(6) && result.is_ok() {
-            result = report(&shared, kubelet_port).await;
-        }
-        match result {
-            Ok(()) => beats += 1,
-            Err(error) => {
-                beats = 0;
-                tracing::debug!(error = error.chain(), "no sign of life could be given");
-                ticks.reset_after(Duration::from_secs(1));
-            }
+        let beat = async {
+            renew(&shared).await?;
+            report(&shared, kubelet_port, false).await
+        };
+        if let Err(error) = beat.await {
+            tracing::debug!(error = error.chain(), "no sign of life could be given");
+            ticks.reset_after(Duration::from_secs(1).min(every));
         }
     }
 }

@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -17,7 +18,8 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use crate::error::Error;
 use crate::images::Image;
-use crate::spawner::Spawner;
+use crate::memory::Group;
+use crate::spawner::{Spawner, With};
 
 /// The program that builds the namespaces.
 const BWRAP: &str = "bwrap";
@@ -43,6 +45,8 @@ pub(crate) struct Plan {
     pub argv: Vec<String>,
     /// Handed over in the environment of the process, never in arguments, which everybody can read.
     pub env: std::collections::BTreeMap<String, String>,
+    /// Most memory in bytes, where the node enforces it.
+    pub memory: Option<u64>,
 }
 
 /// The arguments for bubblewrap. `status` is the descriptor on which it reports.
@@ -111,6 +115,7 @@ pub(crate) struct Sandbox {
     status: tokio::io::Lines<BufReader<tokio::net::unix::pipe::Receiver>>,
     /// The exit code, once it was reported.
     code: Option<i32>,
+    group: Option<Arc<Group>>,
 }
 
 impl Sandbox {
@@ -127,7 +132,11 @@ impl Sandbox {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let mut child = spawner.spawn(&plan.argv[0], command, Some(write)).await?;
+        let name = || uuid::Uuid::new_v4().simple().to_string();
+        let group = plan.memory.map(|limit| Group::create(&name(), limit).map(Arc::new)).transpose();
+        let group = group.map_err(failed)?;
+        let with = With { inherit: Some(write), group: group.clone() };
+        let mut child = spawner.spawn(&plan.argv[0], command, with).await?;
         nix::fcntl::fcntl(&read, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))
             .map_err(|errno| failed(errno.into()))?;
         let reader = tokio::net::unix::pipe::Receiver::from_owned_fd(read).map_err(failed)?;
@@ -143,7 +152,7 @@ impl Sandbox {
             let _ = child.wait().await;
             return Err(failed(std::io::Error::other(reason.trim().to_owned())));
         };
-        Ok((Self { child, pid: started.child_pid, status, code: None }, stdout, stderr))
+        Ok((Self { child, pid: started.child_pid, status, code: None, group }, stdout, stderr))
     }
 
     /// Waits for the end. Safe to cancel and call again.
@@ -162,6 +171,11 @@ impl Sandbox {
             }
             (None, _) => Exit::NeverRan("the command could not be executed".to_owned()),
         }
+    }
+
+    /// Whether it ran out of the memory it may use.
+    pub fn ran_out_of_memory(&self) -> bool {
+        self.group.as_ref().is_some_and(|group| group.has_killed())
     }
 
     /// Sends a signal to the container's PID 1. False when it has ended already.
@@ -214,6 +228,7 @@ mod tests {
             read_only_root: true,
             argv: vec!["/operator".into(), "run".into()],
             env: [("PASSWORD".to_owned(), "hidden".to_owned())].into(),
+            memory: None,
         };
         let args: Vec<String> =
             arguments(&plan, 9).into_iter().map(|arg| arg.into_string().unwrap()).collect();

@@ -41,6 +41,8 @@ pub(crate) struct Shared {
     pub api_server: ApiServer,
     pub resolv_conf: String,
     pub names: Names,
+    /// Whether memory limits are enforced.
+    pub memory_limits: bool,
     pub pods: Mutex<BTreeMap<String, Arc<PodRuntime>>>,
     pub stop: CancellationToken,
 }

@@ -5,18 +5,27 @@
 //! to inherit is inheritable only while one process at a time is being started.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
 
 use crate::error::Error;
+use crate::memory::Group;
+
+/// What a process is born with.
+#[derive(Debug, Default)]
+pub(crate) struct With {
+    /// Inherited by the child under the number it has here.
+    pub inherit: Option<OwnedFd>,
+    /// The memory group it is born into.
+    pub group: Option<Arc<Group>>,
+}
 
 struct Request {
     command: Command,
-    /// Inherited by the child under the number it has here.
-    inherit: Option<OwnedFd>,
+    with: With,
     reply: oneshot::Sender<std::io::Result<Child>>,
 }
 
@@ -51,27 +60,28 @@ impl Spawner {
         Ok(Self { requests })
     }
 
-    /// Starts `command`, letting it inherit one descriptor.
-    pub async fn spawn(
-        &self,
-        what: &str,
-        mut command: Command,
-        inherit: Option<OwnedFd>,
-    ) -> Result<Child, Error> {
+    /// Starts `command`.
+    pub async fn spawn(&self, what: &str, mut command: Command, with: With) -> Result<Child, Error> {
         command.kill_on_drop(true);
         let failed = |source| Error::Start { what: what.to_owned(), source };
         let (reply, answer) = oneshot::channel();
         self.requests
-            .send(Request { command, inherit, reply })
+            .send(Request { command, with, reply })
             .map_err(|_| failed(std::io::Error::other("the spawner has ended")))?;
         answer.await.map_err(|_| failed(std::io::Error::other("the spawner has ended")))?.map_err(failed)
     }
 }
 
 fn start(request: &mut Request) -> std::io::Result<Child> {
-    let Some(inherit) = &request.inherit else { return request.command.spawn() };
-    fcntl(inherit.as_fd(), FcntlArg::F_SETFD(FdFlag::empty()))?;
-    let child = request.command.spawn();
-    fcntl(inherit.as_fd(), FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    let Request { command, with: With { inherit, group }, .. } = request;
+    if let Some(inherit) = &inherit {
+        fcntl(inherit.as_fd(), FcntlArg::F_SETFD(FdFlag::empty()))?;
+    }
+    let child = match group {
+        Some(group) => group.inside(|| command.spawn()).and_then(|child| child),
+        None => command.spawn(),
+    };
+    // What the child has got the next one must not get.
+    *inherit = None;
     child
 }

@@ -197,7 +197,7 @@ pub(crate) fn build(pod: &Pod, facts: &Facts, now: Timestamp) -> PodStatus {
         facts.init.iter().filter(|r| !r.succeeded()).map(|r| r.name.as_str()).collect();
     let sandbox = if facts.pod_ip.is_some() && !over { None } else { Some(("", String::new())) };
     let mut conditions = vec![
-        condition("PodReadyToStartContainers", sandbox.filter(|_| true)),
+        condition("PodReadyToStartContainers", sandbox),
         condition(
             "Initialized",
             (!initialized).then(|| {

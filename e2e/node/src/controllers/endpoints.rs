@@ -148,7 +148,7 @@ pub(crate) fn endpoints(service: &Service, backends: &[Backend]) -> Endpoints {
             let list = |ready: bool| -> Option<Vec<EndpointAddress>> {
                 let list: Vec<EndpointAddress> = members
                     .iter()
-                    .filter(|b| b.ready == ready && !(b.terminating && !ready))
+                    .filter(|b| b.ready == ready && (ready || !b.terminating))
                     .map(address)
                     .collect();
                 (!list.is_empty()).then_some(list)

@@ -4,6 +4,7 @@ pub(crate) mod accounts;
 pub(crate) mod claims;
 pub(crate) mod deployments;
 mod endpoints;
+pub(crate) mod lifecycle;
 mod proxy;
 mod rollout;
 pub(crate) mod scheduler;

@@ -191,7 +191,20 @@ async fn plan(
         read_only_root: own.and_then(|c| c.read_only_root_filesystem).unwrap_or(false),
         argv,
         env,
+        memory: memory_limit(pod, container)?,
     })
+}
+
+/// The limit to enforce, if this node enforces any.
+fn memory_limit(pod: &PodRuntime, container: &Container) -> Result<Option<u64>, Error> {
+    let limits = container.resources.as_ref().and_then(|resources| resources.limits.as_ref());
+    let Some(limit) = limits.and_then(|limits| limits.get("memory")).filter(|_| pod.shared.memory_limits)
+    else {
+        return Ok(None);
+    };
+    let bytes = crate::quantity::units(&limit.0);
+    let what = || Error::pod(format!("container {}: {} is no quantity", container.name, limit.0));
+    bytes.map(Some).ok_or_else(what)
 }
 
 async fn mounts(
@@ -326,6 +339,9 @@ async fn one_run(pod: &Arc<PodRuntime>, container: &Container, plan: Plan) -> En
         log.end();
     }
     match exit {
+        Exit::Code(code) if code != 0 && sandbox.ran_out_of_memory() => {
+            ended(code, "OOMKilled", None, Some(since))
+        }
         Exit::Code(0) => ended(0, "Completed", None, Some(since)),
         Exit::Code(code) => ended(code, "Error", None, Some(since)),
         Exit::NeverRan(_) => {

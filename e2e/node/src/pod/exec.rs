@@ -10,7 +10,7 @@ use tokio::process::Command;
 
 use crate::error::Error;
 use crate::sandbox;
-use crate::spawner::Spawner;
+use crate::spawner::{Spawner, With};
 
 /// Runs `argv` in the namespaces of the container whose PID 1 is `pid`. The error says how it failed.
 pub(super) async fn run(
@@ -32,7 +32,8 @@ pub(super) async fn run(
         .stderr(Stdio::piped())
         // Its own group: what it started inside has to end with it when it takes too long.
         .process_group(0);
-    let child = spawner.spawn("nsenter", command, None).await.map_err(|error: Error| error.chain())?;
+    let child =
+        spawner.spawn("nsenter", command, With::default()).await.map_err(|error: Error| error.chain())?;
     let group = child.id().and_then(|id| i32::try_from(id).ok());
     match tokio::time::timeout(timeout, child.wait_with_output()).await {
         Ok(Ok(output)) if output.status.success() => Ok(()),

@@ -22,6 +22,7 @@ use crate::addresses::Lease;
 use crate::error::Error;
 use crate::events;
 use crate::logs::Log;
+use crate::processes;
 use crate::restart::Policy;
 use crate::shared::Shared;
 use crate::status::{Ended, Record, State};
@@ -163,7 +164,12 @@ impl PodRuntime {
             let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or(30);
             self.end(Stop::Graceful(Duration::from_secs(u64::try_from(grace).unwrap_or(0))));
         }
-        self.update(|state| state.pod = pod);
+        self.update(|state| {
+            // The answer to our own last patch may be newer than what the watch has got to.
+            if version(&pod) >= version(&state.pod) {
+                state.pod = pod;
+            }
+        });
     }
 
     /// Orders the end. Orders only ever get stricter, except that a graceful one may get shorter.
@@ -180,10 +186,14 @@ impl PodRuntime {
         });
     }
 
+    /// Host process id of a container's PID 1.
+    pub fn pid(&self, container: &str) -> Option<i32> {
+        self.state().live.get(container).map(|live| live.pid)
+    }
+
     /// Sends a signal to a container's PID 1.
     pub fn signal(&self, container: &str, signal: Signal) -> Result<(), Error> {
-        let pid = self.state().live.get(container).map(|live| live.pid);
-        let sent = pid.is_some_and(|pid| kill(Pid::from_raw(pid), signal).is_ok());
+        let sent = self.pid(container).is_some_and(|pid| kill(Pid::from_raw(pid), signal).is_ok());
         if sent {
             return Ok(());
         }
@@ -191,6 +201,19 @@ impl PodRuntime {
             namespace: self.namespace.clone(),
             pod: self.name.clone(),
             container: container.to_owned(),
+        })
+    }
+
+    /// Sends a signal to the oldest process of a container whose program's name begins with `name`.
+    pub fn signal_process(&self, container: &str, name: &str, signal: Signal) -> Result<(), Error> {
+        let found = self.pid(container).and_then(|first| processes::oldest(first, name));
+        if found.is_some_and(|pid| kill(Pid::from_raw(pid), signal).is_ok()) {
+            return Ok(());
+        }
+        Err(Error::NotRunning {
+            namespace: self.namespace.clone(),
+            pod: self.name.clone(),
+            container: format!("{container} (process {name})"),
         })
     }
 
@@ -266,6 +289,13 @@ impl PodRuntime {
             }
         };
         let spec = self.pod().spec.unwrap_or_default();
+        if let Some(sidecar) =
+            spec.init_containers.iter().flatten().find(|container| container.restart_policy.is_some())
+        {
+            let what = format!("init container {}: restartPolicy does not work on this node", sidecar.name);
+            self.shared.events.warning(&self.reference(None), "FailedCreatePodContainer", what);
+            return;
+        }
         for container in spec.init_containers.unwrap_or_default() {
             if !container::run(&self, &container, true, &volumes).await {
                 return;
@@ -281,6 +311,11 @@ impl PodRuntime {
             .collect();
         futures::future::join_all(all).await;
     }
+}
+
+/// Versions of one object can be compared since Kubernetes 1.35; every server so far has counted upwards.
+fn version(pod: &Pod) -> u64 {
+    pod.metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 /// The state a container is left in while it is not running.

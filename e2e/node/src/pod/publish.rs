@@ -43,7 +43,9 @@ async fn patch(pod: &PodRuntime, status: &Value) -> Result<bool, kube::Error> {
     match api.patch_status(&pod.name, &PatchParams::default(), &Patch::Merge(&body)).await {
         Ok(newer) => {
             // Conditions are compared with what the server has, also before the watch says so.
-            pod.state().pod.status = newer.status;
+            let mut state = pod.state();
+            state.pod.status = newer.status;
+            state.pod.metadata.resource_version = newer.metadata.resource_version;
             Ok(true)
         }
         Err(error) if is_not_found(&error) => Ok(false),

@@ -2,6 +2,7 @@
 
 mod containers;
 mod deployments;
+mod isolation;
 mod lab;
 mod lifecycle;
 mod logs;
