@@ -54,7 +54,7 @@ pub async fn run(context: &Context) -> Result<()> {
 
 async fn initialise(context: &Context, initdb: &InitDb) -> Result<()> {
     let program = context.programs.program("initdb")?;
-    let major = context.programs.major_version().await?;
+    let major = context.programs.major_version(&context.children).await?;
     let mut command = Command::new(&program);
     command.arg("-D").arg(&context.env.paths.pgdata).args(initdb_arguments(initdb, major));
     if let Some(wal) = context.wal_dir() {

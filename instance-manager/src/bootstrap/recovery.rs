@@ -52,7 +52,7 @@ pub async fn run(context: &Context) -> Result<()> {
         .and_then(|b| b.recovery())
         .ok_or_else(|| Error::permanent("the Cluster has no bootstrap.fullRecovery: there is nothing to recover"))?;
     let source = find(context, recovery).await?;
-    let major = context.programs.major_version().await?;
+    let major = context.programs.major_version(&context.children).await?;
     same_version(source.major, major)?;
 
     let mut names = source.store.secret_names();

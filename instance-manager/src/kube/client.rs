@@ -6,7 +6,6 @@ use howdah_api::{Backup, Cluster};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::Api;
 use kube::config::{Config, KubeConfigOptions};
-use kube::runtime::events::{Recorder, Reporter};
 
 use crate::environment::Environment;
 use crate::error::{Error, Result};
@@ -20,7 +19,8 @@ pub struct Kubernetes {
     pub namespace: String,
     /// Name of the Cluster.
     pub cluster_name: String,
-    pub(super) recorder: Recorder,
+    /// Name of the pod, as reporter of events.
+    pub pod: String,
 }
 
 impl Kubernetes {
@@ -58,13 +58,9 @@ impl Kubernetes {
     /// With a given client.
     #[must_use]
     pub fn new(client: kube::Client, env: &Environment) -> Self {
-        let reporter = Reporter {
-            controller: howdah_api::INSTANCE_MANAGER.to_owned(),
-            instance: Some(env.pod.clone()),
-        };
         Self {
-            recorder: Recorder::new(client.clone(), reporter),
             client,
+            pod: env.pod.clone(),
             namespace: env.namespace.clone(),
             cluster_name: env.cluster.clone(),
         }

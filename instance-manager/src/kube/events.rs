@@ -1,12 +1,24 @@
 //! Events on the Cluster and on Backups. An event that cannot be written is logged and forgotten.
+//!
+//! Each is an object of its own: kube's recorder folds events of the same reason into a series and keeps only
+//! the words of the first one, but here the words are what matters.
 
-use kube::Resource;
-use kube::runtime::events::{Event, EventType};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::api::{Api, ObjectMeta, PostParams};
+use kube::runtime::events::EventType;
+use kube::{Resource, ResourceExt};
+use tokio::time::timeout;
 
 use super::Kubernetes;
 
-/// Longest note that the API takes.
+/// Longest note that the API takes, with room for the sign that it was cut.
 const NOTE_LIMIT: usize = 1000;
+/// How long one may take to be written: nothing waits for an event.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Kubernetes {
     /// Writes an event about `object`.
@@ -17,15 +29,31 @@ impl Kubernetes {
         reason: &str,
         note: &str,
     ) {
+        let unique = uuid::Uuid::new_v4().simple().to_string();
         let event = Event {
-            type_,
-            reason: reason.to_owned(),
+            metadata: ObjectMeta {
+                name: Some(format!("{}.{}", object.name_any(), &unique[..16])),
+                namespace: Some(self.namespace.clone()),
+                ..ObjectMeta::default()
+            },
+            action: Some(reason.to_owned()),
+            event_time: Some(MicroTime(Timestamp::now())),
             note: Some(shorten(note)),
-            action: reason.to_owned(),
-            secondary: None,
+            reason: Some(reason.to_owned()),
+            regarding: Some(object.object_ref(&())),
+            reporting_controller: Some(howdah_api::INSTANCE_MANAGER.to_owned()),
+            reporting_instance: Some(self.pod.clone()),
+            type_: Some(match type_ {
+                EventType::Normal => "Normal".to_owned(),
+                EventType::Warning => "Warning".to_owned(),
+            }),
+            ..Event::default()
         };
-        if let Err(error) = self.recorder.publish(&event, &object.object_ref(&())).await {
-            tracing::warn!(%error, reason, "an event could not be written");
+        let api: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
+        match timeout(PATIENCE, api.create(&PostParams::default(), &event)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, reason, "an event could not be written"),
+            Err(_) => tracing::warn!(reason, "an event could not be written in time"),
         }
     }
 }

@@ -6,16 +6,25 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::process::ExitStatus;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::process::{ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
-/// Own children. Clones share the same set.
-#[derive(Clone, Debug, Default)]
+/// Own children. A process has one table of children, so every value is a handle to the same set.
+#[derive(Clone, Debug)]
 pub struct Children(Arc<Mutex<HashSet<i32>>>);
+
+static OWN: OnceLock<Arc<Mutex<HashSet<i32>>>> = OnceLock::new();
+
+impl Default for Children {
+    fn default() -> Self {
+        Self(OWN.get_or_init(Arc::default).clone())
+    }
+}
 
 /// One own child; registered until it is awaited or dropped.
 #[derive(Debug)]
@@ -43,6 +52,24 @@ impl Children {
         Ok(OwnChild { child, pid, set: self.clone() })
     }
 
+    /// Runs a program to its end and keeps what it wrote. Every program must be run through here: one that is
+    /// not registered would be reaped as an orphan, and its status lost.
+    ///
+    /// # Errors
+    /// When it cannot be started or awaited.
+    pub async fn output(&self, command: &mut Command) -> io::Result<Output> {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut own = self.spawn(command)?;
+        let (mut out, mut err) = (own.child.stdout.take(), own.child.stderr.take());
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        let (read_out, read_err) =
+            tokio::join!(read_all(out.as_mut(), &mut stdout), read_all(err.as_mut(), &mut stderr));
+        let status = own.wait().await?;
+        read_out?;
+        read_err?;
+        Ok(Output { status, stdout, stderr })
+    }
+
     /// Reaps every dead child that is not an own one; returns their ids.
     pub fn reap_orphans(&self) -> Vec<i32> {
         let mut reaped = Vec::new();
@@ -64,6 +91,13 @@ impl Children {
             reaped.push(pid.as_raw());
         }
     }
+}
+
+async fn read_all(from: Option<&mut (impl AsyncRead + Unpin)>, to: &mut Vec<u8>) -> io::Result<()> {
+    if let Some(from) = from {
+        from.read_to_end(to).await?;
+    }
+    Ok(())
 }
 
 impl OwnChild {
@@ -98,6 +132,24 @@ impl Drop for OwnChild {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn output_survives_a_busy_reaper() {
+        let children = Children::default();
+        let reaper = children.clone();
+        let reaping = tokio::task::spawn_blocking(move || {
+            for _ in 0..20_000 {
+                reaper.reap_orphans();
+            }
+        });
+        for _ in 0..20 {
+            let output =
+                children.output(Command::new("/bin/sh").args(["-c", "echo out; echo err >&2; exit 3"])).await.unwrap();
+            assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(3), b"out\n".as_slice()));
+            assert_eq!(output.stderr, b"err\n");
+        }
+        reaping.await.unwrap();
+    }
 
     #[tokio::test]
     async fn own_children_keep_their_status() {

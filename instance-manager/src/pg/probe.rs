@@ -4,6 +4,7 @@ use std::path::Path;
 
 use tokio::process::Command;
 
+use super::children::Children;
 use super::programs::Programs;
 use crate::error::{Error, IoContext, Result};
 
@@ -11,15 +12,12 @@ use crate::error::{Error, IoContext, Result};
 ///
 /// # Errors
 /// With PostgreSQL's own words when it does not accept the configuration.
-pub async fn ask(programs: &Programs, pgdata: &Path, conf: &Path, name: &str) -> Result<String> {
+pub async fn ask(children: &Children, programs: &Programs, pgdata: &Path, conf: &Path, name: &str) -> Result<String> {
     let program = programs.program("postgres")?;
-    let output = Command::new(&program)
-        .arg("-D")
-        .arg(pgdata)
-        .arg("-c")
-        .arg(format!("config_file={}", conf.display()))
-        .args(["-C", name])
-        .output()
+    let mut command = Command::new(&program);
+    command.arg("-D").arg(pgdata).arg("-c").arg(format!("config_file={}", conf.display())).args(["-C", name]);
+    let output = children
+        .output(&mut command)
         .await
         .map_err(|e| Error::permanent(format!("cannot run {}", program.display())).because(e))?;
     if output.status.success() {
@@ -32,10 +30,10 @@ pub async fn ask(programs: &Programs, pgdata: &Path, conf: &Path, name: &str) ->
 ///
 /// # Errors
 /// When the program cannot be run.
-pub async fn has_tls(programs: &Programs, pgdata: &Path, run_dir: &Path) -> Result<bool> {
+pub async fn has_tls(children: &Children, programs: &Programs, pgdata: &Path, run_dir: &Path) -> Result<bool> {
     let conf = run_dir.join("probe.conf");
     std::fs::write(&conf, "").at("cannot write", &conf)?;
-    Ok(!ask(programs, pgdata, &conf, "ssl_library").await?.is_empty())
+    Ok(!ask(children, programs, pgdata, &conf, "ssl_library").await?.is_empty())
 }
 
 /// The complaint in PostgreSQL's output, without time stamps and process ids.

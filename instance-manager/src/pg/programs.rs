@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::children::Children;
 use crate::error::{Error, Result};
 
 /// A directory that holds `postgres` and `initdb`.
@@ -92,11 +93,10 @@ impl Programs {
     ///
     /// # Errors
     /// When the program cannot be run or its answer is not understood.
-    pub async fn major_version(&self) -> Result<u32> {
+    pub async fn major_version(&self, children: &Children) -> Result<u32> {
         let program = self.program("postgres")?;
-        let output = tokio::process::Command::new(&program)
-            .arg("--version")
-            .output()
+        let output = children
+            .output(tokio::process::Command::new(&program).arg("--version"))
             .await
             .map_err(|e| Error::permanent(format!("cannot run {}", program.display())).because(e))?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -100,7 +100,9 @@ pub async fn apply(shared: &Shared, running: Running) -> Result<bool> {
     if current != files.conf {
         let candidate = paths.run().join("candidate.conf");
         write_atomically(&candidate, files.conf.as_bytes(), 0o600).at("cannot write", &candidate)?;
-        probe::ask(&shared.programs, &paths.pgdata, &candidate, "data_directory").await.map_err(|e| {
+        let asked =
+            probe::ask(&shared.children, &shared.programs, &paths.pgdata, &candidate, "data_directory").await;
+        asked.map_err(|e| {
             Error::permanent(format!(
                 "PostgreSQL does not accept spec.postgresql.parameters; correct them: {}",
                 e.report()

@@ -59,8 +59,8 @@ async fn prepare(env: Environment, kube: Kubernetes, children: Children) -> Resu
         )));
     }
     let programs = Programs::find()?;
-    let major = programs.major_version().await?;
-    let tls = probe::has_tls(&programs, &env.paths.pgdata, &run).await?;
+    let major = programs.major_version(&children).await?;
+    let tls = probe::has_tls(&children, &programs, &env.paths.pgdata, &run).await?;
     if !tls {
         tracing::warn!("this PostgreSQL was built without TLS: connections are not encrypted and replicas cannot join");
     }
