@@ -75,8 +75,17 @@ const SKIP_NAMES: [&str; 9] = [
 ];
 /// Files at the top of the data directory that the backup makes itself, or that would mislead recovery: a
 /// `tablespace_map` points relocated tablespaces back to the places of the running server.
-const SKIP_AT_ROOT: [&str; 5] =
-    ["backup_label", "backup_label.old", "tablespace_map", "tablespace_map.old", "backup_manifest"];
+const SKIP_AT_ROOT: [&str; 7] = [
+    "backup_label",
+    "backup_label.old",
+    "tablespace_map",
+    "tablespace_map.old",
+    "backup_manifest",
+    "backup_manifest.tmp",
+    "lost+found",
+];
+/// Howdah's own markers at the top of the data directory begin like this.
+const OWN_AT_ROOT: &str = "howdah-";
 
 /// Decides about one entry. `path` is relative to the top of the tree and not empty.
 ///
@@ -102,7 +111,7 @@ pub fn classify(scope: Scope, path: &Path, file_type: FileType) -> Verdict {
     if name.strip_prefix("pg_internal.init.").is_some_and(|pid| pid.bytes().all(|b| b.is_ascii_digit())) {
         return Verdict::Skip;
     }
-    if at_root && SKIP_AT_ROOT.contains(&name) {
+    if at_root && (SKIP_AT_ROOT.contains(&name) || name.starts_with(OWN_AT_ROOT)) {
         return Verdict::Skip;
     }
     let holds_nothing = (at_root && EMPTY_AT_ROOT.contains(&name)) || EMPTY_ANYWHERE.contains(&name);

@@ -157,6 +157,16 @@ impl Layout {
         format!("{}/howdah/lineage.json", self.server)
     }
 
+    /// Directory of what only Howdah knows about a base backup.
+    pub fn manifest_dir(&self, id: &BackupId) -> String {
+        format!("{}/howdah/manifests/{id}", self.server)
+    }
+
+    /// Names and sizes of all parts of a base backup, so that a lost last part is noticed.
+    pub fn parts(&self, id: &BackupId) -> String {
+        format!("{}/howdah/manifests/{id}/parts.json", self.server)
+    }
+
     /// PostgreSQL's manifest of a base backup.
     pub fn manifest(&self, id: &BackupId) -> String {
         format!("{}/howdah/manifests/{id}/backup_manifest", self.server)

@@ -91,7 +91,7 @@ impl Repository {
         Ok(objects)
     }
 
-    /// Deletes a backup with all its objects and its manifest; WAL stays. Refuses one that is kept.
+    /// Deletes a backup with all its objects and what is in its manifest directory; WAL stays. Refuses one that is kept.
     ///
     /// The order makes a crash harmless: the record first stops saying DONE, then the objects go, the record goes
     /// last, so that a second call finds the rest.
@@ -114,12 +114,13 @@ impl Repository {
             }
         }
         let record = objects.info.take();
+        let side = self.store().list(&self.layout().manifest_dir(id)).await?;
         let keys: Vec<String> = objects
             .parts
             .into_iter()
             .map(|part| part.object.key)
             .chain(objects.others.into_iter().map(|object| object.key))
-            .chain([self.layout().manifest(id)])
+            .chain(side.into_iter().map(|object| object.key))
             .collect();
         self.store().delete_many(&keys).await?;
         match record {

@@ -138,6 +138,7 @@ async fn deleting_leaves_nothing_of_a_backup_and_all_of_the_rest() {
         put(&repo, &format!("srv/base/{ONE}/{key}"), "x").await;
     }
     put(&repo, &repo.layout().manifest(&id(ONE)), "{}").await;
+    put(&repo, &repo.layout().parts(&id(ONE)), "{}").await;
     put(&repo, "srv/wals/0000000100000000/000000010000000000000004", "x").await;
     repo.delete_backup(&id(ONE)).await.expect("deleted");
     let left: Vec<String> =

@@ -1,11 +1,13 @@
 //! Making stores: S3, and memory for tests of logic.
 
 use super::options::{Credentials, Encryption, S3Options};
+use super::pending::Raw;
 use super::transport::Transport;
 use super::{Inner, Store};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{Destination, normalise_endpoint};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::client::HttpClient;
 use object_store::list::PaginatedListStore;
 use object_store::memory::InMemory;
 use object_store::multipart::MultipartStore;
@@ -35,11 +37,13 @@ impl Store {
             let inherit = options.credentials == Credentials::Inherit;
             inherit.then(|| environment("AWS_REGION").or_else(|| environment("AWS_DEFAULT_REGION"))).flatten()
         });
+        let transport = Transport::new(options.ca_pem.as_deref(), &options.limits)?;
+        let region = region.unwrap_or_else(|| DEFAULT_REGION.to_owned());
         let mut builder = AmazonS3Builder::new()
             .with_bucket_name(destination.bucket())
-            .with_region(region.as_deref().unwrap_or(DEFAULT_REGION))
+            .with_region(&region)
             .with_unsigned_payload(!options.sign_payload)
-            .with_http_connector(Transport::new(options.ca_pem.as_deref(), &options.limits)?)
+            .with_http_connector(transport.clone())
             .with_retry(retry_config(options));
         builder = match &options.endpoint {
             Some(endpoint) => builder
@@ -58,8 +62,14 @@ impl Store {
         let singles = builder.clone().with_disable_bulk_delete(true).build().map_err(unusable)?;
         let store = Arc::new(builder.build().map_err(unusable)?);
         let pages: Arc<dyn PaginatedListStore> = store.clone();
-        let mut made = Self::assemble(store.clone(), store, Some(pages), destination);
+        let mut made = Self::assemble(store.clone(), store.clone(), Some(pages), destination);
         made.singles = Arc::new(singles);
+        made.raw = Some(Raw {
+            client: HttpClient::new(transport),
+            credentials: store.credentials().clone(),
+            bucket: bucket_url(destination.bucket(), options.endpoint.as_deref(), &region)?,
+            region,
+        });
         made.tags = tag_set(&options.tags)?;
         made.history_tags =
             if options.history_tags.is_empty() { made.tags.clone() } else { tag_set(&options.history_tags)? };
@@ -88,6 +98,7 @@ impl Store {
             objects,
             multipart,
             pages,
+            raw: None,
             url: destination.to_string(),
             prefix: destination.prefix().to_owned(),
             tags: TagSet::default(),
@@ -97,6 +108,15 @@ impl Store {
             bulk_delete: AtomicBool::new(true),
         }
     }
+}
+
+/// The URL that the client makes of the same settings.
+fn bucket_url(bucket: &str, endpoint: Option<&str>, region: &str) -> Result<String> {
+    Ok(match endpoint {
+        Some(endpoint) => format!("{}/{bucket}", normalise_endpoint(endpoint)?),
+        None if bucket.contains('.') => format!("https://s3.{region}.amazonaws.com/{bucket}"),
+        None => format!("https://{bucket}.s3.{region}.amazonaws.com"),
+    })
 }
 
 fn retry_config(options: &S3Options) -> RetryConfig {

@@ -11,6 +11,7 @@ mod delete;
 pub mod dns;
 mod list;
 mod options;
+mod pending;
 mod probe;
 mod read;
 mod tls;
@@ -20,6 +21,7 @@ mod write;
 
 pub use list::Listing;
 pub use options::{Credentials, Encryption, Limits, S3Options, Secret};
+pub use pending::PendingUpload;
 pub use probe::StoreFeatures;
 pub use read::ObjectStream;
 pub use tls::client_config;
@@ -78,6 +80,8 @@ struct Inner {
     multipart: Arc<dyn MultipartStore>,
     /// Raw prefix listing, where the backend has it.
     pages: Option<Arc<dyn PaginatedListStore>>,
+    /// For requests that the client library lacks.
+    raw: Option<pending::Raw>,
     url: String,
     prefix: String,
     tags: TagSet,

@@ -106,3 +106,40 @@ async fn there_are_at_most_ten_thousand_parts() {
     let error = upload.put_part(10_000, Bytes::from_static(b"x")).await.expect_err("too many");
     assert_eq!(error.exit_code(), 3);
 }
+
+#[tokio::test]
+async fn abandoned_uploads_are_found_and_aborted() {
+    let server = server().await;
+    let store = store(&server);
+    for key in ["srv/base/A/data.tar", "srv/base/A/16384.tar.gz", "srv/wals/X & Y", "other/base/B/data.tar"] {
+        store.upload(key).await.expect("begun").put_part(0, Bytes::from_static(b"x")).await.expect("sent");
+    }
+    server.faults().add(Rule::new(Action::slow_down()).operation(Operation::ListMultipartUploads).times(2));
+    let mut keys: Vec<String> = store.list_uploads("srv").await.expect("listed").into_iter().map(|u| u.key).collect();
+    keys.sort();
+    assert_eq!(keys, ["srv/base/A/16384.tar.gz", "srv/base/A/data.tar", "srv/wals/X & Y"]);
+    let now = chrono::Utc::now();
+    let day = chrono::Duration::days(1);
+    assert_eq!(store.abort_uploads("srv/base", now - day).await.expect("none is that old"), 0);
+    assert_eq!(store.abort_uploads("srv/base", now + day).await.expect("aborted"), 2);
+    let mut left: Vec<String> = server.uploads(BUCKET).expect("the bucket").into_iter().map(|u| u.key).collect();
+    left.sort();
+    assert_eq!(left, ["some/path/other/base/B/data.tar", "some/path/srv/wals/X & Y"]);
+    server.faults().add(Rule::new(Action::error(501, "NotImplemented", "no")).operation(Operation::ListMultipartUploads));
+    assert_eq!(store.list_uploads("srv").await.expect_err("no list").kind(), ErrorKind::Unsupported);
+    assert_eq!(store.abort_uploads("srv", now + day).await.expect("nothing to do"), 0);
+}
+
+#[tokio::test]
+async fn many_abandoned_uploads_are_found() {
+    let server = server().await;
+    let store = store(&server);
+    let begun = (0..1010).map(|index| {
+        let store = store.clone();
+        async move { store.upload(&format!("srv/base/A/{index}")).await.map(|_| ()) }
+    });
+    for outcome in futures::future::join_all(begun).await {
+        outcome.expect("begun");
+    }
+    assert_eq!(store.list_uploads("srv/base").await.expect("listed").len(), 1010);
+}

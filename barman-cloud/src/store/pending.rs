@@ -1,0 +1,152 @@
+//! Uploads that were begun and never completed: what killed runs leave, invisible and billed.
+//!
+//! The client library has no call for listing them, so the request is made here and signed with its signer.
+
+use super::{Inner, Store};
+use crate::error::{Error, ErrorKind, Result};
+use chrono::{DateTime, Utc};
+use http::{Method, StatusCode};
+use object_store::aws::{AwsAuthorizer, AwsCredentialProvider};
+use object_store::client::{HttpClient, HttpRequest, HttpRequestBody};
+use serde::Deserialize;
+
+/// An upload under way, or abandoned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingUpload {
+    /// Key relative to the destination path.
+    pub key: String,
+    /// The store's id.
+    pub id: String,
+    /// When it was begun, by the store's clock.
+    pub begun: DateTime<Utc>,
+}
+
+/// What it takes to send a request of our own.
+pub(super) struct Raw {
+    pub(super) client: HttpClient,
+    pub(super) credentials: AwsCredentialProvider,
+    pub(super) region: String,
+    /// URL of the bucket, without a slash at the end.
+    pub(super) bucket: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Page {
+    #[serde(default)]
+    is_truncated: bool,
+    next_key_marker: Option<String>,
+    next_upload_id_marker: Option<String>,
+    #[serde(default, rename = "Upload")]
+    uploads: Vec<Listed>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listed {
+    key: String,
+    upload_id: String,
+    initiated: DateTime<Utc>,
+}
+
+impl Store {
+    /// Uploads below a directory that were begun and neither completed nor aborted. Backends other than S3 have
+    /// none. [`ErrorKind::Unsupported`] on stores that do not list uploads.
+    pub async fn list_uploads(&self, dir: &str) -> Result<Vec<PendingUpload>> {
+        let Some(raw) = &self.inner.raw else { return Ok(Vec::new()) };
+        let prefix = format!("{}/", self.path(dir)?);
+        let (mut found, mut marker) = (Vec::new(), None);
+        loop {
+            let page = self.retrying(|| page(&self.inner, raw, &prefix, marker.as_ref())).await?;
+            found.extend(page.uploads.into_iter().filter_map(|upload| {
+                let key = self.relative(&upload.key)?.to_owned();
+                Some(PendingUpload { key, id: upload.upload_id, begun: upload.initiated })
+            }));
+            let next = (page.next_key_marker.unwrap_or_default(), page.next_upload_id_marker.unwrap_or_default());
+            // A store that promises more but does not say from where would be asked for ever.
+            if !page.is_truncated || next.0.is_empty() || marker.as_ref() == Some(&next) {
+                return Ok(found);
+            }
+            marker = Some(next);
+        }
+    }
+
+    /// Aborts uploads below a directory that were begun before a time; gives their number. The caller makes sure
+    /// that none of them is its own. Stores that do not list uploads have none for this purpose.
+    pub async fn abort_uploads(&self, dir: &str, begun_before: DateTime<Utc>) -> Result<usize> {
+        let pending = match self.list_uploads(dir).await {
+            Err(error) if error.kind() == ErrorKind::Unsupported => {
+                tracing::debug!(store = self.url(), "uploads cannot be listed here");
+                return Ok(0);
+            }
+            other => other?,
+        };
+        let mut count = 0;
+        for upload in pending.iter().filter(|upload| upload.begun < begun_before) {
+            self.resume_upload(&upload.key, &upload.id)?.abort().await?;
+            count += 1;
+        }
+        Ok(count)
+    }
+}
+
+async fn page(inner: &Inner, raw: &Raw, prefix: &str, marker: Option<&(String, String)>) -> Result<Page> {
+    let url = format!("{}/{prefix}", inner.url);
+    let failed = |error| super::classify::classify("listing the uploads of", &url, error);
+    let broken = |error: Box<dyn std::error::Error + Send + Sync>| {
+        Error::new(ErrorKind::Unavailable, "the list of uploads cannot be read").with_key(&url).with_source(error)
+    };
+    let mut query = format!("max-uploads=1000&prefix={}&uploads=", encoded(prefix));
+    if let Some((key, id)) = marker {
+        query = format!("key-marker={}&{query}&upload-id-marker={}", encoded(key), encoded(id));
+    }
+    let mut request = HttpRequest::new(HttpRequestBody::empty());
+    *request.method_mut() = Method::GET;
+    *request.uri_mut() = format!("{}?{query}", raw.bucket).parse().map_err(|error| broken(Box::new(error)))?;
+    let credential = raw.credentials.get_credential().await.map_err(failed)?;
+    AwsAuthorizer::new(&credential, "s3", &raw.region).try_authorize(&mut request, None).map_err(failed)?;
+    let generic = |source| object_store::Error::Generic { store: "S3", source };
+    let response = raw.client.execute(request).await.map_err(|error| failed(generic(Box::new(error))))?;
+    let status = response.status();
+    let body = response.into_body().bytes().await.map_err(|error| failed(generic(Box::new(error))))?;
+    let body = String::from_utf8_lossy(&body);
+    if status != StatusCode::OK {
+        let text = format!("Server returned non-2xx status code: {status}: {body}");
+        return Err(failed(generic(text.into())));
+    }
+    quick_xml::de::from_str(&body).map_err(|error| broken(Box::new(error)))
+}
+
+/// Percent-encoding of everything but what a signature leaves as it is.
+fn encoded(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+            other => format!("%{other:02X}"),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_are_encoded_as_they_are_signed() {
+        assert_eq!(encoded("a/b c+é~"), "a%2Fb%20c%2B%C3%A9~");
+    }
+
+    #[test]
+    fn a_page_is_read() {
+        let page: Page = quick_xml::de::from_str(
+            "<?xml version=\"1.0\"?><ListMultipartUploadsResult><Bucket>b</Bucket><IsTruncated>true</IsTruncated>\
+             <NextKeyMarker>k</NextKeyMarker><NextUploadIdMarker>i</NextUploadIdMarker>\
+             <Upload><Key>a &amp; b</Key><UploadId>1</UploadId><Initiated>2026-11-21T01:02:03.000Z</Initiated></Upload>\
+             <Upload><Key>c</Key><UploadId>2</UploadId><Initiated>2026-11-21T01:02:03Z</Initiated></Upload>\
+             </ListMultipartUploadsResult>",
+        )
+        .expect("valid");
+        assert!(page.is_truncated);
+        assert_eq!(page.uploads.iter().map(|u| u.key.as_str()).collect::<Vec<_>>(), ["a & b", "c"]);
+    }
+}
