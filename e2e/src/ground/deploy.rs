@@ -18,9 +18,9 @@ pub async fn operator(kubectl: &Kubectl, images: &Images) -> Result<()> {
     let rendered = kubectl.run(&["kustomize", &config.display().to_string()]).await?;
     ensure!(rendered.contains(IMAGE) && rendered.contains(POSTGRES), "config/manager/manager.yaml names other images than this file");
     let manifest = rendered.replace(IMAGE, &images.operator).replace(POSTGRES, &images.postgres);
-    let applied = kubectl.output(&["apply", "--server-side", "--force-conflicts", "-f", "-"], Some(&manifest)).await?;
-    ensure!(applied.ok, "config/default cannot be applied: {}{}", applied.stdout, applied.stderr);
     let system = kubectl.in_namespace("howdah-system");
+    let applied = system.output(&["apply", "--server-side", "--force-conflicts", "-f", "-"], Some(&manifest)).await?;
+    ensure!(applied.ok, "config/default cannot be applied: {}{}", applied.stdout, applied.stderr);
     let available = |d: &Value| d["status"]["availableReplicas"].as_i64() > Some(0);
     let deployed = system.wait_for("deployment", "howdah-operator", "available", wait::minutes(2), available).await;
     if deployed.is_err() {

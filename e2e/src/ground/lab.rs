@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use howdah_lab_apiserver::ApiServer;
-use howdah_lab_node::{Image, ImageCatalog, Node};
+use howdah_lab_node::{Backoff, Bind, Image, ImageCatalog, Node, Signal};
+use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 use howdah_s3::{Action, Rule, Server};
 
 use super::assets::Assets;
 use super::s3::{S3Access, StoredObject};
 use super::slot::Slot;
-use super::deploy;
+use super::{deploy, processes};
 use crate::paths;
 
 const BUCKET: &str = "backups";
@@ -52,12 +53,12 @@ impl Lab {
         let slot = Slot::take()?;
         let api = ApiServer::builder()
             .bind("127.0.0.1:0")
-            .service_cidr(&slot.services())
+            .service_cidr(slot.services())
             .start()
             .await
             .context("the API double does not start")?;
         let kubeconfig = files.join("kubeconfig");
-        std::fs::write(&kubeconfig, api.admin_kubeconfig())?;
+        std::fs::write(&kubeconfig, api.admin_kubeconfig().context("no kubeconfig")?)?;
         Self::around(Api::Double(api), slot, kubeconfig, files, true).await
     }
 
@@ -82,12 +83,14 @@ impl Lab {
             .start()
             .await
             .context("the S3 server does not start")?;
-        let node = Node::builder(&kubeconfig)
+        let read = Kubeconfig::read_from(&kubeconfig).context("the lab's own kubeconfig")?;
+        let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
+        let node = Node::builder(config)
             .name("lab-node-1")
             .root_dir(files.join("node"))
             .images(images()?)
-            .pod_cidr(&slot.pods())
-            .service_cidr(&slot.services())
+            .backoff(Backoff { initial: Duration::from_millis(500), max: Duration::from_secs(5), ..Backoff::default() })
+            .pod_net(slot.pod_net())
             .controllers(controllers)
             .start()
             .await
@@ -108,7 +111,7 @@ impl Lab {
     /// When there is no such container.
     pub async fn kill(&self, namespace: &str, pod: &str, container: &str) -> Result<()> {
         self.node
-            .kill_container(namespace, pod, container, nix::sys::signal::Signal::SIGKILL)
+            .kill_container(namespace, pod, container, Signal::SIGKILL)
             .with_context(|| format!("cannot kill {container} of {namespace}/{pod}"))
     }
 
@@ -117,9 +120,12 @@ impl Lab {
     /// # Errors
     /// When there is no such process.
     pub fn kill_process(&self, namespace: &str, pod: &str, container: &str, name: &str) -> Result<()> {
-        self.node
-            .kill_process(namespace, pod, container, name, nix::sys::signal::Signal::SIGKILL)
-            .with_context(|| format!("cannot kill {name} in {container} of {namespace}/{pod}"))
+        let first = self
+            .node
+            .container_pid(namespace, pod, container)
+            .with_context(|| format!("{container} of {namespace}/{pod} does not run"))?;
+        let pid = processes::oldest(first, name).with_context(|| format!("no {name} in {container} of {namespace}/{pod}"))?;
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).with_context(|| format!("cannot kill {name} (pid {pid})"))
     }
 
     /// Kills the operator (SIGKILL); the node starts it again.
@@ -127,8 +133,8 @@ impl Lab {
     /// # Errors
     /// When it does not run.
     pub async fn kill_operator(&self) -> Result<()> {
-        let pods = self.node.pods("howdah-system");
-        let pod = pods.iter().find(|p| p.starts_with("howdah-operator-")).context("no pod of the operator")?;
+        let pods = self.node.pods();
+        let pod = pods.iter().find_map(|p| p.strip_prefix("howdah-system/").filter(|p| p.starts_with("howdah-operator-"))).context("no pod of the operator")?;
         self.kill("howdah-system", pod, "operator").await
     }
 
@@ -217,7 +223,7 @@ fn images() -> Result<ImageCatalog> {
     .with_user(10001, 10001)
     .with_entrypoint(&["/operator"]);
     let mut minio = Image::host_system().with_entrypoint(&["/bin/sh", "-c", MINIO_ENTRYPOINT]);
-    minio.binds.push(howdah_lab_node::Bind { source: paths::program("howdah-s3")?, target: Some("/howdah-s3".into()), optional: false });
+    minio.binds.push(Bind { source: paths::program("howdah-s3")?, target: Some("/howdah-s3".into()), optional: false });
     let mut catalog = ImageCatalog::new().with(deploy::IMAGE, operator).with(MINIO, minio);
     for major in [13, 15, 17, 18] {
         // A version that is not installed is no image here: a test that names it fails with the command to install it.

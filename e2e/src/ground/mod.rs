@@ -5,6 +5,7 @@ mod assets;
 mod deploy;
 mod external;
 mod lab;
+mod processes;
 mod s3;
 mod slot;
 

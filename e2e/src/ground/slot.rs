@@ -38,9 +38,9 @@ impl Slot {
         bail!("{SLOTS} labs run already: stop one with ./hack/lab down")
     }
 
-    /// Range of pod addresses.
-    pub fn pods(&self) -> String {
-        format!("127.{}.0.0/16", 128 + self.number)
+    /// Second byte of pod addresses.
+    pub fn pod_net(&self) -> u8 {
+        128 + self.number
     }
 
     /// Range of service addresses.

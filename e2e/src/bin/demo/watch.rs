@@ -1,5 +1,7 @@
 //! Shows what changes while one waits.
 
+use std::cell::RefCell;
+
 use anyhow::{Context, Result, bail};
 use howdah_e2e::{Kubectl, wait};
 use object_store::ObjectStore;
@@ -11,10 +13,10 @@ use crate::report::Stored;
 
 /// Prints each change of a cluster's phase and instances until `done`.
 pub async fn cluster(kubectl: &Kubectl, name: &str, done: impl Fn(&Value) -> bool) -> Result<()> {
-    let mut last = String::new();
+    let last = RefCell::new(String::new());
     wait::until(&format!("cluster {name}"), wait::minutes(8), || {
         let seen = kubectl.get("cluster", name);
-        let (last, done) = (&mut last, &done);
+        let (last, done) = (&last, &done);
         async move {
             let Some(cluster) = seen.await? else { return Ok(None) };
             let status = &cluster["status"];
@@ -25,9 +27,9 @@ pub async fn cluster(kubectl: &Kubectl, name: &str, done: impl Fn(&Value) -> boo
                 cluster["spec"]["instances"],
                 status["phaseReason"].as_str().map(|r| format!(": {r}")).unwrap_or_default()
             );
-            if line != *last {
+            if line != *last.borrow() {
                 println!("    {line}");
-                *last = line;
+                last.replace(line);
             }
             Ok(done(&cluster).then_some(()))
         }
@@ -37,10 +39,10 @@ pub async fn cluster(kubectl: &Kubectl, name: &str, done: impl Fn(&Value) -> boo
 
 /// Prints each change of a Backup until it ends.
 pub async fn backup(kubectl: &Kubectl, name: &str) -> Result<Value> {
-    let mut last = String::new();
+    let last = RefCell::new(String::new());
     wait::until(&format!("backup {name}"), wait::minutes(8), || {
         let seen = kubectl.get("backup", name);
-        let last = &mut last;
+        let last = &last;
         async move {
             let Some(backup) = seen.await? else { return Ok(None) };
             let status = &backup["status"];
@@ -51,9 +53,9 @@ pub async fn backup(kubectl: &Kubectl, name: &str) -> Result<Value> {
                 progress["percent"].as_str().unwrap_or(""),
                 progress["bytesPerSecond"].as_i64().filter(|r| *r > 0).map(|r| format!("{} MiB/s", r >> 20)).unwrap_or_default()
             );
-            if line != *last {
+            if line != *last.borrow() {
                 println!("    {}", line.trim_end());
-                *last = line;
+                last.replace(line);
             }
             Ok(["completed", "failed"].contains(&phase.as_str()).then_some(backup))
         }
