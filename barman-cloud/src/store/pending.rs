@@ -62,7 +62,8 @@ impl Store {
                 let key = self.relative(&upload.key)?.to_owned();
                 Some(PendingUpload { key, id: upload.upload_id, begun: upload.initiated })
             }));
-            let next = (page.next_key_marker.unwrap_or_default(), page.next_upload_id_marker.unwrap_or_default());
+            let next =
+                (page.next_key_marker.unwrap_or_default(), page.next_upload_id_marker.unwrap_or_default());
             // A store that promises more but does not say from where would be asked for ever.
             if !page.is_truncated || next.0.is_empty() || marker.as_ref() == Some(&next) {
                 return Ok(found);
@@ -94,7 +95,9 @@ async fn page(inner: &Inner, raw: &Raw, prefix: &str, marker: Option<&(String, S
     let url = format!("{}/{prefix}", inner.url);
     let failed = |error| super::classify::classify("listing the uploads of", &url, error);
     let broken = |error: Box<dyn std::error::Error + Send + Sync>| {
-        Error::new(ErrorKind::Unavailable, "the list of uploads cannot be read").with_key(&url).with_source(error)
+        Error::new(ErrorKind::Unavailable, "the list of uploads cannot be read")
+            .with_key(&url)
+            .with_source(error)
     };
     let mut query = format!("max-uploads=1000&prefix={}&uploads=", encoded(prefix));
     if let Some((key, id)) = marker {
@@ -102,7 +105,8 @@ async fn page(inner: &Inner, raw: &Raw, prefix: &str, marker: Option<&(String, S
     }
     let mut request = HttpRequest::new(HttpRequestBody::empty());
     *request.method_mut() = Method::GET;
-    *request.uri_mut() = format!("{}?{query}", raw.bucket).parse().map_err(|error| broken(Box::new(error)))?;
+    *request.uri_mut() =
+        format!("{}?{query}", raw.bucket).parse().map_err(|error| broken(Box::new(error)))?;
     let credential = raw.credentials.get_credential().await.map_err(failed)?;
     AwsAuthorizer::new(&credential, "s3", &raw.region).try_authorize(&mut request, None).map_err(failed)?;
     let generic = |source| object_store::Error::Generic { store: "S3", source };
@@ -121,7 +125,9 @@ async fn page(inner: &Inner, raw: &Raw, prefix: &str, marker: Option<&(String, S
 fn encoded(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                char::from(byte).to_string()
+            }
             other => format!("%{other:02X}"),
         })
         .collect()

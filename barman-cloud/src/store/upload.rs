@@ -49,7 +49,10 @@ pub fn part_size(estimate: u64, max_parts: Option<u64>) -> Result<u64> {
 
 /// What the store gave for a part; needed to complete the upload.
 #[derive(Debug, Clone)]
-pub struct PartId(object_store::multipart::PartId);
+pub struct PartId {
+    id: object_store::multipart::PartId,
+    size: u64,
+}
 
 /// An upload under way. Nothing is visible under the key before [`Upload::complete`]; whoever gives up calls
 /// [`Upload::abort`], or the store keeps (and bills) the parts until a lifecycle rule of the bucket removes them.
@@ -117,6 +120,7 @@ impl Upload {
     ) -> impl Future<Output = Result<PartId>> + Send + 'static {
         let this = self.clone();
         let payload: PutPayload = pieces.into_iter().collect();
+        let size = payload.content_length() as u64;
         async move {
             if index as u64 >= MAX_PARTS {
                 let text = format!("the object needs more than {MAX_PARTS} parts");
@@ -125,17 +129,23 @@ impl Upload {
                     .with_remedy("plan larger parts or split the archive"));
             }
             let sent = this.store.inner.multipart.put_part(&this.path, &this.id, index, payload).await;
-            sent.map(PartId)
+            sent.map(|id| PartId { id, size })
                 .map_err(|error| this.gone(this.store.error("sending a part of", &this.key, error)))
         }
     }
 
     /// Makes the object from its parts, in order. On return it is in the store.
     pub async fn complete(&self, parts: Vec<PartId>) -> Result<()> {
-        let parts = parts.into_iter().map(|part| part.0).collect();
+        let size: u64 = parts.iter().map(|part| part.size).sum();
+        let parts = parts.into_iter().map(|part| part.id).collect();
         let done = self.store.inner.multipart.complete_multipart(&self.path, &self.id, parts).await;
-        done.map(|_| ())
-            .map_err(|error| self.gone(self.store.error("completing the upload of", &self.key, error)))
+        let Err(error) = done else { return Ok(()) };
+        let error = self.store.error("completing the upload of", &self.key, error);
+        // When the answer to a first try was lost, the second finds the upload gone and the object there.
+        if error.is_not_found() && self.store.head(&self.key).await.is_ok_and(|info| info.size == size) {
+            return Ok(());
+        }
+        Err(self.gone(error))
     }
 
     /// Gives the upload up and frees its parts.

@@ -22,6 +22,7 @@ fn parts() -> Vec<Bytes> {
 #[case::part_stalled(Some(Rule::new(Action::Stall { millis: 60_000 }).operation(Operation::UploadPart).times(1)))]
 #[case::begin_fails(Some(Rule::new(Action::internal_error()).operation(Operation::CreateMultipartUpload).times(2)))]
 #[case::end_fails(Some(Rule::new(Action::internal_error()).operation(Operation::CompleteMultipartUpload).times(2)))]
+#[case::end_answer_lost(Some(Rule::new(Action::LoseResponse).operation(Operation::CompleteMultipartUpload).times(1)))]
 #[case::end_fails_with_200(Some(
     Rule::new(Action::ReplaceBody { body: "<Error><Code>InternalError</Code></Error>".into() })
         .operation(Operation::CompleteMultipartUpload)
@@ -76,6 +77,17 @@ async fn a_lost_upload_says_so() {
 }
 
 #[tokio::test]
+async fn another_object_is_no_completed_upload() {
+    let server = server().await;
+    let store = store(&server);
+    let upload = store.upload("data.tar").await.expect("begun");
+    let part = upload.put_part(0, parts()[0].clone()).await.expect("sent");
+    upload.abort().await.expect("aborted");
+    store.put("data.tar", Bytes::from_static(b"something else")).await.expect("written");
+    assert!(upload.complete(vec![part]).await.is_err());
+}
+
+#[tokio::test]
 async fn a_nonsense_answer_is_no_success() {
     let server = server().await;
     let store = store(&server);
@@ -115,17 +127,21 @@ async fn abandoned_uploads_are_found_and_aborted() {
         store.upload(key).await.expect("begun").put_part(0, Bytes::from_static(b"x")).await.expect("sent");
     }
     server.faults().add(Rule::new(Action::slow_down()).operation(Operation::ListMultipartUploads).times(2));
-    let mut keys: Vec<String> = store.list_uploads("srv").await.expect("listed").into_iter().map(|u| u.key).collect();
+    let mut keys: Vec<String> =
+        store.list_uploads("srv").await.expect("listed").into_iter().map(|u| u.key).collect();
     keys.sort();
     assert_eq!(keys, ["srv/base/A/16384.tar.gz", "srv/base/A/data.tar", "srv/wals/X & Y"]);
     let now = chrono::Utc::now();
     let day = chrono::Duration::days(1);
     assert_eq!(store.abort_uploads("srv/base", now - day).await.expect("none is that old"), 0);
     assert_eq!(store.abort_uploads("srv/base", now + day).await.expect("aborted"), 2);
-    let mut left: Vec<String> = server.uploads(BUCKET).expect("the bucket").into_iter().map(|u| u.key).collect();
+    let mut left: Vec<String> =
+        server.uploads(BUCKET).expect("the bucket").into_iter().map(|u| u.key).collect();
     left.sort();
     assert_eq!(left, ["some/path/other/base/B/data.tar", "some/path/srv/wals/X & Y"]);
-    server.faults().add(Rule::new(Action::error(501, "NotImplemented", "no")).operation(Operation::ListMultipartUploads));
+    server.faults().add(
+        Rule::new(Action::error(501, "NotImplemented", "no")).operation(Operation::ListMultipartUploads),
+    );
     assert_eq!(store.list_uploads("srv").await.expect_err("no list").kind(), ErrorKind::Unsupported);
     assert_eq!(store.abort_uploads("srv", now + day).await.expect("nothing to do"), 0);
 }
