@@ -17,6 +17,9 @@ use super::rollout::{self, Count, HASH, REVISION};
 use crate::error::{Error, is_conflict, is_not_found};
 use crate::events::{self, Events};
 
+/// How often everything is looked at when nothing changes.
+const RESYNC: Duration = Duration::from_secs(5);
+
 /// Sees to Deployments and ReplicaSets.
 pub(crate) struct Deployments {
     pub client: Client,
@@ -289,6 +292,8 @@ impl Deployments {
             tokio::select! {
                 () = stop.cancelled() => return,
                 next = changes.next() => if next.is_none() { return },
+                // What was refused for a passing reason is tried again though nothing changed.
+                () = tokio::time::sleep(RESYNC) => {}
             }
             // Changes come in bursts: what is there already is looked at together.
             let deadline = tokio::time::Instant::now() + Duration::from_millis(20);

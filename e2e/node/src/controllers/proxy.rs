@@ -1,6 +1,6 @@
 //! TCP proxies at service addresses. A service without ready pods refuses connections, as in real life.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -26,15 +26,19 @@ impl Drop for Proxy {
 
 /// All proxies of a node. Dropping them ends listening and every connection through them.
 #[derive(Debug, Default)]
-pub(crate) struct Proxies(BTreeMap<SocketAddr, Proxy>);
+pub(crate) struct Proxies {
+    running: BTreeMap<SocketAddr, Proxy>,
+    /// Addresses that somebody else serves; said once.
+    taken: BTreeSet<SocketAddr>,
+}
 
 impl Proxies {
     /// Makes the proxies what is wanted: address by address, where connections go.
     pub async fn set(&mut self, wanted: BTreeMap<SocketAddr, Vec<SocketAddr>>) {
         let gone: Vec<SocketAddr> =
-            self.0.keys().filter(|at| wanted.get(at).is_none_or(Vec::is_empty)).copied().collect();
+            self.running.keys().filter(|at| wanted.get(at).is_none_or(Vec::is_empty)).copied().collect();
         for at in gone {
-            if let Some(mut proxy) = self.0.remove(&at) {
+            if let Some(mut proxy) = self.running.remove(&at) {
                 // Nobody is to be connected once this returns.
                 proxy.task.abort();
                 let _ = (&mut proxy.task).await;
@@ -44,7 +48,7 @@ impl Proxies {
             if backends.is_empty() {
                 continue;
             }
-            if let Some(proxy) = self.0.get(&at) {
+            if let Some(proxy) = self.running.get(&at) {
                 *proxy.backends.write().unwrap_or_else(PoisonError::into_inner) = backends;
                 continue;
             }
@@ -52,10 +56,14 @@ impl Proxies {
                 Ok(listener) => {
                     let backends = Arc::new(RwLock::new(backends));
                     let task = tokio::spawn(serve(listener, backends.clone()));
-                    self.0.insert(at, Proxy { backends, task });
+                    self.running.insert(at, Proxy { backends, task });
                 }
                 // The API server serves its own service itself.
-                Err(error) => tracing::debug!(%at, %error, "a service's address is served by somebody else"),
+                Err(error) => {
+                    if self.taken.insert(at) {
+                        tracing::debug!(%at, %error, "a service's address is served by somebody else");
+                    }
+                }
             }
         }
     }

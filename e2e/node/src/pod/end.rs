@@ -8,7 +8,7 @@ use kube::api::{Api, DeleteParams, Preconditions};
 use tokio::task::JoinHandle;
 
 use super::{PodRuntime, Stop, publish};
-use crate::error::is_not_found;
+use crate::error::{is_conflict, is_not_found};
 use crate::volumes::store;
 
 /// Removes all traces of a pod whose containers have ended.
@@ -49,9 +49,11 @@ async fn remove_object(pod: &PodRuntime) {
         match api.delete(&pod.name, &params).await {
             Ok(_) => return,
             Err(error) if is_not_found(&error) => return,
-            // Another pod has the name: this one is gone.
-            Err(kube::Error::Api(status)) if status.code == 409 => return,
             Err(error) => {
+                // Another pod may have the name by now: then this one is gone.
+                if is_conflict(&error) && matches!(publish::still_there(pod, &api).await, Ok(false)) {
+                    return;
+                }
                 tracing::warn!(pod = pod.name, %error, "cannot remove a pod, trying again");
                 tokio::select! {
                     () = tokio::time::sleep(retry) => {}

@@ -49,12 +49,22 @@ async fn patch(pod: &PodRuntime, status: &Value) -> Result<bool, kube::Error> {
             Ok(true)
         }
         Err(error) if is_not_found(&error) => Ok(false),
-        Err(kube::Error::Api(status)) if matches!(status.code, 409 | 422) => {
-            tracing::debug!(pod = pod.name, message = status.message, "the pod was replaced");
-            Ok(false)
+        // Either a passing conflict, or the name belongs to another pod by now.
+        Err(error) => {
+            if matches!(&error, kube::Error::Api(status) if matches!(status.code, 409 | 422))
+                && !still_there(pod, &api).await?
+            {
+                return Ok(false);
+            }
+            Err(error)
         }
-        Err(error) => Err(error),
     }
+}
+
+/// Whether the API server still has this very pod.
+pub(super) async fn still_there(pod: &PodRuntime, api: &Api<Pod>) -> Result<bool, kube::Error> {
+    let found = api.get_opt(&pod.name).await?;
+    Ok(found.is_some_and(|found| found.metadata.uid.as_deref() == Some(pod.uid.as_str())))
 }
 
 /// Publishes every change until the pod is gone.

@@ -10,3 +10,4 @@ mod postgres;
 mod probes;
 mod services;
 mod storage;
+mod trouble;
