@@ -51,6 +51,12 @@ pub enum Error {
         /// What is in the way, and the remedy.
         message: String,
     },
+    /// An object of a deleted predecessor is still there.
+    #[error("{object} belongs to a deleted cluster of the same name and is still being removed")]
+    Leftover {
+        /// Kind and name of the object.
+        object: String,
+    },
     /// The object in the cluster cannot be read as its type: the CRD is newer or older than this operator.
     #[error("cannot read {object}: {message}; apply the CRDs that belong to this operator version")]
     Unreadable {
@@ -73,6 +79,7 @@ impl Error {
     pub fn class(&self) -> Class {
         match self {
             Self::Api { source, .. } => classify(source),
+            Self::Leftover { .. } => Class::Transient,
             Self::Pki(_) | Self::Encode { .. } | Self::Refused { .. } | Self::Unreadable { .. } => {
                 Class::Permanent
             }
@@ -92,6 +99,7 @@ impl Error {
             Self::Pki(_) => "Certificates",
             Self::Encode { .. } => "Encode",
             Self::Refused { reason, .. } => reason,
+            Self::Leftover { .. } => "Leftover",
             Self::Unreadable { .. } => "Unreadable",
         }
     }

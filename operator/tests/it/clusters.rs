@@ -277,6 +277,67 @@ async fn an_object_of_somebody_else_is_not_taken() {
     assert!(pod_names(&world).await.is_empty());
 }
 
+/// Deleted and made anew under the same name: the new one waits for the old one's objects to go and takes none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_is_made_again_begins_anew() {
+    let world = World::start().await;
+    let _node = Node::start(&world);
+    let _running = Running::start(world.context());
+    world.create_cluster("zoo", json!({"storage": {"size": "5Gi"}})).await;
+    healthy(&world, "zoo", 1).await;
+    let old = world.api::<Secret>().get("zoo-app").await.unwrap();
+    world.api::<Cluster>().delete("zoo", &DeleteParams::background()).await.unwrap();
+    let again = until("the name is free", async || {
+        let cluster = json!({
+            "apiVersion": "postgresql.k8s.enterprisedb.io/v1alpha1", "kind": "Cluster",
+            "metadata": {"name": "zoo"}, "spec": {"storage": {"size": "5Gi"}},
+        });
+        world
+            .api::<Cluster>()
+            .create(&Default::default(), &serde_json::from_value(cluster).unwrap())
+            .await
+            .ok()
+    })
+    .await;
+    healthy(&world, "zoo", 1).await;
+    let uid = again.uid().unwrap();
+    for meta in [
+        world.api::<Pod>().get("zoo-1").await.unwrap().metadata,
+        world.api::<PersistentVolumeClaim>().get("zoo-1").await.unwrap().metadata,
+        world.api::<Secret>().get("zoo-app").await.unwrap().metadata,
+        world.api::<Secret>().get("zoo-ca").await.unwrap().metadata,
+        world.api::<Service>().get("zoo-rw").await.unwrap().metadata,
+        world.api::<Role>().get("zoo").await.unwrap().metadata,
+    ] {
+        let owners: Vec<String> = meta.owner_references.unwrap().into_iter().map(|o| o.uid).collect();
+        assert_eq!(owners, [uid.clone()], "{:?}", meta.name);
+    }
+    assert_ne!(world.api::<Secret>().get("zoo-app").await.unwrap().data, old.data);
+}
+
+/// A volume that nobody of us made may hold data: it is neither used nor deleted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_volume_is_left_alone() {
+    let world = World::start().await;
+    let _node = Node::start(&world);
+    let claim = |name: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name},
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+        })
+    };
+    let first: PersistentVolumeClaim = world.create(claim("zoo-1")).await;
+    let _running = Running::start(world.context());
+    world.create_cluster("zoo", json!({"instances": 2, "storage": {"size": "5Gi"}})).await;
+    let cluster = phase(&world, "zoo", "Cluster configuration is invalid").await;
+    assert!(cluster.status.unwrap().phase_reason.unwrap().contains("PersistentVolumeClaim zoo-1"));
+    assert!(pod_names(&world).await.is_empty());
+    let kept = world.api::<PersistentVolumeClaim>().get("zoo-1").await.unwrap();
+    assert_eq!((kept.uid(), kept.resource_version()), (first.uid(), first.resource_version()));
+    world.api::<PersistentVolumeClaim>().delete("zoo-1", &DeleteParams::default()).await.unwrap();
+    healthy(&world, "zoo", 2).await;
+}
+
 /// One object that cannot be read does not hold up the others.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unreadable_cluster_does_not_hold_up_others() {

@@ -26,12 +26,13 @@ fn free_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-fn spawn(kubeconfig: &std::path::Path, name: &str) -> Operator {
+/// `namespace`: the one that it watches; empty: all.
+fn spawn(kubeconfig: &std::path::Path, name: &str, namespace: &str) -> Operator {
     let (health, metrics) = (free_port(), free_port());
     let child = Command::new(env!("CARGO_BIN_EXE_operator"))
         .env_clear()
         .env("KUBECONFIG", kubeconfig)
-        .env("WATCH_NAMESPACE", NS)
+        .env("WATCH_NAMESPACE", namespace)
         .env("OPERATOR_NAMESPACE", NS)
         .env("POD_NAME", name)
         .env("HEALTH_ADDRESS", health.to_string())
@@ -73,11 +74,11 @@ async fn two_processes_one_leader() {
     let dir = tempfile::tempdir().unwrap();
     let kubeconfig = dir.path().join("kubeconfig");
     std::fs::write(&kubeconfig, world.server.client_kubeconfig("howdah", &[]).unwrap()).unwrap();
-    let mut first = spawn(&kubeconfig, "first");
+    let mut first = spawn(&kubeconfig, "first", NS);
     until("the first leads", async || leads(&first).await.then_some(())).await;
     assert!(get(first.health, "/healthz").await.unwrap().starts_with("HTTP/1.1 200"));
     assert!(get(first.health, "/readyz").await.unwrap().starts_with("HTTP/1.1 200"));
-    let second = spawn(&kubeconfig, "second");
+    let second = spawn(&kubeconfig, "second", "");
     until("the second stands by", async || {
         get(second.health, "/readyz").await.filter(|a| a.starts_with("HTTP/1.1 200"))
     })
@@ -96,6 +97,16 @@ async fn two_processes_one_leader() {
         (status.instances == 1).then_some(())
     })
     .await;
+    let memory = resident_mib(&second);
+    println!("resident memory: {memory} MiB");
+    assert!(memory < 64, "{memory} MiB");
+}
+
+fn resident_mib(operator: &Operator) -> u64 {
+    let path = format!("/proc/{}/status", operator.child.id().unwrap());
+    let status = std::fs::read_to_string(path).unwrap();
+    let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,7 +115,7 @@ async fn whoever_loses_the_lease_ends() {
     let dir = tempfile::tempdir().unwrap();
     let kubeconfig = dir.path().join("kubeconfig");
     std::fs::write(&kubeconfig, world.server.client_kubeconfig("howdah", &[]).unwrap()).unwrap();
-    let mut operator = spawn(&kubeconfig, "loser");
+    let mut operator = spawn(&kubeconfig, "loser", NS);
     until("it leads", async || leads(&operator).await.then_some(())).await;
     until("somebody else takes the lease", async || {
         let api = world.api::<Lease>();

@@ -216,6 +216,28 @@ async fn owners_are_as_asked_for() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_owner_is_told_and_waited_for() {
+    let world = World::start().await;
+    let spec = json!({
+        "schedule": "@hourly", "cluster": {"name": "zoo"}, "immediate": true, "backupOwnerReference": "cluster",
+    });
+    world.create_schedule("nightly", spec).await;
+    let (ctx, _) = world.manual("2026-11-21T10:00:00Z");
+    reconcile(&ctx, "nightly").await;
+    reconcile(&ctx, "nightly").await;
+    assert!(children(&world).await.is_empty());
+    let status = schedule(&world, "nightly").await.status.unwrap();
+    assert_eq!(status.conditions[0].reason, "ClusterNotFound");
+    assert!(status.error.unwrap().contains("Cluster zoo does not exist"));
+    assert_eq!(world.event_reasons("nightly").await, ["ClusterNotFound"], "told once");
+    world.create_cluster("zoo", json!({"storage": {"size": "5Gi"}})).await;
+    reconcile(&ctx, "nightly").await;
+    assert_eq!(children(&world).await.len(), 1);
+    let status = schedule(&world, "nightly").await.status.unwrap();
+    assert_eq!(status.conditions[0].reason, "ScheduleValid");
+}
+
 /// Bad schedules are told, in status and event, and mending them is enough.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_schedule_is_told_and_can_be_mended() {

@@ -2,7 +2,7 @@
 
 use howdah_api::{Cluster, OPERATOR_MANAGER, labels, naming};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::NamespaceResourceScope;
 use kube::runtime::events::EventType;
 use kube::{Resource, ResourceExt};
@@ -15,6 +15,7 @@ use super::build;
 use super::build::secrets::Write;
 use super::decide::{Fill, Plan, Step};
 use super::observed::Observed;
+use super::ownership::require_ours;
 use super::validate::Validated;
 use crate::context::Context;
 use crate::error::Error;
@@ -89,15 +90,8 @@ where
     }
     let api: Api<K> = Api::namespaced(ctx.client.clone(), &validated.namespace);
     let uid = object.meta().owner_references.iter().flatten().next().map(|o| o.uid.clone());
-    if let Some(present) = api.get_opt(&name).await.map_err(Error::api("get", what.clone()))?
-        && present.meta().owner_references.iter().flatten().all(|o| Some(&o.uid) != uid.as_ref())
-    {
-        return Err(Error::Refused {
-            reason: "ForeignObject",
-            message: format!(
-                "{what} exists and does not belong to this cluster; delete or rename it, or choose another cluster name"
-            ),
-        });
+    if let Some(present) = api.get_opt(&name).await.map_err(Error::api("get", what.clone()))? {
+        require_ours(&what, present.meta(), &validated.name, &uid.unwrap_or_default())?;
     }
     let params = PatchParams::apply(OPERATOR_MANAGER).force();
     api.patch(&name, &params, &Patch::Apply(object)).await.map_err(Error::api("apply", what.clone()))?;
@@ -137,15 +131,17 @@ async fn apply_step(
             ctx.event(&reference, EventType::Normal, "CreatingInstance", reason.clone()).await;
         }
         Step::DeletePod { serial, reason } => {
-            delete::<Pod>(ctx, &validated.namespace, &name(*serial)).await?;
+            let pod = name(*serial);
+            let uid = observed.pods.iter().find(|p| p.name_any() == pod).and_then(ResourceExt::uid);
+            delete::<Pod>(ctx, &validated.namespace, &pod, uid).await?;
             ctx.event(&reference, EventType::Normal, "ReplacingPod", reason.clone()).await;
         }
         Step::RemoveInstance { serial, reason } => {
             let instance = name(*serial);
-            delete::<Pod>(ctx, &validated.namespace, &instance).await?;
-            delete::<PersistentVolumeClaim>(ctx, &validated.namespace, &instance).await?;
-            delete::<PersistentVolumeClaim>(ctx, &validated.namespace, &naming::wal_volume(&instance))
-                .await?;
+            delete::<Pod>(ctx, &validated.namespace, &instance, None).await?;
+            delete::<PersistentVolumeClaim>(ctx, &validated.namespace, &instance, None).await?;
+            let wal = naming::wal_volume(&instance);
+            delete::<PersistentVolumeClaim>(ctx, &validated.namespace, &wal, None).await?;
             ctx.event(&reference, EventType::Normal, "RemovingInstance", reason.clone()).await;
         }
         Step::Label { serial, role } => {
@@ -177,7 +173,7 @@ async fn ensure_instance(
 ) -> Result<(), Error> {
     // Volumes first: a pod without its volume would wait, a volume without its pod gets one.
     for volume in build::volumes::volumes(cluster, serial) {
-        create(ctx, &validated.namespace, &volume).await?;
+        create(ctx, validated, &volume).await?;
     }
     let instance = naming::instance(&validated.name, serial);
     let role = if plan.target_primary.as_deref() == Some(instance.as_str()) {
@@ -185,10 +181,11 @@ async fn ensure_instance(
     } else {
         labels::ROLE_REPLICA
     };
-    create(ctx, &validated.namespace, &build::pod::pod(cluster, validated, serial, fill, role)).await
+    create(ctx, validated, &build::pod::pod(cluster, validated, serial, fill, role)).await
 }
 
-async fn create<K>(ctx: &Context, namespace: &str, object: &K) -> Result<(), Error>
+/// Creates `object`; one that is there already must be the cluster's own.
+async fn create<K>(ctx: &Context, validated: &Validated, object: &K) -> Result<(), Error>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
@@ -196,16 +193,24 @@ where
         + DeserializeOwned
         + std::fmt::Debug,
 {
-    let api: Api<K> = Api::namespaced(ctx.client.clone(), namespace);
+    let name = object.name_any();
+    let what = format!("{} {name}", K::kind(&()));
+    let api: Api<K> = Api::namespaced(ctx.client.clone(), &validated.namespace);
     let params = PostParams { field_manager: Some(OPERATOR_MANAGER.into()), ..Default::default() };
     match api.create(&params, object).await {
         Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
-        Err(error) => Err(Error::api("create", format!("{} {}", K::kind(&()), object.name_any()))(error)),
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {
+            let present = api.get_opt(&name).await.map_err(Error::api("get", what.clone()))?;
+            let Some(present) = present else { return Ok(()) };
+            let uid = object.owner_references().first().map(|o| o.uid.clone()).unwrap_or_default();
+            require_ours(&what, present.meta(), &validated.name, &uid)
+        }
+        Err(error) => Err(Error::api("create", what)(error)),
     }
 }
 
-async fn delete<K>(ctx: &Context, namespace: &str, name: &str) -> Result<(), Error>
+/// Deletes an object; with `uid` only that very one, not another that took its name since.
+async fn delete<K>(ctx: &Context, namespace: &str, name: &str, uid: Option<String>) -> Result<(), Error>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
@@ -213,7 +218,9 @@ where
         + std::fmt::Debug,
 {
     let api: Api<K> = Api::namespaced(ctx.client.clone(), namespace);
-    match api.delete(name, &DeleteParams::background()).await {
+    let mut params = DeleteParams::background();
+    params.preconditions = uid.map(|uid| Preconditions { uid: Some(uid), resource_version: None });
+    match api.delete(name, &params).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
         Err(error) => Err(Error::api("delete", format!("{} {name}", K::kind(&())))(error)),

@@ -6,6 +6,7 @@ pub mod decide;
 pub mod events;
 pub mod fetch;
 pub mod observed;
+pub mod ownership;
 pub mod phases;
 pub mod quantity;
 pub mod recovery_target;
@@ -67,21 +68,43 @@ async fn carry_out(
     status: &ClusterStatus,
 ) -> Result<(), Error> {
     let before = observed.status();
-    // The status goes first: the target primary and a new serial must be known before anything bears them.
-    observed.cluster = status::write(ctx, &observed.cluster, status).await?;
-    events::publish(ctx, &observed.cluster, &before, status).await;
+    // The status goes first: the target primary and a new serial must be known before anything bears them. A
+    // rejection stays visible until it is known to be over.
+    let rejected = before.phase.as_deref() == Some(phases::REJECTED);
+    let mut first = status.clone();
+    if rejected {
+        first.phase.clone_from(&before.phase);
+        first.phase_reason.clone_from(&before.phase_reason);
+    }
+    tell(ctx, &mut observed, &before, &first).await?;
     ctx.metrics.cluster(&validated.namespace, &validated.name, status::gauges(&observed, status));
+    if validated.predecessor {
+        return Ok(());
+    }
     let applied = apply_all(ctx, validated, &observed, plan).await;
-    if let Err(error) = &applied
-        && error.class() == Class::Permanent
-    {
-        let mut told = status.clone();
-        told.phase = Some(phases::REJECTED.to_owned());
-        told.phase_reason = Some(chain(error));
-        status::write(ctx, &observed.cluster, &told).await?;
-        events::publish(ctx, &observed.cluster, &before, &told).await;
+    match &applied {
+        Err(error) if error.class() == Class::Permanent => {
+            let mut told = status.clone();
+            told.phase = Some(phases::REJECTED.to_owned());
+            told.phase_reason = Some(chain(error));
+            tell(ctx, &mut observed, &first, &told).await?;
+        }
+        Ok(()) if rejected => tell(ctx, &mut observed, &first, status).await?,
+        _ => {}
     }
     applied
+}
+
+/// Writes `after` and publishes what it changes.
+async fn tell(
+    ctx: &Context,
+    observed: &mut Observed,
+    before: &ClusterStatus,
+    after: &ClusterStatus,
+) -> Result<(), Error> {
+    observed.cluster = status::write(ctx, &observed.cluster, after).await?;
+    events::publish(ctx, &observed.cluster, before, after).await;
+    Ok(())
 }
 
 async fn apply_all(
@@ -90,14 +113,23 @@ async fn apply_all(
     observed: &Observed,
     plan: &Plan,
 ) -> Result<(), Error> {
+    let base = apply_base(ctx, validated, observed, plan).await;
+    if base.is_err() && !observed.initialised() {
+        return base;
+    }
+    // What belongs to the cluster as a whole was there before: an instance that is down does not wait for it.
+    let steps = apply::apply_steps(ctx, validated, observed, plan).await;
+    base.and(steps)
+}
+
+async fn apply_base(
+    ctx: &Context,
+    validated: &Validated,
+    observed: &Observed,
+    plan: &Plan,
+) -> Result<(), Error> {
     let mut password = crate::password::generate;
-    let secrets = build::secrets::secrets(
-        validated,
-        observed,
-        plan.latest_serial.max(observed.cluster.spec.instances),
-        ctx.clock.now(),
-        &mut password,
-    )?;
-    apply::apply_base(ctx, validated, observed, secrets).await?;
-    apply::apply_steps(ctx, validated, observed, plan).await
+    let serials = plan.latest_serial.max(observed.cluster.spec.instances);
+    let secrets = build::secrets::secrets(validated, observed, serials, ctx.clock.now(), &mut password)?;
+    apply::apply_base(ctx, validated, observed, secrets).await
 }

@@ -7,6 +7,7 @@ use howdah_api::{Backup, Cluster, ClusterStatus, labels, naming};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use kube::ResourceExt;
 
+use super::ownership::{Owner, owner};
 use crate::instance_client::InstanceError;
 
 /// Everything that a decision about one cluster is made from.
@@ -59,7 +60,7 @@ impl Observed {
     /// Whether `meta` is owned by this very cluster.
     #[must_use]
     pub fn owns(&self, meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> bool {
-        meta.owner_references.iter().flatten().any(|o| o.uid == self.uid())
+        owner(meta, &self.cluster.name_any(), self.uid()) == Owner::Us
     }
 
     /// The instances, by serial. Objects of others do not count.

@@ -4,6 +4,8 @@
 pub const FIRST_PRIMARY: &str = "Setting up primary";
 /// The Backup to recover from is not there yet.
 pub const WAITING_FOR_BACKUP: &str = "Waiting for the backup to recover from";
+/// A deleted cluster of the same name is still being removed.
+pub const WAITING_FOR_PREDECESSOR: &str = "Waiting for a deleted cluster of this name to go";
 /// A person has to mend the specification or an object it names.
 pub const INVALID: &str = "Cluster configuration is invalid";
 /// The first instance could not be recovered.

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 
 use super::observed::Observed;
+use super::ownership::{Owner, owner};
 use super::recovery_target;
 use crate::context::Settings;
 
@@ -71,6 +72,8 @@ pub struct Validated {
     pub foreign_secrets: Vec<String>,
     /// What is wrong.
     pub problems: Vec<Problem>,
+    /// Objects of a deleted cluster of the same name are still being removed: nothing is made meanwhile.
+    pub predecessor: bool,
 }
 
 impl Validated {
@@ -111,6 +114,9 @@ pub fn validate(observed: &Observed, settings: &Settings) -> Validated {
     if recovery.is_some() && !observed.initialised() {
         problems.extend(check_recovery(observed));
     }
+    let leftovers = check_leftovers(observed, &name);
+    let predecessor = leftovers.is_some();
+    problems.extend(leftovers);
     problems.extend(check_foreign_volume(observed, &name));
     if let Some(store) = spec.object_store() {
         problems.extend(check_store(observed, store, "spec.backup.barmanObjectStore", Blocks::Backups));
@@ -131,6 +137,7 @@ pub fn validate(observed: &Observed, settings: &Settings) -> Validated {
         application,
         foreign_secrets: foreign,
         problems,
+        predecessor,
         name,
     }
 }
@@ -304,11 +311,28 @@ fn check_backup(observed: &Observed, name: &str) -> Option<Problem> {
     None
 }
 
+fn check_leftovers(observed: &Observed, cluster: &str) -> Option<Problem> {
+    let pods = observed.pods.iter().map(|p| ("Pod", &p.metadata));
+    let volumes = observed.volumes.iter().map(|v| ("PersistentVolumeClaim", &v.metadata));
+    let secrets = observed.secrets.values().map(|s| ("Secret", &s.metadata));
+    let old = |meta| owner(meta, cluster, observed.uid()) == Owner::Predecessor;
+    let (kind, meta) = pods.chain(volumes).chain(secrets).find(|(_, meta)| old(meta))?;
+    Some(problem(
+        Blocks::Recovery,
+        "PredecessorRemains",
+        format!(
+            "{kind} {} of a deleted cluster of this name is still being removed; this cluster begins when it is gone",
+            meta.name.as_deref().unwrap_or_default()
+        ),
+    ))
+}
+
 fn check_foreign_volume(observed: &Observed, cluster: &str) -> Option<Problem> {
     let foreign = observed
         .volumes
         .iter()
-        .find(|v| !observed.owns(&v.metadata) && naming::serial_of(cluster, &v.name_any()).is_some())?;
+        .filter(|v| owner(&v.metadata, cluster, observed.uid()) == Owner::Other)
+        .find(|v| naming::serial_of(cluster, &v.name_any()).is_some())?;
     Some(problem(
         Blocks::Instances,
         "ForeignVolume",

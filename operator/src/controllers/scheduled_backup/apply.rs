@@ -1,7 +1,6 @@
 //! Creates the Backup that is due, and deletes Backup objects beyond the history limits.
 
 use howdah_api::backup::BackupPhase;
-use howdah_api::scheduled_backup::BackupOwner;
 use howdah_api::{Backup, OPERATOR_MANAGER, labels};
 use kube::api::{Api, DeleteParams, PostParams};
 use kube::runtime::events::EventType;
@@ -30,17 +29,6 @@ pub async fn apply(ctx: &Context, observed: &Observed, decision: &Decision) -> R
     let Decision::Create { name, immediate, .. } = decision else { return Ok(Created::NotDue) };
     let schedule = &observed.schedule;
     let reference = schedule.object_ref(&());
-    if schedule.spec.backup_owner_reference == Some(BackupOwner::Cluster) && observed.cluster.is_none() {
-        return Err(Error::Refused {
-            reason: "ClusterNotFound",
-            message: format!(
-                "Cluster {} does not exist and so cannot own the Backups of ScheduledBackup {}; create it or delete \
-                 the ScheduledBackup",
-                schedule.spec.cluster.name,
-                schedule.name_any()
-            ),
-        });
-    }
     let api: Api<Backup> = Api::namespaced(ctx.client.clone(), &schedule.namespace().unwrap_or_default());
     let child = build::child(observed, name, *immediate);
     let params = PostParams { field_manager: Some(OPERATOR_MANAGER.into()), ..Default::default() };

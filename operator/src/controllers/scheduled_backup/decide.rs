@@ -1,6 +1,8 @@
 //! Whether a Backup is due. Pure.
 
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use howdah_api::scheduled_backup::BackupOwner;
 use howdah_api::{Backup, labels, naming};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
@@ -8,6 +10,7 @@ use serde::Serialize;
 
 use super::fetch::Observed;
 use super::validate::Validated;
+use crate::schedule::Schedule;
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -21,6 +24,13 @@ pub enum Decision {
     Hold {
         /// That one.
         behind: String,
+    },
+    /// A Backup is due and cannot be made.
+    Stuck {
+        /// Reason of the condition.
+        reason: &'static str,
+        /// What is in the way, and the remedy.
+        message: String,
     },
     /// A Backup is due.
     Create {
@@ -41,6 +51,23 @@ pub fn decide(validated: &Validated, observed: &Observed, now: Timestamp) -> Dec
     if spec.suspend.unwrap_or(false) {
         return Decision::Rest { until: None };
     }
+    let decision = when(schedule, *zone, observed, now);
+    let ownerless = spec.backup_owner_reference == Some(BackupOwner::Cluster) && observed.cluster.is_none();
+    if ownerless && matches!(decision, Decision::Create { .. }) {
+        return Decision::Stuck {
+            reason: "ClusterNotFound",
+            message: format!(
+                "Cluster {} does not exist and so cannot own the Backup that is due; create it, or delete this \
+                 ScheduledBackup",
+                spec.cluster.name
+            ),
+        };
+    }
+    decision
+}
+
+fn when(schedule: &Schedule, zone: Tz, observed: &Observed, now: Timestamp) -> Decision {
+    let spec = &observed.schedule.spec;
     let status = observed.schedule.status.clone().unwrap_or_default();
     let created = observed.schedule.metadata.creation_timestamp.as_ref().map_or(now, |t| t.0);
     if status.last_check_time.is_none()
@@ -52,7 +79,7 @@ pub fn decide(validated: &Validated, observed: &Observed, now: Timestamp) -> Dec
     }
     // From the last slot that was dealt with; all slots missed since then are one Backup, named after the first.
     let base = status.last_check_time.as_ref().map_or(created, |t| t.0);
-    let Some(due) = schedule.next(to_chrono(base), *zone).and_then(from_chrono) else {
+    let Some(due) = schedule.next(to_chrono(base), zone).and_then(from_chrono) else {
         return Decision::Rest { until: None };
     };
     if due > now {
@@ -70,7 +97,9 @@ fn child_name(observed: &Observed, due: Timestamp) -> String {
     naming::scheduled_child(&observed.schedule.name_any(), &to_chrono(due).format("%Y%m%d%H%M%S").to_string())
 }
 
-fn is_immediate(backup: &Backup) -> bool {
+/// Whether it is the one made at once for `immediate`.
+#[must_use]
+pub fn is_immediate(backup: &Backup) -> bool {
     backup.labels().get(labels::IMMEDIATE_BACKUP).is_some_and(|v| v == "true")
 }
 

@@ -36,7 +36,7 @@ pub async fn reconcile(ctx: &Context, namespace: &str, name: &str) -> Result<Act
             Action::requeue(left.clamp(Duration::from_millis(200), LONGEST))
         }
         Decision::Rest { until: None } => Action::await_change(),
-        Decision::Hold { .. } => Action::requeue(BUSY),
+        Decision::Hold { .. } | Decision::Stuck { .. } => Action::requeue(BUSY),
         // The next due time is computed from what was just written.
         Decision::Create { .. } => Action::requeue(Duration::from_millis(200)),
     })

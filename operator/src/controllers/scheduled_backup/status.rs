@@ -47,23 +47,28 @@ pub fn fold(
             status.last_backup_name = Some(name.clone());
             status.active = status.active.max(1);
         }
-    } else if status.last_check_time.is_none() && validated.is_ok() && !object.spec.suspend.unwrap_or(false) {
+    } else if status.last_check_time.is_none() && observed.children.iter().any(decide::is_immediate) {
         // The immediate Backup exists already though its status write was lost.
         status.last_check_time = Some(Time(to_seconds(now)));
     }
-    fold_times(validated, object, now, &mut status);
+    fold_times(validated, object, decision, now, &mut status);
     status
 }
 
 fn fold_times(
     validated: &Validated,
     object: &ScheduledBackup,
+    decision: &Decision,
     now: Timestamp,
     status: &mut ScheduledBackupStatus,
 ) {
     let generation = object.metadata.generation;
     let stamp = Time(to_seconds(now));
     let suspended = object.spec.suspend.unwrap_or(false);
+    let set = |status: &mut ScheduledBackupStatus, value, reason, message: &str| {
+        let list = &mut status.conditions;
+        conditions::set(list, conditions::SCHEDULED, value, reason, message, generation, stamp.clone());
+    };
     status.next_schedule_times.clear();
     status.error = None;
     let (value, reason, message) = match validated {
@@ -79,20 +84,18 @@ fn fold_times(
             let times = schedule.upcoming(decide::to_chrono(base), *zone, SHOWN);
             status.next_schedule_times =
                 times.into_iter().filter_map(decide::from_chrono).map(Time).collect();
+            if let Decision::Stuck { reason, message } = decision {
+                status.error = Some(message.clone());
+                set(status, FALSE, reason, message);
+                status.next_schedule_time = status.next_schedule_times.first().cloned();
+                return;
+            }
             let form = if schedule.is_crontab() { ", read as five crontab fields" } else { "" };
             (TRUE, "ScheduleValid", format!("due times are computed in the zone {zone}{form}"))
         }
     };
     status.next_schedule_time = status.next_schedule_times.first().cloned();
-    conditions::set(
-        &mut status.conditions,
-        conditions::SCHEDULED,
-        value,
-        reason,
-        &message,
-        generation,
-        stamp,
-    );
+    set(status, value, reason, &message);
 }
 
 /// Writes the status that follows, when it differs, and tells people of a schedule that cannot be used.
@@ -124,12 +127,11 @@ pub async fn write(
     });
     let params = PatchParams { field_manager: Some(OPERATOR_MANAGER.into()), ..Default::default() };
     api.patch_status(&name, &params, &Patch::Merge(&patch)).await.map_err(Error::api("write", what))?;
-    let before = object.status.as_ref().and_then(|s| s.error.clone());
-    if let Err(invalid) = validated
-        && before.as_ref() != Some(&invalid.message)
-    {
-        let reference = object.object_ref(&());
-        ctx.event(&reference, EventType::Warning, invalid.reason, invalid.message.clone()).await;
+    let told = object.status.as_ref().and_then(|s| s.error.clone());
+    if let Some(error) = status.error.filter(|e| told.as_ref() != Some(e)) {
+        let reason =
+            conditions::get(&status.conditions, conditions::SCHEDULED).map_or("", |c| c.reason.as_str());
+        ctx.event(&object.object_ref(&()), EventType::Warning, reason, error).await;
     }
     Ok(())
 }

@@ -124,8 +124,9 @@ pub fn decide(validated: &Validated, observed: &Observed, hash: &str) -> Plan {
 
 fn first_instance(validated: &Validated, plan: &mut Plan) {
     if let Some(problem) = validated.blocking() {
-        plan.phase = match problem.blocks {
-            Blocks::Recovery => phases::WAITING_FOR_BACKUP,
+        plan.phase = match (validated.predecessor, problem.blocks) {
+            (true, _) => phases::WAITING_FOR_PREDECESSOR,
+            (false, Blocks::Recovery) => phases::WAITING_FOR_BACKUP,
             _ => phases::INVALID,
         };
         plan.reason.clone_from(&problem.message);

@@ -44,8 +44,7 @@ pub(super) fn next_to_replace(
     }
     let backup = observed.backups.iter().find(|b| {
         b.status.as_ref().is_some_and(|s| {
-            s.phase().is_executing()
-                && s.instance_id.as_ref().is_some_and(|i| i.pod_name == pod)
+            s.phase().is_executing() && s.instance_id.as_ref().is_some_and(|i| i.pod_name == pod)
         })
     });
     if let Some(backup) = backup {
