@@ -136,10 +136,8 @@ impl Error {
 
     /// A local file operation that failed. A full volume gets its own kind.
     pub fn io(doing: &str, path: &Path, source: std::io::Error) -> Self {
-        let full = matches!(
-            source.kind(),
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
-        );
+        let full =
+            matches!(source.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded);
         let kind = if full { ErrorKind::DiskFull } else { ErrorKind::Io };
         Self::new(kind, format!("{doing} {}", path.display())).with_source(source)
     }

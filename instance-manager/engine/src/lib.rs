@@ -16,10 +16,10 @@ pub mod wal;
 pub mod window;
 
 pub use backup::{BackupRequest, BackupResult, BadPage, BadPagePolicy, PrimaryWal, ServerAccess};
+pub use barman_cloud::Repository;
 pub use control::ControlData;
 pub use error::{Error, ErrorKind, Result};
 pub use progress::{BackupStart, Phase, Progress};
-pub use barman_cloud::Repository;
 pub use restore::{BackupChoice, RecoveryTarget, RestoreRequest, RestoreResult, TargetTimeline};
-pub use window::{RecoveryWindow, recovery_window};
 pub use wal::{Archiver, ArchiverConfig, ArchiverStats, Restorer, RestorerConfig, WalFetch};
+pub use window::{RecoveryWindow, recovery_window};

@@ -25,7 +25,9 @@ pub async fn recovery_window(repository: &Repository) -> Result<RecoveryWindow> 
     let mut missing = BTreeMap::new();
     for (id, info) in catalog.done() {
         let Ok((begin, end)) = info.needed_wal() else { continue };
-        let Ok(range) = info.segment_size().and_then(|size| SegmentRange::new(begin, end, size)) else { continue };
+        let Ok(range) = info.segment_size().and_then(|size| SegmentRange::new(begin, end, size)) else {
+            continue;
+        };
         if let Some(first) = repository.missing_wal(range).await?.into_iter().next() {
             missing.insert(id.clone(), first);
         }

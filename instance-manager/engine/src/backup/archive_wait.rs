@@ -23,10 +23,12 @@ pub struct NeededWal {
     pub end_lsn: Lsn,
     /// Segment size.
     pub size: SegmentSize,
+    /// Whether ending the backup closed the last segment: so on a primary, not on a standby.
+    pub closed: bool,
 }
 
-/// Returns when every segment from begin to end is in the archive. The end of the backup lies in a segment that the
-/// primary may still be writing, so it is asked to close it: on an idle server nothing else would, ever.
+/// Returns when every segment from begin to end is in the archive. The end of a standby's backup lies in a segment that
+/// the primary may still be writing, so it is asked to close it: on an idle server nothing else would, ever.
 pub async fn wait(
     repository: &Repository,
     needed: NeededWal,
@@ -38,7 +40,7 @@ pub async fn wait(
     let request = SwitchRequest { timeline: needed.end.timeline, lsn: needed.end_lsn };
     let mut first = needed.begin;
     let mut pause = FIRST_PAUSE;
-    let mut asked: Option<Instant> = None;
+    let mut asked = needed.closed.then_some(begun);
     let mut trouble: Option<Error> = None;
     loop {
         let range = SegmentRange::new(first, needed.end, needed.size)?;

@@ -42,14 +42,22 @@ impl PartList {
         let key = Self::key(repository.layout(), id);
         let Some(body) = repository.store().get_if_exists(&key, MAX_LIST).await? else { return Ok(None) };
         serde_json::from_slice(&body).map(Some).map_err(|error| {
-            Error::new(ErrorKind::Corrupt, format!("{}: not a list of parts", repository.store().url_of(&key)))
-                .with_source(error)
-                .with_remedy("delete the object: the restore then does without it")
+            Error::new(
+                ErrorKind::Corrupt,
+                format!("{}: not a list of parts", repository.store().url_of(&key)),
+            )
+            .with_source(error)
+            .with_remedy("delete the object: the restore then does without it")
         })
     }
 
     /// Compares the list with what is in the store: the first difference is an error.
-    pub fn compare(&self, id: &BackupId, repository: &Repository, stored: &BTreeMap<String, u64>) -> Result<()> {
+    pub fn compare(
+        &self,
+        id: &BackupId,
+        repository: &Repository,
+        stored: &BTreeMap<String, u64>,
+    ) -> Result<()> {
         for (name, size) in &self.parts {
             let url = repository.store().url_of(&format!("{}/{name}", repository.layout().backup_dir(id)));
             match stored.get(name) {

@@ -240,5 +240,6 @@ fn set(entry: &mut Entry, stat: &Stat) {
 
 /// The codec and the sink fail only when the upload did or the backup is being cancelled.
 fn writing(path: &Path, error: io::Error) -> Error {
-    Error::new(crate::ErrorKind::Cancelled, format!("{} could not be stored", path.display())).with_source(error)
+    Error::new(crate::ErrorKind::Cancelled, format!("{} could not be stored", path.display()))
+        .with_source(error)
 }

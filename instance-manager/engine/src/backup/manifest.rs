@@ -6,7 +6,12 @@ use barman_cloud::manifest::{ManifestFile, ManifestWriter, WalRange, version_for
 use bytes::Bytes;
 
 /// The manifest of a finished backup.
-pub fn render(facts: &ServerFacts, started: &Started, stopped: &Stopped, files: &[ManifestFile]) -> Result<Bytes> {
+pub fn render(
+    facts: &ServerFacts,
+    started: &Started,
+    stopped: &Stopped,
+    files: &[ManifestFile],
+) -> Result<Bytes> {
     let failed = |error| Error::new(ErrorKind::Io, "the backup manifest cannot be made").with_source(error);
     let system_id = (version_for(facts.version) > 1).then_some(facts.system_id);
     let mut writer = ManifestWriter::new(Vec::new(), system_id).map_err(failed)?;

@@ -24,8 +24,8 @@ mod sweep;
 mod walk;
 
 pub use request::{
-    BackupRequest, BackupResult, BadPage, BadPagePolicy, ManifestChecksum, PartSize, PrimaryWal, ServerAccess,
-    StoredPart, SwitchRequest, TablespaceInfo,
+    BackupRequest, BackupResult, BadPage, BadPagePolicy, ManifestChecksum, PartSize, PrimaryWal,
+    ServerAccess, StoredPart, SwitchRequest, TablespaceInfo,
 };
 pub use run::run;
 pub use sweep::{Sweep, sweep_orphans};

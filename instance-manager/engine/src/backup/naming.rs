@@ -1,8 +1,8 @@
 //! Ids and names of backups.
 
 use crate::error::{Error, ErrorKind, Result};
-use barman_cloud::catalog::Catalog;
 use barman_cloud::BackupId;
+use barman_cloud::catalog::Catalog;
 use chrono::{DateTime, Duration, Utc};
 
 /// Words that Barman's tools read as something else than a name.
@@ -38,7 +38,10 @@ pub fn check_name(name: &str) -> Result<()> {
     if name.chars().any(char::is_control) {
         return wrong("holds a control character");
     }
-    if name.parse::<BackupId>().is_ok() || RESERVED.contains(&name.to_ascii_lowercase().as_str()) || name == "None" {
+    if name.parse::<BackupId>().is_ok()
+        || RESERVED.contains(&name.to_ascii_lowercase().as_str())
+        || name == "None"
+    {
         return wrong("means something else to Barman");
     }
     Ok(())

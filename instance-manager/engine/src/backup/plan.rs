@@ -58,7 +58,8 @@ pub fn order(tree: &Tree, workers: usize) -> Vec<u32> {
     if workers > 1 {
         let large = (tree.bytes / (workers as u64 * 16)).max(1 << 20);
         let size = |index: &u32| tree.files[*index as usize].size;
-        let (mut first, rest): (Vec<u32>, Vec<u32>) = order.into_iter().partition(|index| size(index) >= large);
+        let (mut first, rest): (Vec<u32>, Vec<u32>) =
+            order.into_iter().partition(|index| size(index) >= large);
         first.sort_by_key(|index| std::cmp::Reverse(size(index)));
         first.extend(rest);
         order = first;
@@ -104,7 +105,10 @@ mod tests {
 
     #[test]
     fn small_groups_get_one_worker() {
-        assert_eq!((workers(0, 4), workers(32 << 20, 4), workers(65 << 20, 4), workers(1 << 40, 4)), (1, 1, 3, 4));
+        assert_eq!(
+            (workers(0, 4), workers(32 << 20, 4), workers(65 << 20, 4), workers(1 << 40, 4)),
+            (1, 1, 3, 4)
+        );
     }
 
     #[test]

@@ -46,11 +46,6 @@ impl BufferPool {
         Self(Arc::new(Shared { capacity, state: Mutex::new(state), returned: Condvar::new() }))
     }
 
-    /// Bytes of one buffer.
-    pub fn capacity(&self) -> usize {
-        self.0.capacity
-    }
-
     /// Waits for a buffer; call it on a blocking thread only.
     pub fn take(&self) -> Result<PoolBuffer, Closed> {
         let mut state = self.0.lock();

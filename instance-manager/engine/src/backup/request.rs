@@ -1,8 +1,8 @@
 //! Input and output of a base backup.
 
 use crate::error::Result;
-use barman_cloud::Repository;
 use async_trait::async_trait;
+use barman_cloud::Repository;
 use barman_cloud::{BackupId, Compression, Lsn, Segment};
 use chrono::{DateTime, Utc};
 use std::path::PathBuf;

@@ -25,12 +25,17 @@ pub fn verdict(scope: Scope, path: &Path, file_type: FileType) -> Verdict {
 /// Whether the directory is that of a database: `…/base/<oid>` or `…/PG_<version>/<oid>`.
 pub fn is_database_dir(path: &Path) -> bool {
     let mut parts = path.iter().rev().map(|part| part.to_str().unwrap_or_default());
-    parts.next().is_some_and(is_number) && parts.next().is_some_and(|above| above == "base" || above.starts_with("PG_"))
+    parts.next().is_some_and(is_number)
+        && parts.next().is_some_and(|above| above == "base" || above.starts_with("PG_"))
 }
 
 /// Relations of one database directory that have an init fork: the unlogged ones.
 pub fn unlogged<'a>(files: impl Iterator<Item = &'a str>) -> HashSet<String> {
-    files.filter_map(|file| file.strip_suffix("_init")).filter(|node| is_number(node)).map(str::to_owned).collect()
+    files
+        .filter_map(|file| file.strip_suffix("_init"))
+        .filter(|node| is_number(node))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Whether a file of a database directory is content of an unlogged relation; the init fork itself is not.
@@ -76,7 +81,8 @@ mod tests {
     fn only_the_init_fork_of_an_unlogged_relation_stays() {
         let files = ["16384", "16384_init", "16384.1", "16384_vm", "16385", "163845", "x_init"];
         let unlogged = unlogged(files.into_iter());
-        let kept: Vec<&str> = files.into_iter().filter(|file| !is_unlogged_content(file, &unlogged)).collect();
+        let kept: Vec<&str> =
+            files.into_iter().filter(|file| !is_unlogged_content(file, &unlogged)).collect();
         assert_eq!(kept, ["16384_init", "16385", "163845", "x_init"]);
     }
 }

@@ -8,7 +8,7 @@ use super::naming;
 use super::part::{FinishedPart, PartContext, PartTask};
 use super::plan;
 use super::pool::BufferPool;
-use super::request::{BadPage, BadPagePolicy, BackupRequest, BackupResult, PrimaryWal, StoredPart};
+use super::request::{BackupRequest, BackupResult, BadPage, BadPagePolicy, PrimaryWal, StoredPart};
 use super::session::{ServerFacts, Session, Started, Stopped, label_value};
 use super::walk::{self, Root, Stat};
 use crate::control::{self, ControlData};
@@ -45,7 +45,8 @@ pub async fn run(
     // A future that is dropped must stop the threads too.
     let cancel = cancel.child_token();
     let _guard = cancel.clone().drop_guard();
-    let mut run = Run { request, primary, progress, cancel, claimed: None, uploads: TaskTracker::new(), pool: None };
+    let mut run =
+        Run { request, primary, progress, cancel, claimed: None, uploads: TaskTracker::new(), pool: None };
     let outcome = run.all().await;
     if let Err(error) = &outcome {
         run.undo(error).await;
@@ -116,7 +117,9 @@ impl Run {
             server_version: facts.version,
         }));
 
-        let copied = or_cancelled(&cancel, or_lost(&lost, self.copy(&session, &facts, &control, &started, &id))).await?;
+        let copied =
+            or_cancelled(&cancel, or_lost(&lost, self.copy(&session, &facts, &control, &started, &id)))
+                .await?;
         session.close().await;
         self.check_pages(&copied)?;
         self.commit(&facts, &control, &started, &id, copied).await
@@ -171,8 +174,12 @@ impl Run {
 
     fn started_info(&self, facts: &ServerFacts, control: &ControlData, started: &Started) -> BackupInfo {
         let path = |path: &PathBuf| Some(path.display().to_string());
-        let mut info =
-            BackupInfo::started(started.timeline, started.lsn, control.wal_segment_size, started.time.fixed_offset());
+        let mut info = BackupInfo::started(
+            started.timeline,
+            started.lsn,
+            control.wal_segment_size,
+            started.time.fixed_offset(),
+        );
         info.version = Some(facts.version);
         info.pgdata = path(&facts.data_directory);
         info.systemid = Some(facts.system_id.to_string());
@@ -343,7 +350,10 @@ impl Run {
             for source in outside {
                 let Some(file) = source.file_name() else { continue };
                 let entry = Path::new(".").join(file);
-                copier.file(&mut part, FileNames { entry: &entry, manifest: Path::new(file), source: &source })?;
+                copier.file(
+                    &mut part,
+                    FileNames { entry: &entry, manifest: Path::new(file), source: &source },
+                )?;
             }
             Ok::<_, Error>((part, std::mem::take(&mut copier.records)))
         })
@@ -352,7 +362,10 @@ impl Run {
 
         let stopped = session.stop().await?;
         let owner = job.data().tree().dirs.first().map(|root| root.stat);
-        let owner = Stat { mtime: stopped.time.timestamp(), ..owner.unwrap_or(Stat { mode: 0o600, uid: 0, gid: 0, mtime: 0 }) };
+        let owner = Stat {
+            mtime: stopped.time.timestamp(),
+            ..owner.unwrap_or(Stat { mode: 0o600, uid: 0, gid: 0, mtime: 0 })
+        };
         let (blocking_job, label) = (Arc::clone(job), stopped.label.clone());
         let (task, mut label_records) = tokio::task::spawn_blocking(move || {
             let mut copier = blocking_job.copier();
@@ -370,7 +383,13 @@ impl Run {
             parts.push(task.await.map_err(|error| stopped_worker("an upload stopped", error))??);
         }
         parts.sort_by_key(|part| part.name);
-        Ok(Copied { parts, records: filled.records, bad_pages: filled.bad_pages, bytes: filled.bytes, stopped })
+        Ok(Copied {
+            parts,
+            records: filled.records,
+            bad_pages: filled.bad_pages,
+            bytes: filled.bytes,
+            stopped,
+        })
     }
 
     fn check_pages(&self, copied: &Copied) -> Result<()> {
@@ -407,7 +426,13 @@ impl Run {
         let (begin_wal, end_wal) = info.needed_wal()?;
 
         self.progress.enter(Phase::WaitingForWal { end_wal, end_lsn: stopped.lsn });
-        let needed = NeededWal { begin: begin_wal, end: end_wal, end_lsn: stopped.lsn, size: control.wal_segment_size };
+        let needed = NeededWal {
+            begin: begin_wal,
+            end: end_wal,
+            end_lsn: stopped.lsn,
+            size: control.wal_segment_size,
+            closed: !facts.in_recovery,
+        };
         let limit = self.request.wal_timeout;
         archive_wait::wait(&repository, needed, self.primary.as_ref(), limit, &self.cancel).await?;
         super::history::ensure(&repository, &self.request.pgdata, started.timeline).await?;
@@ -427,7 +452,10 @@ impl Run {
         if !repository.backup_info(id).await?.is_done() {
             return Err(Error::new(
                 ErrorKind::Corrupt,
-                format!("{}: the store does not give back what was written", repository.layout().backup_info(id)),
+                format!(
+                    "{}: the store does not give back what was written",
+                    repository.layout().backup_info(id)
+                ),
             ));
         }
         self.progress.enter(Phase::Done);
@@ -490,7 +518,8 @@ fn groups(
     for space in spaces {
         // As PostgreSQL itself finds it; a standby or a pod may see the location elsewhere.
         let link = pgdata.join(format!("pg_tblspc/{}", space.oid));
-        let real = link.canonicalize().map_err(|error| Error::io("cannot find the tablespace", &link, error))?;
+        let real =
+            link.canonicalize().map_err(|error| Error::io("cannot find the tablespace", &link, error))?;
         let tree = walk::walk(Root { path: &real, scope: Scope::Tablespace { major }, apart: &[] })?;
         groups.push(Group::new(Archive::Tablespace(space.oid), tree, jobs));
         apart.push(real);
@@ -513,7 +542,8 @@ fn outside_files(pgdata: &Path, facts: &ServerFacts) -> Vec<PathBuf> {
 
 fn check_label(started: &Started, stopped: &Stopped) -> Result<()> {
     let timeline = label_value(&stopped.label, "START TIMELINE");
-    if timeline.is_some_and(|timeline| timeline.parse() != Ok(started.timeline)) || stopped.lsn < started.lsn {
+    if timeline.is_some_and(|timeline| timeline.parse() != Ok(started.timeline)) || stopped.lsn < started.lsn
+    {
         return Err(Error::new(
             ErrorKind::Postgres,
             format!(

@@ -125,7 +125,10 @@ impl Session {
     async fn number<T: std::str::FromStr>(&self, query: &str) -> Result<T> {
         let text = self.text(query).await?;
         text.parse().map_err(|_| {
-            Error::new(ErrorKind::Postgres, format!("PostgreSQL answered {text:?} instead of a number to: {query}"))
+            Error::new(
+                ErrorKind::Postgres,
+                format!("PostgreSQL answered {text:?} instead of a number to: {query}"),
+            )
         })
     }
 
@@ -221,12 +224,18 @@ impl Session {
 /// A backup without archived WAL cannot be restored.
 fn check_archiving(wal_level: &str, archive_mode: &str) -> Result<()> {
     if wal_level == "minimal" {
-        return Err(Error::new(ErrorKind::Precondition, "wal_level is minimal, which does not allow backups")
-            .with_remedy("set wal_level to replica and restart PostgreSQL"));
+        return Err(Error::new(
+            ErrorKind::Precondition,
+            "wal_level is minimal, which does not allow backups",
+        )
+        .with_remedy("set wal_level to replica and restart PostgreSQL"));
     }
     if archive_mode == "off" {
-        return Err(Error::new(ErrorKind::Precondition, "archive_mode is off, so the backup's WAL would be lost")
-            .with_remedy("set archive_mode to on, set archive_command, and restart PostgreSQL"));
+        return Err(Error::new(
+            ErrorKind::Precondition,
+            "archive_mode is off, so the backup's WAL would be lost",
+        )
+        .with_remedy("set archive_mode to on, set archive_command, and restart PostgreSQL"));
     }
     Ok(())
 }

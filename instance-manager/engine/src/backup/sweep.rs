@@ -2,9 +2,8 @@
 
 use super::commit;
 use crate::error::Result;
-use barman_cloud::Repository;
-use barman_cloud::BackupId;
 use barman_cloud::backup_info::BackupStatus;
+use barman_cloud::{BackupId, Repository};
 use chrono::{DateTime, Utc};
 
 /// What a sweep found and removed.
@@ -16,6 +15,8 @@ pub struct Sweep {
     pub objects: u64,
     /// Bytes freed.
     pub bytes: u64,
+    /// Uploads given up that were begun and never completed.
+    pub uploads: u64,
 }
 
 /// Removes the parts of backups that are not DONE, are not `running`, and whose newest object is older than
@@ -31,8 +32,7 @@ pub async fn sweep_orphans(
         Ok(info) if is_dead(info.status) => Some((entry.id.clone(), Some(info.clone()))),
         _ => None,
     });
-    let candidates: Vec<_> =
-        unfinished.chain(catalog.orphans.iter().map(|id| (id.clone(), None))).collect();
+    let candidates: Vec<_> = unfinished.chain(catalog.orphans.iter().map(|id| (id.clone(), None))).collect();
     let mut sweep = Sweep::default();
     for (id, info) in candidates {
         if Some(&id) == running {
@@ -55,7 +55,32 @@ pub async fn sweep_orphans(
             sweep.backups.push(id);
         }
     }
+    sweep.uploads = abort_uploads(repository, running, older_than).await?;
     Ok(sweep)
+}
+
+/// Unfinished uploads are invisible and billed. Those of the running backup are its own business.
+async fn abort_uploads(
+    repository: &Repository,
+    running: Option<&BackupId>,
+    older_than: DateTime<Utc>,
+) -> Result<u64> {
+    let store = repository.store();
+    let pending = match store.list_uploads(&repository.layout().base_dir()).await {
+        Err(error) if error.kind() == barman_cloud::ErrorKind::Unsupported => return Ok(0),
+        pending => pending?,
+    };
+    let ours = running.map(|id| format!("{}/", repository.layout().backup_dir(id)));
+    let mut count = 0;
+    for upload in pending {
+        let is_running = ours.as_ref().is_some_and(|dir| upload.key.starts_with(dir));
+        if upload.begun < older_than && !is_running {
+            store.resume_upload(&upload.key, &upload.id)?.abort().await?;
+            tracing::info!(key = upload.key, "gave up an upload that was never completed");
+            count += 1;
+        }
+    }
+    Ok(count)
 }
 
 /// States in which nobody will ever restore the backup. `WAITING_FOR_WALS` and `SYNCING` are Barman's and alive.

@@ -121,7 +121,11 @@ pub fn walk(root: Root<'_>) -> Result<Tree> {
         let index = u32::try_from(tree.dirs.len()).map_err(|_| {
             Error::new(ErrorKind::Invalid, format!("{} has too many directories", root.path.display()))
         })?;
-        tree.dirs.push(DirItem { path: dir.path.clone(), source: dir.source.clone(), stat: Stat::from(&meta) });
+        tree.dirs.push(DirItem {
+            path: dir.path.clone(),
+            source: dir.source.clone(),
+            stat: Stat::from(&meta),
+        });
         if dir.empty {
             continue;
         }
@@ -143,7 +147,9 @@ fn list(
 ) -> Result<Vec<Pending>> {
     let names = match names(&dir.source) {
         Ok(names) => names,
-        Err(error) if error.kind() == io::ErrorKind::NotFound && dir.source != real_root => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && dir.source != real_root => {
+            return Ok(Vec::new());
+        }
         Err(error) => return Err(Error::io("cannot list", &dir.source, error)),
     };
     let unlogged = if rules::is_database_dir(&dir.path) {
@@ -172,7 +178,11 @@ fn list(
             Verdict::Include => match file_type {
                 FileType::File => {
                     tree.bytes += meta.len();
-                    tree.files.push(FileItem { dir: index, name: name.into_boxed_os_str(), size: meta.len() });
+                    tree.files.push(FileItem {
+                        dir: index,
+                        name: name.into_boxed_os_str(),
+                        size: meta.len(),
+                    });
                 }
                 FileType::Directory => {
                     children.push(Pending { path, source, empty: false, followed: dir.followed.clone() });
@@ -186,7 +196,9 @@ fn list(
                 children.push(Pending { path, source, empty: true, followed: Vec::new() });
             }
             Verdict::Follow => match follow(&source, root, real_root, &dir.followed) {
-                Some((real, followed)) => children.push(Pending { path, source: real, empty: false, followed }),
+                Some((real, followed)) => {
+                    children.push(Pending { path, source: real, empty: false, followed })
+                }
                 None => add_link(tree, path, &source, &meta)?,
             },
         }
@@ -261,7 +273,8 @@ mod tests {
     fn shown(tree: &Tree) -> Vec<String> {
         let dirs = tree.dirs.iter().map(|dir| format!("{}/", dir.path.display()));
         let files = tree.files.iter().map(|file| tree.paths(file).0.display().to_string());
-        let links = tree.links.iter().map(|link| format!("{} -> {}", link.path.display(), link.target.display()));
+        let links =
+            tree.links.iter().map(|link| format!("{} -> {}", link.path.display(), link.target.display()));
         dirs.chain(files).chain(links).collect()
     }
 
@@ -273,15 +286,35 @@ mod tests {
     fn a_directory_comes_before_its_files_and_these_before_its_subdirectories() {
         let temp = tempfile::tempdir().expect("a directory");
         let root = temp.path();
-        for path in ["PG_VERSION", "base/5/1", "base/5/2_init", "base/5/2", "base/x", "global/pg_control", "global/1",
-            "pg_wal/000000010000000000000001", "pg_wal/archive_status/x.ready", "postmaster.pid"]
-        {
+        for path in [
+            "PG_VERSION",
+            "base/5/1",
+            "base/5/2_init",
+            "base/5/2",
+            "base/x",
+            "global/pg_control",
+            "global/1",
+            "pg_wal/000000010000000000000001",
+            "pg_wal/archive_status/x.ready",
+            "postmaster.pid",
+        ] {
             touch(root, path, "12345");
         }
         let tree = walk(data(root)).expect("walks");
         assert_eq!(
             shown(&tree),
-            ["/", "base/", "base/5/", "global/", "pg_wal/", "PG_VERSION", "base/x", "base/5/1", "base/5/2_init", "global/1"]
+            [
+                "/",
+                "base/",
+                "base/5/",
+                "global/",
+                "pg_wal/",
+                "PG_VERSION",
+                "base/x",
+                "base/5/1",
+                "base/5/2_init",
+                "global/1"
+            ]
         );
         assert_eq!(tree.bytes, 25);
     }
@@ -324,8 +357,14 @@ mod tests {
         let tree = walk(Root { apart: &apart, ..data(&root) }).expect("walks");
         assert_eq!(
             shown(&tree),
-            ["/", "pg_tblspc/", "pg_tblspc/16400/", "pg_tblspc/16400/PG_15_202209061/",
-             "pg_tblspc/16400/PG_15_202209061/5/", "pg_tblspc/16400/PG_15_202209061/5/1"]
+            [
+                "/",
+                "pg_tblspc/",
+                "pg_tblspc/16400/",
+                "pg_tblspc/16400/PG_15_202209061/",
+                "pg_tblspc/16400/PG_15_202209061/5/",
+                "pg_tblspc/16400/PG_15_202209061/5/1"
+            ]
         );
         let own = walk(Root { scope: Scope::Tablespace { major: 15 }, ..data(&space) }).expect("walks");
         assert_eq!(shown(&own), ["/", "PG_15_202209061/", "PG_15_202209061/5/", "PG_15_202209061/5/2"]);

@@ -52,13 +52,14 @@ pub struct MustNotShrink {
     pub max_locks_per_transaction: u32,
 }
 
-/// Versions of the control file: PostgreSQL 13 to 17 share one layout, 18 has one more byte before the checksum.
-const LAYOUTS: [(u32, usize); 2] = [(1300, 288), (1800, 292)];
+/// Versions of the control file and where their CRC is: PostgreSQL 13 to 16, 17, and 18. What is read here has the
+/// same place in all of them; 18 has one more field before the CRC.
+const LAYOUTS: [(u32, usize); 3] = [(1300, 288), (1700, 288), (1800, 292)];
 
 /// `DB_SHUTDOWNED` and `DB_SHUTDOWNED_IN_RECOVERY`.
 const SHUT_DOWN_STATES: [u32; 2] = [1, 2];
 
-/// Offsets of the fields; the same in both layouts on every 64-bit little-endian platform.
+/// Offsets of the fields; the same in all layouts on every 64-bit little-endian platform.
 mod at {
     pub const SYSTEM_ID: usize = 0;
     pub const CONTROL_VERSION: usize = 8;
@@ -108,20 +109,26 @@ impl ControlData {
                 .map(u32::from_le_bytes)
                 .ok_or_else(|| corrupt(format!("the control file has only {} bytes", bytes.len())))
         };
-        let u64_at = |offset: usize| Ok::<u64, Error>(u64::from(u32_at(offset)?) | u64::from(u32_at(offset + 4)?) << 32);
+        let u64_at = |offset: usize| {
+            Ok::<u64, Error>(u64::from(u32_at(offset)?) | u64::from(u32_at(offset + 4)?) << 32)
+        };
 
         let control_version = u32_at(at::CONTROL_VERSION)?;
         let Some((_, crc_at)) = LAYOUTS.into_iter().find(|(version, _)| *version == control_version) else {
             return Err(Error::new(
                 ErrorKind::Invalid,
-                format!("the control file has version {control_version}, which is not one of PostgreSQL 13 to 18"),
+                format!(
+                    "the control file has version {control_version}, which is not one of PostgreSQL 13 to 18"
+                ),
             )
             .with_remedy("use PostgreSQL 13 to 18"));
         };
         let stored = u32_at(crc_at)?;
         let computed = crc32c::crc32c(&bytes[..crc_at]);
         if stored != computed {
-            return Err(corrupt(format!("the control file's CRC is {stored:08X}, its content's is {computed:08X}")));
+            return Err(corrupt(format!(
+                "the control file's CRC is {stored:08X}, its content's is {computed:08X}"
+            )));
         }
         Ok(Self {
             system_id: u64_at(at::SYSTEM_ID)?,
@@ -153,7 +160,8 @@ pub fn major_version(pgdata: &Path) -> Result<u32> {
     let path = pgdata.join("PG_VERSION");
     let text = std::fs::read_to_string(&path).map_err(|error| Error::io("cannot read", &path, error))?;
     text.trim().parse().map_err(|error| {
-        Error::new(ErrorKind::Corrupt, format!("{} is not a version number", path.display())).with_source(error)
+        Error::new(ErrorKind::Corrupt, format!("{} is not a version number", path.display()))
+            .with_source(error)
     })
 }
 

@@ -31,7 +31,9 @@ impl Checker {
             let files = manifest.files.into_iter();
             Mutex::new(
                 files
-                    .map(|file| (file.path, Expected { size: file.size, checksum: file.checksum, seen: false }))
+                    .map(|file| {
+                        (file.path, Expected { size: file.size, checksum: file.checksum, seen: false })
+                    })
                     .collect(),
             )
         });
@@ -40,7 +42,9 @@ impl Checker {
 
     /// Begins a file of `size` bytes.
     pub fn begin<'a>(&'a self, name: &'a Path, size: u64) -> Result<FileCheck<'a>> {
-        let Some(files) = &self.files else { return Ok(FileCheck { name, expected: None, hasher: Hasher::None, checker: self }) };
+        let Some(files) = &self.files else {
+            return Ok(FileCheck { name, expected: None, hasher: Hasher::None, checker: self });
+        };
         let files = files.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(expected) = files.get(name) else {
             return Err(wrong(name, "is not in the backup manifest".to_owned()));
@@ -77,13 +81,18 @@ impl Checker {
     pub fn finish(&self) -> Result<()> {
         let Some(files) = &self.files else { return Ok(()) };
         let files = files.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut missing: Vec<&PathBuf> = files.iter().filter(|(_, file)| !file.seen).map(|(path, _)| path).collect();
+        let mut missing: Vec<&PathBuf> =
+            files.iter().filter(|(_, file)| !file.seen).map(|(path, _)| path).collect();
         missing.sort();
         match missing.first() {
             None => Ok(()),
             Some(first) => Err(Error::new(
                 ErrorKind::Corrupt,
-                format!("{} files of the backup manifest were in no part, {} among them", missing.len(), first.display()),
+                format!(
+                    "{} files of the backup manifest were in no part, {} among them",
+                    missing.len(),
+                    first.display()
+                ),
             )),
         }
     }
@@ -116,7 +125,11 @@ impl FileCheck<'_> {
         if let Some(found) = self.hasher.finish() {
             if Some(&found) != self.expected.as_ref() {
                 let expected = self.expected.map_or_else(String::new, |expected| expected.hex());
-                let text = format!("has the {} checksum {}, the backup manifest says {expected}", found.algorithm(), found.hex());
+                let text = format!(
+                    "has the {} checksum {}, the backup manifest says {expected}",
+                    found.algorithm(),
+                    found.hex()
+                );
                 return Err(wrong(self.name, text));
             }
         }

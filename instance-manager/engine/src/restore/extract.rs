@@ -72,7 +72,8 @@ pub fn extract(
                         return Err(Error::cancelled());
                     }
                     check.update(&buffer[..count]);
-                    file.write_all(&buffer[..count]).map_err(|error| Error::io("cannot write", &path, error))?;
+                    file.write_all(&buffer[..count])
+                        .map_err(|error| Error::io("cannot write", &path, error))?;
                     progress.add_stored(count as u64);
                     extracted.bytes += count as u64;
                 }

@@ -86,7 +86,9 @@ pub fn prepare(directories: &[PathBuf], ours: &[PathBuf]) -> Result<()> {
     for dir in directories {
         std::fs::create_dir_all(dir).map_err(|error| Error::io("cannot make", dir, error))?;
         let mut entries = std::fs::read_dir(dir).map_err(|error| Error::io("cannot list", dir, error))?;
-        if let Some(entry) = entries.find(|entry| entry.as_ref().map_or(true, |entry| entry.file_name() != "lost+found")) {
+        if let Some(entry) =
+            entries.find(|entry| entry.as_ref().map_or(true, |entry| entry.file_name() != "lost+found"))
+        {
             let name = entry.map(|entry| entry.file_name()).unwrap_or_default();
             return Err(Error::new(
                 ErrorKind::Invalid,

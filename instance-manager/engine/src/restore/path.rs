@@ -23,7 +23,12 @@ pub async fn histories(repository: &Repository) -> Result<Histories> {
 ///
 /// For `Latest` this is the newest timeline that grew out of the backup's after its end. PostgreSQL would take the
 /// newest of all and stop when that is another branch, so the caller sets the number found here.
-pub fn follow(wanted: TargetTimeline, timeline: u32, end: Lsn, histories: &Histories) -> Result<TimelineHistory> {
+pub fn follow(
+    wanted: TargetTimeline,
+    timeline: u32,
+    end: Lsn,
+    histories: &Histories,
+) -> Result<TimelineHistory> {
     let own = || histories.get(&timeline).cloned().unwrap_or_else(|| TimelineHistory::root(timeline));
     match wanted {
         TargetTimeline::Current => Ok(own()),
@@ -64,10 +69,14 @@ mod tests {
     /// 2 left 1 at 0/5000000; 3 left 2 at 0/9000000; 4 left 1 at 0/3000000.
     fn histories() -> Histories {
         let entry = |parent, lsn| HistoryEntry { parent, switch: Lsn(lsn), reason: String::new() };
-        [(2, vec![entry(1, 0x500_0000)]), (3, vec![entry(1, 0x500_0000), entry(2, 0x900_0000)]), (4, vec![entry(1, 0x300_0000)])]
-            .into_iter()
-            .map(|(timeline, entries)| (timeline, TimelineHistory::new(timeline, entries).expect("a history")))
-            .collect()
+        [
+            (2, vec![entry(1, 0x500_0000)]),
+            (3, vec![entry(1, 0x500_0000), entry(2, 0x900_0000)]),
+            (4, vec![entry(1, 0x300_0000)]),
+        ]
+        .into_iter()
+        .map(|(timeline, entries)| (timeline, TimelineHistory::new(timeline, entries).expect("a history")))
+        .collect()
     }
 
     #[rstest]

@@ -3,8 +3,8 @@
 use super::extract::{self, Target};
 use super::request::RestoreRequest;
 use super::run::Links;
-use crate::owner::Owner;
 use crate::error::{Error, ErrorKind, Result};
+use crate::owner::Owner;
 use barman_cloud::{Archive, BackupInfo, manifest};
 use bytes::Bytes;
 use std::io::Write;
@@ -24,7 +24,8 @@ pub fn targets(request: &RestoreRequest, info: &BackupInfo) -> Result<Vec<(Archi
     if let Some(wal_dir) = &request.wal_dir {
         absolute("WAL directory", wal_dir)?;
     }
-    let unknown = request.tablespaces.keys().find(|name| !info.tablespaces.iter().any(|space| space.name == **name));
+    let unknown =
+        request.tablespaces.keys().find(|name| !info.tablespaces.iter().any(|space| space.name == **name));
     if let Some(name) = unknown {
         return Err(Error::new(ErrorKind::Invalid, format!("the backup has no tablespace {name:?}"))
             .with_remedy("correct the name in the tablespace map"));
@@ -32,11 +33,15 @@ pub fn targets(request: &RestoreRequest, info: &BackupInfo) -> Result<Vec<(Archi
     let data = Target { root: request.pgdata.clone(), manifest_prefix: PathBuf::new() };
     let mut targets = vec![(Archive::Data, data)];
     for space in &info.tablespaces {
-        let root = request.tablespaces.get(&space.name).cloned().unwrap_or_else(|| PathBuf::from(&space.location));
+        let root =
+            request.tablespaces.get(&space.name).cloned().unwrap_or_else(|| PathBuf::from(&space.location));
         absolute(&format!("location of tablespace {:?}", space.name), &root)?;
         if targets.iter().any(|(_, other)| other.root == root) {
-            return Err(Error::new(ErrorKind::Invalid, format!("{} would take two archives", root.display()))
-                .with_remedy("give every tablespace a directory of its own"));
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("{} would take two archives", root.display()),
+            )
+            .with_remedy("give every tablespace a directory of its own"));
         }
         let manifest_prefix = PathBuf::from(format!("pg_tblspc/{}", space.oid));
         targets.push((Archive::Tablespace(space.oid), Target { root, manifest_prefix }));
@@ -73,6 +78,8 @@ impl Finish {
         for dir in &self.directories {
             owner.own(dir)?;
         }
+        // Barman stores it as root's, which PostgreSQL could not remove after recovery.
+        owner.own(&self.pgdata.join("backup_label"))?;
         let spaces = self.pgdata.join("pg_tblspc");
         make_dir(&spaces)?;
         for (oid, location) in &self.tablespaces {

@@ -33,16 +33,16 @@ pub async fn detailed(request: &RestoreRequest) -> Result<Detailed> {
     let parts = parts(repository, &id, &info, &objects).await?;
     let (begin_wal, end_wal) = info.needed_wal()?;
     let size = info.segment_size()?;
-    repository.require_wal(SegmentRange::new(begin_wal, end_wal, size)?).await.map_err(|error| {
-        match error.kind() {
+    repository.require_wal(SegmentRange::new(begin_wal, end_wal, size)?).await.map_err(
+        |error| match error.kind() {
             barman_cloud::ErrorKind::NotFound => Error::new(
                 ErrorKind::Missing,
                 format!("backup {id} needs WAL that is not in the archive: {error}"),
             )
             .with_remedy("put the segment back from a copy, or use another backup"),
             _ => error.into(),
-        }
-    })?;
+        },
+    )?;
     let reach = reach::follow(repository, &history, end_wal, size).await?;
     let facts = Facts::read(&id, &info)?;
     not_before(&request.target, &id, &facts)?;
@@ -82,7 +82,8 @@ struct Facts {
 
 impl Facts {
     fn read(id: &BackupId, info: &BackupInfo) -> Result<Self> {
-        let lacks = |what: &str| Error::new(ErrorKind::Corrupt, format!("backup.info of backup {id} has no {what}"));
+        let lacks =
+            |what: &str| Error::new(ErrorKind::Corrupt, format!("backup.info of backup {id} has no {what}"));
         Ok(Self {
             timeline: info.timeline.ok_or_else(|| lacks("timeline"))?,
             end_lsn: info.end_xlog.ok_or_else(|| lacks("end_xlog"))?,
@@ -116,8 +117,9 @@ fn choose(
         }
     }
     Err(refused.unwrap_or_else(|| {
-        Error::new(ErrorKind::Missing, format!("{} holds no completed backup", repository.url()))
-            .with_remedy("check destination path and server name; barman-cloud-backup-list shows what is there")
+        Error::new(ErrorKind::Missing, format!("{} holds no completed backup", repository.url())).with_remedy(
+            "check destination path and server name; barman-cloud-backup-list shows what is there",
+        )
     }))
 }
 
@@ -132,7 +134,11 @@ fn named<'a>(repository: &Repository, catalog: &'a Catalog, id: &BackupId) -> Re
     match &entry.info {
         Ok(info) if info.is_done() => Ok(info),
         Ok(info) => missing(
-            format!("backup {id} in {} is not complete: its status is {}", repository.url(), info.status.as_str()),
+            format!(
+                "backup {id} in {} is not complete: its status is {}",
+                repository.url(),
+                info.status.as_str()
+            ),
             "use a completed backup",
         ),
         Err(error) => Err(Error::new(
@@ -151,7 +157,8 @@ async fn parts(
 ) -> Result<BTreeMap<Archive, Vec<PartObject>>> {
     let parts = objects.complete(id, info).map_err(|error| match error.kind() {
         barman_cloud::ErrorKind::NotFound => {
-            Error::new(ErrorKind::Missing, format!("{}: {error}", repository.url())).with_remedy(error.remedy())
+            Error::new(ErrorKind::Missing, format!("{}: {error}", repository.url()))
+                .with_remedy(error.remedy())
         }
         _ => error.into(),
     })?;

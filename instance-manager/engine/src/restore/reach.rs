@@ -38,7 +38,9 @@ pub async fn follow(
             }
             if !known.contains_key(&dir) {
                 // Only the directories around the current position are of use.
-                known.retain(|_, segments| segments.keys().next_back().is_none_or(|last| last.number(size) + 1 >= number));
+                known.retain(|_, segments| {
+                    segments.keys().next_back().is_none_or(|last| last.number(size) + 1 >= number)
+                });
                 let listed = complete(repository.list_wal_dir(*name).await?);
                 known.insert(dir.clone(), listed);
             }
@@ -54,7 +56,10 @@ pub async fn follow(
             }
             None => {
                 if let Some(reach) = &mut reach {
-                    reach.gap = names.first().copied().filter(|missing| has_later(&dirs, &known, history, *missing, size));
+                    reach.gap = names
+                        .first()
+                        .copied()
+                        .filter(|missing| has_later(&dirs, &known, history, *missing, size));
                 }
                 return Ok(reach);
             }

@@ -82,7 +82,13 @@ async fn restore(
         if done.is_of(&source, &id) && request.pgdata.join("backup_label").exists() {
             progress.enter(Phase::Done);
             let verified = detailed.plan.has_manifest;
-            return Ok(RestoreResult { plan: detailed.plan, files: 0, bytes: 0, verified, already_done: true });
+            return Ok(RestoreResult {
+                plan: detailed.plan,
+                files: 0,
+                bytes: 0,
+                verified,
+                already_done: true,
+            });
         }
     }
     let manifest = manifest(&request.repository, &detailed).await?;
@@ -103,7 +109,8 @@ async fn restore(
     if let Some(needs) = &needs {
         space::check(needs)?;
     }
-    let mut note = Marker { state: State::Running, source, backup_id: id.to_string(), directories: directories.clone() };
+    let mut note =
+        Marker { state: State::Running, source, backup_id: id.to_string(), directories: directories.clone() };
     note.write(&request.pgdata)?;
 
     progress.set_total(detailed.plan.stored_bytes);
@@ -118,8 +125,9 @@ async fn restore(
         threads: threads.clone(),
     });
     let needed = needs.map(|needs| needs.iter().map(|need| need.bytes).sum());
-    let extracted =
-        fetch_all(&job, request.jobs).await.map_err(|error| space::explain(error, &request.pgdata, needed))?;
+    let extracted = fetch_all(&job, request.jobs)
+        .await
+        .map_err(|error| space::explain(error, &request.pgdata, needed))?;
     job.checker.finish()?;
     if !extracted.has_label {
         return Err(Error::new(
@@ -246,7 +254,9 @@ impl Fetch {
         loop {
             tries += 1;
             match self.try_part(&item).await {
-                Err(error) if error.is_transient() && error.kind() != ErrorKind::Cancelled && tries < TRIES => {
+                Err(error)
+                    if error.is_transient() && error.kind() != ErrorKind::Cancelled && tries < TRIES =>
+                {
                     tracing::warn!(part = url, error = %error.report(), "fetching the part again");
                 }
                 other => return other.map_err(|error| about(error, &url)),
@@ -265,8 +275,13 @@ impl Fetch {
         let reader = Counting { inner: BlockingReader::new(stream), progress: Arc::clone(&self.progress) };
         let (job, item) = (Arc::clone(self), Arc::clone(item));
         let thread = self.threads.spawn_blocking(move || {
-            let decoder = Decoder::new(item.part.name.compression, reader)
-                .map_err(|error| barman_cloud::Error::from_io(error, barman_cloud::ErrorKind::Corrupt, "it cannot be decompressed"))?;
+            let decoder = Decoder::new(item.part.name.compression, reader).map_err(|error| {
+                barman_cloud::Error::from_io(
+                    error,
+                    barman_cloud::ErrorKind::Corrupt,
+                    "it cannot be decompressed",
+                )
+            })?;
             extract::extract(decoder, &item.target, &job.checker, &job.progress, &job.cancel)
         });
         thread.await.map_err(|error| Error::cancelled().with_source(error))?

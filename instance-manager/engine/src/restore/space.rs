@@ -18,7 +18,8 @@ pub struct Need {
 pub fn check(needs: &[Need]) -> Result<()> {
     let mut volumes: BTreeMap<u64, (&Path, u64)> = BTreeMap::new();
     for need in needs {
-        let meta = std::fs::metadata(&need.dir).map_err(|error| Error::io("cannot look at", &need.dir, error))?;
+        let meta =
+            std::fs::metadata(&need.dir).map_err(|error| Error::io("cannot look at", &need.dir, error))?;
         volumes.entry(meta.dev()).or_insert((&need.dir, 0)).1 += need.bytes;
     }
     for (dir, bytes) in volumes.into_values() {
@@ -32,7 +33,8 @@ pub fn check(needs: &[Need]) -> Result<()> {
 
 /// Free bytes of the volume that holds a directory.
 pub fn free(dir: &Path) -> Result<u64> {
-    let stat = rustix::fs::statvfs(dir).map_err(|error| Error::io("cannot look at the volume of", dir, error.into()))?;
+    let stat = rustix::fs::statvfs(dir)
+        .map_err(|error| Error::io("cannot look at the volume of", dir, error.into()))?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
@@ -41,7 +43,10 @@ fn full(dir: &Path, needed: u64, free: u64) -> Error {
         ErrorKind::DiskFull,
         format!("the volume of {} has {free} bytes free; the restore needs {needed}", dir.display()),
     )
-    .with_remedy(format!("enlarge the volume by at least {} bytes, with room for WAL", needed.saturating_sub(free)))
+    .with_remedy(format!(
+        "enlarge the volume by at least {} bytes, with room for WAL",
+        needed.saturating_sub(free)
+    ))
 }
 
 /// Says of a write that found the volume full how much the whole needs.

@@ -126,7 +126,9 @@ impl Inner {
         if let Some(task) = known {
             match task.await {
                 Ok(Ok(())) => return Ok(()),
-                Ok(Err(error)) => tracing::debug!(%name, error = %error.report(), "failed ahead of its request; trying again"),
+                Ok(Err(error)) => {
+                    tracing::debug!(%name, error = %error.report(), "failed ahead of its request; trying again")
+                }
                 Err(error) => tracing::debug!(%name, %error, "stopped ahead of its request; trying again"),
             }
         }
@@ -135,11 +137,16 @@ impl Inner {
 
     async fn upload(&self, name: WalName, path: &Path, segment_size: SegmentSize) -> Result<()> {
         if name.has_segment_size() {
-            let size = std::fs::metadata(path).map_err(|error| Error::io("cannot archive", path, error))?.len();
+            let size =
+                std::fs::metadata(path).map_err(|error| Error::io("cannot archive", path, error))?.len();
             if size != segment_size.bytes() {
                 return Err(Error::new(
                     ErrorKind::Invalid,
-                    format!("{} has {size} bytes; a segment of this server has {}", path.display(), segment_size.bytes()),
+                    format!(
+                        "{} has {size} bytes; a segment of this server has {}",
+                        path.display(),
+                        segment_size.bytes()
+                    ),
                 )
                 .with_remedy("see what truncated the file; PostgreSQL keeps it until it is archived whole"));
             }
@@ -170,8 +177,11 @@ impl Inner {
         let mut ahead = lock(&self.ahead);
         ahead.retain(&queue);
         let free = most.saturating_sub(ahead.running());
-        let next: Vec<WalName> =
-            queue.into_iter().filter(|name| *name != requested && !ahead.contains(*name)).take(free).collect();
+        let next: Vec<WalName> = queue
+            .into_iter()
+            .filter(|name| *name != requested && !ahead.contains(*name))
+            .take(free)
+            .collect();
         for name in next {
             let path = self.config.pgdata.join("pg_wal").join(name.to_string());
             let Ok(file) = Fingerprint::of(&path) else { continue };
@@ -186,7 +196,11 @@ impl Inner {
         let claim = || async {
             let control = ControlData::read(&self.config.pgdata)?;
             let by = self.config.claimed_by.as_deref();
-            self.config.repository.claim(&control.system_id.to_string(), by, Utc::now()).await.map_err(Error::foreign)?;
+            self.config
+                .repository
+                .claim(&control.system_id.to_string(), by, Utc::now())
+                .await
+                .map_err(Error::foreign)?;
             Ok(control.wal_segment_size)
         };
         self.owner.get_or_try_init(claim).await.copied()

@@ -11,7 +11,10 @@ pub fn list(pgdata: &Path) -> io::Result<Vec<WalName>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let file = entry?.file_name();
-        let name = file.to_str().and_then(|file| file.strip_suffix(".ready")).and_then(|name| name.parse::<WalName>().ok());
+        let name = file
+            .to_str()
+            .and_then(|file| file.strip_suffix(".ready"))
+            .and_then(|name| name.parse::<WalName>().ok());
         names.extend(name);
     }
     sort(&mut names);
@@ -31,13 +34,25 @@ mod tests {
         let temp = tempfile::tempdir().expect("a directory");
         let status = temp.path().join("pg_wal/archive_status");
         std::fs::create_dir_all(&status).expect("directories");
-        for file in ["000000020000000000000005.ready", "000000020000000000000004.partial.ready", "junk.ready",
-            "000000020000000000000003.done", "00000002.history.ready", "000000020000000000000004.00000028.backup.ready"]
-        {
+        for file in [
+            "000000020000000000000005.ready",
+            "000000020000000000000004.partial.ready",
+            "junk.ready",
+            "000000020000000000000003.done",
+            "00000002.history.ready",
+            "000000020000000000000004.00000028.backup.ready",
+        ] {
             std::fs::write(status.join(file), "").expect("a file");
         }
         let names: Vec<String> = list(temp.path()).expect("lists").iter().map(ToString::to_string).collect();
-        assert_eq!(names, ["00000002.history", "000000020000000000000004.00000028.backup",
-            "000000020000000000000004.partial", "000000020000000000000005"]);
+        assert_eq!(
+            names,
+            [
+                "00000002.history",
+                "000000020000000000000004.00000028.backup",
+                "000000020000000000000004.partial",
+                "000000020000000000000005"
+            ]
+        );
     }
 }

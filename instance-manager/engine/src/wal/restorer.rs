@@ -169,9 +169,10 @@ impl Inner {
     /// Begins to fetch the segments after this one, and forgets all others.
     fn run_ahead(self: &Arc<Self>, segment: Segment, server: Server) {
         let size = server.segment_size;
-        let wanted: Vec<Segment> = std::iter::successors(Some(segment.next(size)), |segment| Some(segment.next(size)))
-            .take(self.config.max_parallel.saturating_sub(1))
-            .collect();
+        let wanted: Vec<Segment> =
+            std::iter::successors(Some(segment.next(size)), |segment| Some(segment.next(size)))
+                .take(self.config.max_parallel.saturating_sub(1))
+                .collect();
         let mut ahead = lock(&self.ahead);
         ahead.retain(|known, task| {
             let keep = wanted.contains(known);

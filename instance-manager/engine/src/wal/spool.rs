@@ -68,7 +68,9 @@ pub fn deliver(from: &Path, dest: &Path, owner: Owner) -> Result<()> {
             let copied = std::fs::copy(from, &near)
                 .map_err(|error| Error::io("cannot write", &near, error))
                 .and_then(|_| owner.own(&near))
-                .and_then(|()| std::fs::rename(&near, dest).map_err(|error| Error::io("cannot make", dest, error)));
+                .and_then(|()| {
+                    std::fs::rename(&near, dest).map_err(|error| Error::io("cannot make", dest, error))
+                });
             if copied.is_err() {
                 // Best effort; the error below is what matters.
                 let _ = std::fs::remove_file(&near);

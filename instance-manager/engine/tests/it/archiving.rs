@@ -12,11 +12,17 @@ async fn the_control_file_says_what_pg_controldata_says() {
     let site = Site::new().await;
     let primary = site.primary_with("control", 1, Compression::None, 1);
     let control = ControlData::read(&primary.data).expect("reads");
-    assert_eq!(control.system_id.to_string(), primary.sql("SELECT system_identifier FROM pg_control_system()"));
+    assert_eq!(
+        control.system_id.to_string(),
+        primary.sql("SELECT system_identifier FROM pg_control_system()")
+    );
     assert_eq!(control.wal_segment_size.bytes(), 1 << 20);
     assert!(control.data_checksums && !control.cleanly_shut_down);
     assert_eq!(control.timeline, 1);
-    assert_eq!(control.checkpoint.to_string(), primary.sql("SELECT checkpoint_lsn FROM pg_control_checkpoint()"));
+    assert_eq!(
+        control.checkpoint.to_string(),
+        primary.sql("SELECT checkpoint_lsn FROM pg_control_checkpoint()")
+    );
     assert_eq!(control.redo.to_string(), primary.sql("SELECT redo_lsn FROM pg_control_checkpoint()"));
     let settings = primary.sql(
         "SELECT string_agg(setting, ',' ORDER BY name) FROM pg_settings WHERE name IN ('max_connections', \
@@ -80,6 +86,14 @@ impl Queue {
         path
     }
 
+    /// Archives as PostgreSQL does: what succeeded leaves the queue.
+    async fn archive(&self, archiver: &Archiver, path: &Path) {
+        archiver.archive(path).await.unwrap_or_else(|error| panic!("{}", error.report()));
+        let name = path.file_name().expect("a name").to_string_lossy();
+        let mark = |state: &str| self.data.join(format!("pg_wal/archive_status/{name}.{state}"));
+        std::fs::rename(mark("ready"), mark("done")).expect("renames");
+    }
+
     async fn stored(&self) -> usize {
         self.site.keys().await.iter().filter(|key| key.contains("/wals/")).count()
     }
@@ -93,8 +107,12 @@ async fn what_is_ready_behind_travels_along_and_its_failures_are_its_own() {
     assert_eq!(archiver.stats().waiting, 8);
     // The one behind is refused; the requested one must not care.
     let second = format!("**/{}*", Queue::name(0x11));
-    let rule = queue.site.s3.faults().add(Rule::new(Action::access_denied()).operation(Operation::PutObject).key(&second));
-    archiver.archive(&paths[0]).await.unwrap_or_else(|error| panic!("{}", error.report()));
+    let rule = queue
+        .site
+        .s3
+        .faults()
+        .add(Rule::new(Action::access_denied()).operation(Operation::PutObject).key(&second));
+    queue.archive(&archiver, &paths[0]).await;
     let error = archiver.archive(&paths[1]).await.expect_err("denied");
     assert_eq!(error.kind(), ErrorKind::Store(barman_cloud::ErrorKind::Permission), "{}", error.report());
     let stats = archiver.stats();
@@ -102,13 +120,21 @@ async fn what_is_ready_behind_travels_along_and_its_failures_are_its_own() {
     assert!(stats.last_error.is_some_and(|error| error.contains("remedy")), "an error without a remedy");
     queue.site.s3.faults().remove(rule);
     for path in &paths[1..] {
-        archiver.archive(path).await.unwrap_or_else(|error| panic!("{}", error.report()));
+        queue.archive(&archiver, path).await;
     }
     let stats = archiver.stats();
     assert_eq!((stats.archived_count, stats.failed_count, stats.last_error), (8, 1, None));
     assert_eq!(queue.stored().await, 8);
     // Each was sent once although most were asked for after they had been sent.
-    let puts = queue.site.s3.requests().iter().filter(|request| request.operation == Operation::PutObject && !request.fault && request.key.contains("/wals/")).count();
+    let puts = queue
+        .site
+        .s3
+        .requests()
+        .iter()
+        .filter(|request| {
+            request.operation == Operation::PutObject && !request.fault && request.key.contains("/wals/")
+        })
+        .count();
     assert_eq!(puts, 8);
 }
 
@@ -126,11 +152,21 @@ async fn one_name_one_content_and_one_owner() {
     let short = queue.ready(0x21, 1);
     std::fs::write(queue.data.join(&short), vec![1; 4096]).expect("truncates");
     assert_eq!(queue.archiver(1).archive(&short).await.expect_err("short").kind(), ErrorKind::Invalid);
-    for (name, content) in [("00000002.history", "1\t0/3000000\tno reason\n"), ("000000010000000000000020.00000028.backup", "START WAL LOCATION: 0/2000028\n")] {
+    for (name, content) in [
+        ("00000002.history", "1\t0/3000000\tno reason\n"),
+        ("000000010000000000000020.00000028.backup", "START WAL LOCATION: 0/2000028\n"),
+    ] {
         std::fs::write(queue.data.join("pg_wal").join(name), content).expect("a file");
-        queue.archiver(1).archive(&Path::new("pg_wal").join(name)).await.unwrap_or_else(|error| panic!("{}", error.report()));
+        queue
+            .archiver(1)
+            .archive(&Path::new("pg_wal").join(name))
+            .await
+            .unwrap_or_else(|error| panic!("{}", error.report()));
     }
-    assert_eq!(queue.archiver(1).archive(Path::new("pg_wal/xlogtemp.1")).await.expect_err("no WAL").exit_code(), 3);
+    assert_eq!(
+        queue.archiver(1).archive(Path::new("pg_wal/xlogtemp.1")).await.expect_err("no WAL").exit_code(),
+        3
+    );
 
     let stranger = crate::postgres::Postgres::init(queue.site.path(), "stranger", 1);
     let archiver = Archiver::new(ArchiverConfig {
@@ -155,7 +191,8 @@ async fn an_outage_is_an_error_and_no_wal_is_lost() {
     archiver.archive(&path).await.expect_err("the store refuses");
     queue.site.s3.faults().remove(rule);
     // The write is acknowledged and forgotten: only looking again tells.
-    let rule = queue.site.s3.faults().add(Rule::new(Action::LoseWrite).operation(Operation::PutObject).times(1));
+    let rule =
+        queue.site.s3.faults().add(Rule::new(Action::LoseWrite).operation(Operation::PutObject).times(1));
     let error = archiver.archive(&path).await.expect_err("lost");
     assert!(error.is_transient(), "{}", error.report());
     queue.site.s3.faults().remove(rule);
@@ -168,21 +205,33 @@ async fn segments_are_fetched_ahead_and_delivered_whole() {
     let queue = Queue::new().await;
     let archiver = queue.archiver(8);
     for number in 0x40..0x50 {
-        archiver.archive(&queue.ready(number, number as u8)).await.expect("archives");
+        queue.archive(&archiver, &queue.ready(number, number as u8)).await;
     }
     let restorer = queue.restorer(false);
     let dest = Path::new("pg_wal/RECOVERYXLOG");
     for number in 0x40..0x50 {
-        let fetched = restorer.restore(&Queue::name(number), dest).await.unwrap_or_else(|error| panic!("{}", error.report()));
+        let fetched = restorer
+            .restore(&Queue::name(number), dest)
+            .await
+            .unwrap_or_else(|error| panic!("{}", error.report()));
         assert_eq!(fetched, WalFetch::Restored);
         let content = std::fs::read(queue.data.join(dest)).expect("the segment");
-        assert_eq!((content.len(), content[0], content[content.len() - 1]), (1 << 20, number as u8, number as u8));
+        assert_eq!(
+            (content.len(), content[0], content[content.len() - 1]),
+            (1 << 20, number as u8, number as u8)
+        );
     }
     assert_eq!(restorer.restore(&Queue::name(0x50), dest).await.expect("an answer"), WalFetch::NotThere);
     assert_eq!(restorer.restore("00000002.history", dest).await.expect("an answer"), WalFetch::NotThere);
     assert!(restorer.restore("../etc/passwd", dest).await.is_err());
     // Each object was read once, prefetched or not.
-    let gets = queue.site.s3.requests().iter().filter(|request| request.operation == Operation::GetObject && request.key.contains("/wals/")).count();
+    let gets = queue
+        .site
+        .s3
+        .requests()
+        .iter()
+        .filter(|request| request.operation == Operation::GetObject && request.key.contains("/wals/"))
+        .count();
     assert_eq!(gets, 16);
     restorer.shutdown().await.expect("stops");
     let spools: Vec<_> = std::fs::read_dir(queue.site.path().join("spool")).expect("the base").collect();
@@ -202,7 +251,8 @@ async fn partial_damaged_and_unreachable_segments() {
     assert_eq!(queue.restorer(true).restore(&wanted, dest).await.expect("an answer"), WalFetch::Restored);
 
     archiver.archive(&queue.ready(0x61, 1)).await.expect("archives");
-    let key = queue.site.keys().await.into_iter().find(|key| key.contains(&Queue::name(0x61))).expect("the object");
+    let key =
+        queue.site.keys().await.into_iter().find(|key| key.contains(&Queue::name(0x61))).expect("the object");
     let body = queue.site.s3.get(BUCKET, &key).await.expect("the object");
     queue.site.s3.put(BUCKET, &key, body[..body.len() - 5].to_vec()).await.expect("truncates");
     std::fs::remove_file(queue.data.join(dest)).expect("removes");

@@ -52,7 +52,10 @@ async fn a_busy_database_comes_back_with_every_codec(#[case] codec: Compression)
     let result = site.backup(&primary, request).await.unwrap_or_else(|error| panic!("{}", error.report()));
     assert!(result.bad_pages.is_empty(), "{:?}", result.bad_pages);
     assert!(result.parts.len() > 2, "{:?}", result.parts);
-    assert!(result.parts.iter().all(|part| part.name.ends_with(&format!(".tar{}", codec.suffix()))), "{result:?}");
+    assert!(
+        result.parts.iter().all(|part| part.name.ends_with(&format!(".tar{}", codec.suffix()))),
+        "{result:?}"
+    );
     load.stop();
     primary.sql("SELECT pg_create_restore_point('end'); SELECT pg_switch_wal()");
     let (t, counters) = (primary.digest("t"), primary.digest("counters"));
@@ -105,7 +108,12 @@ async fn tablespaces_links_and_unlogged_tables() {
     request.name = Some("with-spaces".into());
     request.part_size = PartSize { tar_bytes: Some(2 << 20), ..PartSize::default() };
     let result = site.backup(&primary, request).await.unwrap_or_else(|error| panic!("{}", error.report()));
-    assert_eq!(result.tablespaces.len(), 1, "an in-place tablespace travels with the data: {:?}", result.tablespaces);
+    assert_eq!(
+        result.tablespaces.len(),
+        1,
+        "an in-place tablespace travels with the data: {:?}",
+        result.tablespaces
+    );
     let oid = result.tablespaces[0].oid;
     let names: Vec<&str> = result.parts.iter().map(|part| part.name.as_str()).collect();
     let second = format!("{oid}_0001.tar.lz4");
@@ -129,7 +137,10 @@ async fn tablespaces_links_and_unlogged_tables() {
     copy.start_recovered();
     assert_eq!((copy.digest("a"), copy.digest("b")), (a, b));
     assert_eq!(copy.sql("SELECT count(*) FROM u"), "0");
-    assert_eq!(copy.sql("SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'Ts One'"), moved.display().to_string());
+    assert_eq!(
+        copy.sql("SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'Ts One'"),
+        moved.display().to_string()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,7 +149,9 @@ async fn ids_ascend_and_names_are_checked() {
     let primary = site.primary("ids");
     let mut ids = Vec::new();
     for _ in 0..3 {
-        ids.push(site.backup(&primary, site.backup_request(&primary, "ids")).await.expect("a backup").backup_id);
+        ids.push(
+            site.backup(&primary, site.backup_request(&primary, "ids")).await.expect("a backup").backup_id,
+        );
     }
     assert!(ids.is_sorted() && ids[0] != ids[1] && ids[1] != ids[2], "{ids:?}");
     for (name, level, codec) in [

@@ -37,7 +37,8 @@ impl Damaged {
 
     /// The one object whose key ends like this.
     async fn find(&self, end: &str) -> String {
-        let found: Vec<String> = self.site.keys().await.into_iter().filter(|key| key.ends_with(end)).collect();
+        let found: Vec<String> =
+            self.site.keys().await.into_iter().filter(|key| key.ends_with(end)).collect();
         assert_eq!(found.len(), 1, "{found:?}");
         found[0].clone()
     }
@@ -96,7 +97,17 @@ async fn damaged_objects_are_named() {
         let key = damaged.key(&part);
         damaged.changed(&key, |body| body.truncate(body.len() / 2), ErrorKind::Corrupt, &part).await;
         assert!(!damaged.data.exists(), "the size gives it away");
-        damaged.changed(&key, |body| { let at = body.len() / 2; body[at] ^= 0x40; }, ErrorKind::Corrupt, &part).await;
+        damaged
+            .changed(
+                &key,
+                |body| {
+                    let at = body.len() / 2;
+                    body[at] ^= 0x40;
+                },
+                ErrorKind::Corrupt,
+                &part,
+            )
+            .await;
         let manifest = format!("{}/backup_manifest", damaged.result.backup_id);
         let manifest_key = damaged.find(&manifest).await;
         damaged.changed(&manifest_key, |body| body[200] ^= 1, ErrorKind::Corrupt, &manifest).await;
@@ -178,7 +189,8 @@ async fn a_full_volume_is_named_with_what_is_needed() {
     assert_eq!(error.kind(), ErrorKind::DiskFull, "{}", error.report());
     assert!(error.to_string().contains("pgdata"), "{}", error.report());
     // A larger volume and the same call: what the first try left is no obstacle.
-    let output = std::process::Command::new("mount").args(["-o", "remount,size=512m"]).arg(&volume.0).output();
+    let output =
+        std::process::Command::new("mount").args(["-o", "remount,size=512m"]).arg(&volume.0).output();
     assert!(output.expect("mount").status.success());
     restored(request()).await;
 }

@@ -29,12 +29,20 @@ async fn throttling_resets_and_lost_answers_are_survived() {
     faults.add(Rule::new(Action::Reset { after_bytes: 100_000 }).operation(Operation::UploadPart).times(2));
     faults.add(Rule::new(Action::LoseResponse).operation(Operation::UploadPart).skip(3).times(1));
     faults.add(Rule::new(Action::internal_error()).operation(Operation::HeadObject).times(2));
-    let result = site.backup(&primary, request(&site, &primary)).await.unwrap_or_else(|error| panic!("{}", error.report()));
+    let result = site
+        .backup(&primary, request(&site, &primary))
+        .await
+        .unwrap_or_else(|error| panic!("{}", error.report()));
     faults.clear();
     // Every part breaks once in the middle and goes on from there.
     for part in &result.parts {
         let key = format!("**/{}", part.name);
-        faults.add(Rule::new(Action::Reset { after_bytes: 1_000_000 }).operation(Operation::GetObject).key(&key).times(1));
+        faults.add(
+            Rule::new(Action::Reset { after_bytes: 1_000_000 })
+                .operation(Operation::GetObject)
+                .key(&key)
+                .times(1),
+        );
     }
     faults.add(Rule::new(Action::slow_down()).operation(Operation::ListObjects).times(2));
     let data = site.path().join("restored");
@@ -48,7 +56,9 @@ async fn throttling_resets_and_lost_answers_are_survived() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_forgets_a_part_gets_no_completed_backup() {
     let (site, primary) = site().await;
-    site.s3.faults().add(Rule::new(Action::LoseWrite).operation(Operation::CompleteMultipartUpload).skip(1).times(1));
+    site.s3
+        .faults()
+        .add(Rule::new(Action::LoseWrite).operation(Operation::CompleteMultipartUpload).skip(1).times(1));
     let error = site.backup(&primary, request(&site, &primary)).await.expect_err("a part is missing");
     assert!(error.report().contains(".tar.snappy"), "{}", error.report());
     let catalog = site.repository("f").catalog().await.expect("a catalogue");
@@ -59,9 +69,15 @@ async fn a_store_that_forgets_a_part_gets_no_completed_backup() {
 async fn a_part_with_one_wrong_byte_on_the_way_is_refused() {
     let (site, primary) = site().await;
     site.backup(&primary, request(&site, &primary)).await.expect("a backup");
-    site.s3.faults().add(Rule::new(Action::CorruptBody { offset: 300_000 }).operation(Operation::GetObject).key("**/data.tar.snappy"));
+    site.s3.faults().add(
+        Rule::new(Action::CorruptBody { offset: 300_000 })
+            .operation(Operation::GetObject)
+            .key("**/data.tar.snappy"),
+    );
     let data = site.path().join("restored");
-    let error = crate::site::try_restore(RestoreRequest::new(site.repository("f"), &data)).await.expect_err("refused");
+    let error = crate::site::try_restore(RestoreRequest::new(site.repository("f"), &data))
+        .await
+        .expect_err("refused");
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{}", error.report());
     assert!(error.to_string().contains("data.tar.snappy"), "{}", error.report());
     site.s3.faults().clear();

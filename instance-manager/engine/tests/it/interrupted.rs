@@ -25,12 +25,18 @@ fn request(site: &Site, primary: &Postgres) -> howdah_engine::BackupRequest {
 
 async fn assert_nothing_left(site: &Site) {
     let keys = site.keys().await;
-    let parts: Vec<&String> = keys.iter().filter(|key| key.contains(".tar") || key.contains("manifest")).collect();
+    let parts: Vec<&String> =
+        keys.iter().filter(|key| key.contains(".tar") || key.contains("manifest")).collect();
     assert!(parts.is_empty(), "{parts:?}");
     let uploads = site.s3.uploads(BUCKET).expect("uploads");
     assert!(uploads.is_empty(), "{uploads:?}");
     let catalog = site.repository("cut").catalog().await.expect("a catalogue");
-    assert!(catalog.entries.iter().all(|entry| entry.info.as_ref().expect("readable").status == BackupStatus::Failed));
+    assert!(
+        catalog
+            .entries
+            .iter()
+            .all(|entry| entry.info.as_ref().expect("readable").status == BackupStatus::Failed)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -38,7 +44,10 @@ async fn a_cancelled_backup_leaves_nothing_but_its_mark() {
     let (site, primary) = site().await;
     let cancel = CancellationToken::new();
     // Uploads hang, so the backup is in the middle of copying when it is cancelled.
-    let rule = site.s3.faults().add(Rule::new(Action::Stall { millis: 60_000 }).operation(Operation::UploadPart).skip(1));
+    let rule = site
+        .s3
+        .faults()
+        .add(Rule::new(Action::Stall { millis: 60_000 }).operation(Operation::UploadPart).skip(1));
     let token = cancel.clone();
     let progress = Progress::with_callback(move |phase| {
         if matches!(phase, Phase::Copying(_)) {
@@ -51,7 +60,10 @@ async fn a_cancelled_backup_leaves_nothing_but_its_mark() {
     assert_eq!(error.kind(), ErrorKind::Cancelled, "{}", error.report());
     site.s3.faults().remove(rule);
     assert_nothing_left(&site).await;
-    assert_eq!(primary.sql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'howdah-backup'"), "0");
+    assert_eq!(
+        primary.sql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'howdah-backup'"),
+        "0"
+    );
     let result = site.backup(&primary, request(&site, &primary)).await.expect("the next one");
     assert!(result.parts.len() > 2);
 }
@@ -67,7 +79,12 @@ async fn what_a_killed_backup_left_is_swept() {
         }
     });
     let close = Arc::new(Switch::of(&primary));
-    let run = howdah_engine::backup::run(request(&site, &primary), close, Arc::new(progress), CancellationToken::new());
+    let run = howdah_engine::backup::run(
+        request(&site, &primary),
+        close,
+        Arc::new(progress),
+        CancellationToken::new(),
+    );
     // Dropped when all parts are stored: no code of the backup runs any more, as if the process had been killed.
     site.s3.faults().add(Rule::new(Action::Stall { millis: 60_000 }).key("**/wals/**"));
     tokio::select! {
@@ -79,13 +96,18 @@ async fn what_a_killed_backup_left_is_swept() {
     let catalog = repository.catalog().await.expect("a catalogue");
     assert_eq!(catalog.entries[0].info.as_ref().expect("readable").status, BackupStatus::Started);
     let id = catalog.entries[0].id.clone();
-    let error = try_restore(RestoreRequest::new(site.repository("cut"), site.path().join("no"))).await.expect_err("none");
+    let error = try_restore(RestoreRequest::new(site.repository("cut"), site.path().join("no")))
+        .await
+        .expect_err("none");
     assert_eq!(error.kind(), ErrorKind::Missing, "{}", error.report());
 
     let past = chrono::Utc::now() - chrono::Duration::hours(1);
     assert!(sweep_orphans(&repository, None, past).await.expect("sweeps").backups.is_empty(), "too young");
     let future = chrono::Utc::now() + chrono::Duration::seconds(5);
-    assert!(sweep_orphans(&repository, Some(&id), future).await.expect("sweeps").backups.is_empty(), "running");
+    assert!(
+        sweep_orphans(&repository, Some(&id), future).await.expect("sweeps").backups.is_empty(),
+        "running"
+    );
     let sweep = sweep_orphans(&repository, None, future).await.expect("sweeps");
     assert_eq!(sweep.backups, [id]);
     assert!(sweep.bytes > 8 << 20, "{sweep:?}");
@@ -106,7 +128,12 @@ async fn a_lost_connection_to_postgresql_fails_the_backup() {
         }
     });
     let close = Arc::new(Switch::of(&primary));
-    let run = howdah_engine::backup::run(request(&site, &primary), close, Arc::new(progress), CancellationToken::new());
+    let run = howdah_engine::backup::run(
+        request(&site, &primary),
+        close,
+        Arc::new(progress),
+        CancellationToken::new(),
+    );
     let error = run.await.expect_err("the session is gone");
     assert_eq!(error.kind(), ErrorKind::Postgres, "{}", error.report());
     assert_nothing_left(&site).await;
@@ -138,7 +165,9 @@ async fn an_interrupted_restore_begins_again_and_a_finished_one_is_known() {
     assert!(error.to_string().contains("is not empty"), "{}", error.report());
     std::fs::remove_file(data.join("precious")).expect("removes");
 
-    let rule = site.s3.faults().add(Rule::new(Action::Stall { millis: 60_000 }).operation(Operation::GetObject).key("**/data_0002.tar"));
+    let rule = site.s3.faults().add(
+        Rule::new(Action::Stall { millis: 60_000 }).operation(Operation::GetObject).key("**/data_0002.tar"),
+    );
     let cancel = CancellationToken::new();
     let progress = Arc::new(Progress::new());
     let run = howdah_engine::restore::run(wanted(), Arc::clone(&progress), cancel.clone());

@@ -13,7 +13,14 @@ async fn a_damaged_page_is_named() {
     let path = primary.sql("SELECT pg_relation_filepath('t')");
     // Written out and evicted, so that the damage on disk stays.
     primary.sql("CHECKPOINT");
-    primary.user.command(program("pg_ctl")).arg("-D").arg(&primary.data).args(["-w", "stop"]).output().expect("stops");
+    primary
+        .user
+        .command(program("pg_ctl"))
+        .arg("-D")
+        .arg(&primary.data)
+        .args(["-w", "stop"])
+        .output()
+        .expect("stops");
     let file = std::fs::OpenOptions::new().write(true).open(primary.data.join(&path)).expect("the relation");
     for block in [3_u64, 17] {
         file.write_all_at(b"damage", block * 8192 + 4000).expect("writes");
@@ -38,8 +45,17 @@ async fn a_damaged_page_is_named() {
 async fn without_checksums_nothing_is_verified() {
     let site = Site::new().await;
     let mut primary = site.primary("plain");
-    primary.user.command(program("pg_ctl")).arg("-D").arg(&primary.data).args(["-w", "stop"]).output().expect("stops");
-    crate::postgres::run(primary.user.command(program("pg_checksums")).arg("--disable").arg("-D").arg(&primary.data));
+    primary
+        .user
+        .command(program("pg_ctl"))
+        .arg("-D")
+        .arg(&primary.data)
+        .args(["-w", "stop"])
+        .output()
+        .expect("stops");
+    crate::postgres::run(
+        primary.user.command(program("pg_checksums")).arg("--disable").arg("-D").arg(&primary.data),
+    );
     primary.start();
     let result = site.backup(&primary, site.backup_request(&primary, "plain")).await.expect("a backup");
     assert!(!result.data_checksums && result.bad_pages.is_empty());

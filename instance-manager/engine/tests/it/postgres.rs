@@ -98,14 +98,21 @@ impl Postgres {
         let user = User::get();
         let socket = root.join(format!("{name}.sock"));
         user.make_dir(&socket);
-        Self { user, data: data.to_owned(), socket, log: root.join(format!("{name}.sock/log")), running: false }
+        Self {
+            user,
+            data: data.to_owned(),
+            socket,
+            log: root.join(format!("{name}.sock/log")),
+            running: false,
+        }
     }
 
     /// Adds settings.
     pub fn configure(&self, settings: &str) {
         let path = self.data.join("postgresql.conf");
         let mut file = std::fs::OpenOptions::new().append(true).open(&path).expect("postgresql.conf");
-        writeln!(file, "listen_addresses = ''\nunix_socket_directories = '{}'", self.socket.display()).expect("writes");
+        writeln!(file, "listen_addresses = ''\nunix_socket_directories = '{}'", self.socket.display())
+            .expect("writes");
         file.write_all(settings.as_bytes()).expect("writes");
     }
 
@@ -140,7 +147,15 @@ impl Postgres {
 
     pub fn psql(&self) -> Command {
         let mut command = self.user.command(program("psql"));
-        command.arg("-h").arg(&self.socket).args(["-U", "postgres", "-d", "postgres", "-AtXq", "-v", "ON_ERROR_STOP=1"]);
+        command.arg("-h").arg(&self.socket).args([
+            "-U",
+            "postgres",
+            "-d",
+            "postgres",
+            "-AtXq",
+            "-v",
+            "ON_ERROR_STOP=1",
+        ]);
         command
     }
 
@@ -154,7 +169,11 @@ impl Postgres {
     pub fn wait(&self, query: &str) {
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(120);
         while self.sql(query) != "t" {
-            assert!(std::time::Instant::now() < deadline, "waiting for {query} takes too long:\n{}", self.log());
+            assert!(
+                std::time::Instant::now() < deadline,
+                "waiting for {query} takes too long:\n{}",
+                self.log()
+            );
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
     }
@@ -221,13 +240,19 @@ impl Load {
     pub fn start(postgres: &Postgres) -> Self {
         postgres.sql("CREATE TABLE IF NOT EXISTS counters (id int PRIMARY KEY, n int); INSERT INTO counters SELECT g, 0 FROM generate_series(1, 2000) g");
         let stop = postgres.socket.join("stop");
-        let script = |sql: &str| {
-            format!("while [ ! -e '{}' ]; do {sql} || exit 1; done", stop.display())
-        };
-        let psql = format!("{} -h '{}' -U postgres -d postgres -Xqc", program("psql").display(), postgres.socket.display());
+        let script = |sql: &str| format!("while [ ! -e '{}' ]; do {sql} || exit 1; done", stop.display());
+        let psql = format!(
+            "{} -h '{}' -U postgres -d postgres -Xqc",
+            program("psql").display(),
+            postgres.socket.display()
+        );
         let work = [
-            format!("{psql} \"UPDATE counters SET n = n + 1 WHERE id % 7 = 3; UPDATE counters SET n = n + 1 WHERE id = 5\""),
-            format!("{psql} \"CREATE TABLE churn AS SELECT g, repeat('x', 500) FROM generate_series(1, 20000) g\" && {psql} \"TRUNCATE churn\" && {psql} \"DROP TABLE churn\""),
+            format!(
+                "{psql} \"UPDATE counters SET n = n + 1 WHERE id % 7 = 3; UPDATE counters SET n = n + 1 WHERE id = 5\""
+            ),
+            format!(
+                "{psql} \"CREATE TABLE churn AS SELECT g, repeat('x', 500) FROM generate_series(1, 20000) g\" && {psql} \"TRUNCATE churn\" && {psql} \"DROP TABLE churn\""
+            ),
         ];
         let children = work
             .iter()

@@ -20,10 +20,13 @@ async fn history() -> History {
     let site = Site::new().await;
     let primary = site.primary_with("h", 1, barman_cloud::Compression::Zstd, 4);
     primary.sql("CREATE TABLE t (n int)");
-    site.backup(&primary, site.backup_request(&primary, "h")).await.unwrap_or_else(|error| panic!("{}", error.report()));
+    site.backup(&primary, site.backup_request(&primary, "h"))
+        .await
+        .unwrap_or_else(|error| panic!("{}", error.report()));
     primary.sql("INSERT INTO t VALUES (1)");
     primary.sql("SELECT pg_switch_wal()");
-    let xid = primary.sql("INSERT INTO t VALUES (2) RETURNING pg_current_xact_id()").parse().expect("a number");
+    let xid =
+        primary.sql("INSERT INTO t VALUES (2) RETURNING pg_current_xact_id()").parse().expect("a number");
     primary.sql("SELECT pg_create_restore_point('two')");
     let lsn = primary.sql("SELECT pg_current_wal_lsn()").parse().expect("an LSN");
     // The target lies between two commits by the server's clock, whatever its resolution.
@@ -57,7 +60,11 @@ async fn every_kind_of_target_is_reached() {
         let mut copy = Postgres::adopt(site.path(), name, &data);
         let restorer = site.recover(&copy, "h", &setting);
         copy.start_recovered();
-        assert_eq!(copy.sql("SELECT coalesce(string_agg(n::text, ',' ORDER BY n), '') FROM t"), rows, "{name}");
+        assert_eq!(
+            copy.sql("SELECT coalesce(string_agg(n::text, ',' ORDER BY n), '') FROM t"),
+            rows,
+            "{name}"
+        );
         restorer.shutdown().await.expect("the spool goes");
         copy.stop();
     }
@@ -89,14 +96,27 @@ async fn a_target_out_of_reach_is_refused_before_anything_is_fetched() {
     }
     assert!(!data.exists());
     // A hole in the archive hides what lies behind it.
-    let gone = site.keys().await.into_iter().rfind(|key| key.contains("/wals/") && key.contains("0000000000000")).expect("a segment");
-    let segments: Vec<String> = site.keys().await.into_iter().filter(|key| key.ends_with(".zst") && key.contains("/wals/") && !key.contains("backup")).collect();
+    let gone = site
+        .keys()
+        .await
+        .into_iter()
+        .rfind(|key| key.contains("/wals/") && key.contains("0000000000000"))
+        .expect("a segment");
+    let segments: Vec<String> = site
+        .keys()
+        .await
+        .into_iter()
+        .filter(|key| key.ends_with(".zst") && key.contains("/wals/") && !key.contains("backup"))
+        .collect();
     let hole = &segments[segments.len() - 2];
     site.s3.delete(crate::site::BUCKET, hole).await.expect("deletes");
-    let plan = restore::plan(&request(RecoveryTarget::Latest, TargetTimeline::Latest)).await.expect("the backup itself is whole");
+    let plan = restore::plan(&request(RecoveryTarget::Latest, TargetTimeline::Latest))
+        .await
+        .expect("the backup itself is whole");
     let gap = plan.wal_gap.expect("a gap").to_string();
     assert!(hole.contains(&gap), "{gap} is not in {hole} ({gone})");
-    let end = RecoveryTarget::Lsn(history.primary.sql("SELECT pg_current_wal_lsn()").parse().expect("an LSN"));
+    let end =
+        RecoveryTarget::Lsn(history.primary.sql("SELECT pg_current_wal_lsn()").parse().expect("an LSN"));
     let error = try_restore(request(end, TargetTimeline::Latest)).await.expect_err("refused");
     assert!(error.to_string().contains(&gap), "{}", error.report());
 }
@@ -127,7 +147,10 @@ async fn a_promoted_copy_goes_on_in_the_same_archive_and_comes_back() {
     copy.stop();
 
     // A backup of the new timeline, found by time among both.
-    let result = site.backup(&second, site.backup_request(&second, "h")).await.unwrap_or_else(|error| panic!("{}", error.report()));
+    let result = site
+        .backup(&second, site.backup_request(&second, "h"))
+        .await
+        .unwrap_or_else(|error| panic!("{}", error.report()));
     assert_eq!(result.timeline, 2);
     let mut request = RestoreRequest::new(site.repository("h"), site.path().join("fourth"));
     assert_eq!(restore::plan(&request).await.expect("plans").backup_id, result.backup_id);

@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use barman_cloud::{Compression, Destination, S3Options, Store};
 use howdah_engine::backup::SwitchRequest;
 use howdah_engine::{
-    Archiver, ArchiverConfig, BackupRequest, BackupResult, Error, ErrorKind, PrimaryWal, Progress, Repository,
-    RestoreRequest, RestoreResult, Restorer, RestorerConfig, ServerAccess, WalFetch,
+    Archiver, ArchiverConfig, BackupRequest, BackupResult, Error, ErrorKind, PrimaryWal, Progress,
+    Repository, RestoreRequest, RestoreResult, Restorer, RestorerConfig, ServerAccess, WalFetch,
 };
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -58,7 +58,13 @@ impl Site {
         self.primary_with(server, 16, Compression::None, 3)
     }
 
-    pub fn primary_with(&self, server: &str, segment: u32, compression: Compression, parallel: usize) -> Postgres {
+    pub fn primary_with(
+        &self,
+        server: &str,
+        segment: u32,
+        compression: Compression,
+        parallel: usize,
+    ) -> Postgres {
         let mut postgres = Postgres::init(self.path(), server, segment);
         self.archive_from(&postgres, server, compression, parallel);
         postgres.start();
@@ -66,7 +72,13 @@ impl Site {
     }
 
     /// Sets archiving up, through a service that lives as long as the test.
-    pub fn archive_from(&self, postgres: &Postgres, server: &str, compression: Compression, parallel: usize) -> Archiver {
+    pub fn archive_from(
+        &self,
+        postgres: &Postgres,
+        server: &str,
+        compression: Compression,
+        parallel: usize,
+    ) -> Archiver {
         let archiver = Archiver::new(ArchiverConfig {
             pgdata: postgres.data.clone(),
             repository: self.repository(server),
@@ -118,7 +130,8 @@ impl Site {
         ));
         let signal = postgres.data.join("recovery.signal");
         std::fs::write(&signal, "").expect("a signal file");
-        std::os::unix::fs::chown(&signal, Some(postgres.user.uid), Some(postgres.user.gid)).expect("an owner");
+        std::os::unix::fs::chown(&signal, Some(postgres.user.uid), Some(postgres.user.gid))
+            .expect("an owner");
         restorer
     }
 
@@ -137,7 +150,8 @@ impl Site {
 
     pub async fn backup(&self, postgres: &Postgres, request: BackupRequest) -> Result<BackupResult, Error> {
         let primary = Arc::new(Switch::of(postgres));
-        howdah_engine::backup::run(request, primary, Arc::new(Progress::new()), CancellationToken::new()).await
+        howdah_engine::backup::run(request, primary, Arc::new(Progress::new()), CancellationToken::new())
+            .await
     }
 
     /// Waits until everything that is ready was archived.
@@ -146,7 +160,11 @@ impl Site {
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(120);
         let waiting = || {
             let files = std::fs::read_dir(&status).expect("archive_status");
-            files.filter(|file| file.as_ref().is_ok_and(|file| file.file_name().to_string_lossy().ends_with(".ready"))).count()
+            files
+                .filter(|file| {
+                    file.as_ref().is_ok_and(|file| file.file_name().to_string_lossy().ends_with(".ready"))
+                })
+                .count()
         };
         while waiting() > 0 {
             assert!(std::time::Instant::now() < deadline, "archiving takes too long");
@@ -190,8 +208,16 @@ impl Switch {
 impl PrimaryWal for Switch {
     async fn close_segment(&self, _request: SwitchRequest) -> Result<(), Error> {
         let mut command = crate::postgres::User::get().command(&self.psql);
-        command.arg("-h").arg(&self.socket).args(["-U", "postgres", "-d", "postgres", "-AtXqc", "SELECT pg_switch_wal()"]);
-        let output = command.output().map_err(|error| Error::new(ErrorKind::Postgres, "psql").with_source(error))?;
+        command.arg("-h").arg(&self.socket).args([
+            "-U",
+            "postgres",
+            "-d",
+            "postgres",
+            "-AtXqc",
+            "SELECT pg_switch_wal()",
+        ]);
+        let output =
+            command.output().map_err(|error| Error::new(ErrorKind::Postgres, "psql").with_source(error))?;
         if output.status.success() {
             Ok(())
         } else {

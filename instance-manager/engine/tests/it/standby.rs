@@ -15,8 +15,13 @@ async fn a_standby_is_backed_up_while_its_primary_is_idle() {
     let data = site.path().join("standby");
     primary.user.make_dir(&data);
     crate::postgres::run(
-        primary.user.command(crate::postgres::program("pg_basebackup")).arg("-h").arg(&primary.socket)
-            .args(["-U", "postgres", "-c", "fast", "-R", "-D"]).arg(&data),
+        primary
+            .user
+            .command(crate::postgres::program("pg_basebackup"))
+            .arg("-h")
+            .arg(&primary.socket)
+            .args(["-U", "postgres", "-c", "fast", "-R", "-D"])
+            .arg(&data),
     );
     let mut standby = Postgres::adopt(site.path(), "standby", &data);
     standby.configure("hot_standby = on\n");
@@ -26,7 +31,8 @@ async fn a_standby_is_backed_up_while_its_primary_is_idle() {
     // The standby cannot close the primary's segment; the caller reaches over to it.
     let request = site.backup_request(&standby, "pair");
     let close = Arc::new(Switch::of(&primary));
-    let result = howdah_engine::backup::run(request, close, Arc::new(Progress::new()), CancellationToken::new()).await;
+    let result =
+        howdah_engine::backup::run(request, close, Arc::new(Progress::new()), CancellationToken::new()).await;
     let result = result.unwrap_or_else(|error| panic!("{}", error.report()));
     assert!(result.end_lsn >= result.begin_lsn);
 

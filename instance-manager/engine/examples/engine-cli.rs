@@ -1,0 +1,213 @@
+//! The engine from the command line, for measuring: backup, restore, archive and fetch against an S3 endpoint.
+//!
+//! Credentials come from `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, never from arguments. Every command prints
+//! one line of JSON.
+
+#![allow(clippy::print_stdout, reason = "printing is what this program is for")]
+
+use async_trait::async_trait;
+use barman_cloud::{Compression, Destination, S3Options, Store};
+use clap::{Args, Parser, Subcommand};
+use howdah_engine::backup::{self, ManifestChecksum, SwitchRequest};
+use howdah_engine::{
+    Archiver, ArchiverConfig, BackupRequest, Error, PrimaryWal, Progress, Repository, RestoreRequest,
+    Restorer, RestorerConfig, Result, ServerAccess, WalFetch, restore,
+};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    place: Place,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args)]
+struct Place {
+    /// Endpoint URL.
+    #[arg(long)]
+    endpoint: String,
+    /// Destination, `s3://bucket/path`.
+    #[arg(long)]
+    destination: String,
+    /// Server name.
+    #[arg(long)]
+    server: String,
+    /// Codec of what is written.
+    #[arg(long, default_value = "none")]
+    compression: Compression,
+    /// Jobs, or files at a time.
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+    /// Sign request bodies.
+    #[arg(long)]
+    sign: bool,
+    /// Data directory.
+    #[arg(long)]
+    pgdata: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Takes a base backup.
+    Backup {
+        /// Directory of the server's socket.
+        #[arg(long)]
+        socket: PathBuf,
+        /// Port.
+        #[arg(long, default_value_t = 5432)]
+        port: u16,
+        /// SHA-256 instead of CRC-32C in the manifest.
+        #[arg(long)]
+        sha256: bool,
+        /// Do not wait for WAL: for measuring the data path of a server that archives elsewhere.
+        #[arg(long)]
+        no_switch: bool,
+    },
+    /// Restores the newest backup into the data directory.
+    Restore,
+    /// Archives files of the data directory.
+    Archive {
+        /// `%p`, as often as wanted.
+        paths: Vec<PathBuf>,
+    },
+    /// Fetches WAL files into the data directory's `pg_wal/RECOVERYXLOG`, one after the other.
+    Fetch {
+        /// `%f`, as often as wanted.
+        names: Vec<String>,
+        /// Spool directory.
+        #[arg(long)]
+        spool: PathBuf,
+    },
+}
+
+/// `pg_backup_stop` on a primary closes the segment by itself.
+struct Nothing;
+
+#[async_trait]
+impl PrimaryWal for Nothing {
+    async fn close_segment(&self, _request: SwitchRequest) -> Result<()> {
+        Ok(())
+    }
+}
+
+fn main() -> ExitCode {
+    // The only provider in the graph.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            println!("{}", serde_json::json!({ "error": error.to_string() }));
+            return ExitCode::from(4);
+        }
+    };
+    match runtime.block_on(run(Cli::parse())) {
+        Ok(line) => {
+            println!("{line}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            println!("{}", serde_json::json!({ "error": error.report() }));
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<serde_json::Value> {
+    let place = cli.place;
+    let variable = |name| std::env::var(name).unwrap_or_default();
+    let mut options = S3Options::with_keys(variable("AWS_ACCESS_KEY_ID"), variable("AWS_SECRET_ACCESS_KEY"));
+    options.endpoint = Some(place.endpoint.clone());
+    options.sign_payload = place.sign;
+    let store = Store::s3(&Destination::parse(&place.destination)?, &options)?;
+    let repository = Repository::new(store, &place.server)?;
+    let begun = Instant::now();
+    let progress = Arc::new(Progress::new());
+    let mut line = match cli.command {
+        Command::Backup { socket, port, sha256, no_switch } => {
+            let server = ServerAccess {
+                socket_dir: socket,
+                port,
+                user: "postgres".into(),
+                database: "postgres".into(),
+            };
+            let mut request = BackupRequest::new(server, &place.pgdata, repository);
+            (request.compression, request.jobs, request.immediate_checkpoint) =
+                (place.compression, place.jobs, true);
+            if sha256 {
+                request.manifest_checksum = ManifestChecksum::Sha256;
+            }
+            if no_switch {
+                request.wal_timeout = Some(std::time::Duration::ZERO);
+            }
+            let done = backup::run(request, Arc::new(Nothing), progress, CancellationToken::new()).await?;
+            serde_json::json!({
+                "id": done.backup_id.to_string(), "read": done.database_bytes, "stored": done.stored_bytes,
+                "parts": done.parts.len(), "badPages": done.bad_pages.len(),
+            })
+        }
+        Command::Restore => {
+            let mut request = RestoreRequest::new(repository, place.pgdata);
+            request.jobs = place.jobs;
+            let done = restore::run(request, progress, CancellationToken::new()).await?;
+            serde_json::json!({
+                "id": done.plan.backup_id.to_string(), "files": done.files, "bytes": done.bytes, "verified": done.verified,
+            })
+        }
+        Command::Archive { paths } => archive(repository, &place, paths).await?,
+        Command::Fetch { names, spool } => {
+            let config = RestorerConfig {
+                repository,
+                pgdata: place.pgdata,
+                spool,
+                max_parallel: place.jobs,
+                allow_partial: false,
+            };
+            fetch(config, names).await?
+        }
+    };
+    line["seconds"] = begun.elapsed().as_secs_f64().into();
+    line["peakMemoryKiB"] = peak_memory().into();
+    Ok(line)
+}
+
+async fn archive(repository: Repository, place: &Place, paths: Vec<PathBuf>) -> Result<serde_json::Value> {
+    let archiver = Archiver::new(ArchiverConfig {
+        pgdata: place.pgdata.clone(),
+        repository,
+        compression: place.compression,
+        compression_level: None,
+        max_parallel: place.jobs,
+        claimed_by: None,
+    });
+    for path in &paths {
+        archiver.archive(path).await?;
+    }
+    Ok(serde_json::json!({ "archived": paths.len() }))
+}
+
+async fn fetch(config: RestorerConfig, names: Vec<String>) -> Result<serde_json::Value> {
+    let restorer = Restorer::new(config);
+    for name in &names {
+        if restorer.restore(name, "pg_wal/RECOVERYXLOG".as_ref()).await? == WalFetch::NotThere {
+            return Err(Error::new(
+                howdah_engine::ErrorKind::Missing,
+                format!("{name} is not in the archive"),
+            ));
+        }
+    }
+    restorer.shutdown().await?;
+    Ok(serde_json::json!({ "fetched": names.len() }))
+}
+
+/// `VmHWM` of this process in KiB; 0 where `/proc` is not mounted.
+fn peak_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
