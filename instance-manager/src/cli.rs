@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use crate::bootstrap::{self, Context};
@@ -77,11 +78,15 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command {
         Command::WalArchive { path } => crate::wal_client::archive(std::iter::once(path.into())),
-        Command::WalRestore { name, path } => crate::wal_client::restore([name.into(), path.into()].into_iter()),
+        Command::WalRestore { name, path } => {
+            crate::wal_client::restore([name.into(), path.into()].into_iter())
+        }
         Command::Version => print(env!("CARGO_PKG_VERSION")),
         Command::Install { dir, uid, gid } => {
             let done = std::env::current_exe()
-                .map_err(|e| Error::permanent("this program cannot find itself; is /proc mounted?").because(e))
+                .map_err(|e| {
+                    Error::permanent("this program cannot find itself; is /proc mounted?").because(e)
+                })
                 .and_then(|own| {
                     install(&own, &dir, Ids::or_own(uid, gid))
                         .map_err(|e| Error::permanent("the installation failed").because(e))
@@ -94,10 +99,21 @@ pub fn main() -> ExitCode {
         },
         Command::Bootstrap { how } => in_pod(move |env, kube| async move {
             let context = Context::gather(env, kube).await?;
-            match how {
-                How::Initdb => bootstrap::initdb::run(&context).await,
-                How::FullRecovery => bootstrap::recovery::run(&context).await,
-                How::Join => bootstrap::join::run(&context).await,
+            let work = async {
+                match how {
+                    How::Initdb => bootstrap::initdb::run(&context).await,
+                    How::FullRecovery => bootstrap::recovery::run(&context).await,
+                    How::Join => bootstrap::join::run(&context).await,
+                }
+            };
+            // Process 1 of a container gets no signal that it does not ask for.
+            let mut stop = signal(SignalKind::terminate())
+                .map_err(|e| Error::permanent("signals cannot be received").because(e))?;
+            tokio::select! {
+                done = work => done,
+                _ = stop.recv() => {
+                    Err(Error::transient("the pod was told to end; the next one begins this step anew"))
+                }
             }
         }),
         Command::Run => in_pod(|env, kube| run::start::run_with(env, kube)),
@@ -135,7 +151,8 @@ where
 fn set_up_logging() {
     // Everyone uses the same TLS provider; a second installation would only fail.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube_runtime=warn"));
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube_runtime=warn"));
     tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).init();
 }
 

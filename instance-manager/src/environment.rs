@@ -83,9 +83,7 @@ impl Paths {
     #[must_use]
     pub fn from_env() -> Self {
         let path = |name: &str, default: &str| {
-            PathBuf::from(
-                std::env::var_os(name).filter(|v| !v.is_empty()).unwrap_or_else(|| default.into()),
-            )
+            PathBuf::from(std::env::var_os(name).filter(|v| !v.is_empty()).unwrap_or_else(|| default.into()))
         };
         Self {
             controller: path("CONTROLLER_DIR", naming::CONTROLLER_DIR),
@@ -165,11 +163,7 @@ mod tests {
 
     #[test]
     fn paths_follow_their_roots() {
-        let paths = Paths {
-            controller: "/c".into(),
-            pgdata: "/d/pgdata".into(),
-            wal_mount: "/w".into(),
-        };
+        let paths = Paths { controller: "/c".into(), pgdata: "/d/pgdata".into(), wal_mount: "/w".into() };
         assert_eq!(paths.manager(), Path::new("/c/instance-manager"));
         assert_eq!(paths.socket(), Path::new("/c/run/manager.sock"));
         assert_eq!(paths.certificates(), Path::new("/c/run/certificates"));

@@ -23,10 +23,7 @@ impl Ids {
     /// The given ids, or those of this process.
     #[must_use]
     pub fn or_own(uid: Option<u32>, gid: Option<u32>) -> Self {
-        Self {
-            uid: uid.unwrap_or_else(|| getuid().as_raw()),
-            gid: gid.unwrap_or_else(|| getgid().as_raw()),
-        }
+        Self { uid: uid.unwrap_or_else(|| getuid().as_raw()), gid: gid.unwrap_or_else(|| getgid().as_raw()) }
     }
 }
 

@@ -143,13 +143,15 @@ mod tests {
 
     #[test]
     fn a_manager_that_is_away_or_mute_is_an_error_that_says_so() {
-        let missing = ask(Path::new("/nonexistent/manager.sock"), &SocketRequest::Archive { path: "x".into() });
+        let missing =
+            ask(Path::new("/nonexistent/manager.sock"), &SocketRequest::Archive { path: "x".into() });
         let text = missing.unwrap_err().to_string();
         assert!(text.contains("does not listen on /nonexistent/manager.sock"), "{text}");
 
         let (_dir, socket, asked) = serve("");
-        let text =
-            ask(&socket, &SocketRequest::Restore { name: "a".into(), path: "b".into() }).unwrap_err().to_string();
+        let text = ask(&socket, &SocketRequest::Restore { name: "a".into(), path: "b".into() })
+            .unwrap_err()
+            .to_string();
         asked.join().unwrap();
         assert!(text.contains("without an answer"), "{text}");
     }

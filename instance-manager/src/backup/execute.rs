@@ -197,7 +197,12 @@ impl Job {
         }
     }
 
-    async fn beat(&self, (phase, start): (Phase, Option<BackupStart>), before: Look, now: Look) -> Result<Written> {
+    async fn beat(
+        &self,
+        (phase, start): (Phase, Option<BackupStart>),
+        before: Look,
+        now: Look,
+    ) -> Result<Written> {
         let next = match phase {
             Phase::WaitingForWal { .. } | Phase::Committing | Phase::Done => BackupPhase::Finalizing,
             _ => BackupPhase::Running,
@@ -205,6 +210,9 @@ impl Job {
         self.write(next, Patience::None, |status| {
             if let Some(start) = &start {
                 fields::started(status, start);
+            }
+            if let Phase::Checkpoint { backup_id } = &phase {
+                status.backup_id = Some(backup_id.to_string());
             }
             if let Phase::WaitingForWal { end_wal, end_lsn } = &phase {
                 status.end_wal = Some(end_wal.to_string());

@@ -9,7 +9,13 @@ use howdah_engine::{BackupResult, BackupStart};
 use crate::time::kube;
 
 /// Where the backup goes, written before anything else: a restore needs it, and so does a sweep after a crash.
-pub fn begun(status: &mut BackupStatus, store: &BarmanObjectStore, cluster: &str, name: &str, now: DateTime<Utc>) {
+pub fn begun(
+    status: &mut BackupStatus,
+    store: &BarmanObjectStore,
+    cluster: &str,
+    name: &str,
+    now: DateTime<Utc>,
+) {
     status.phase = Some(BackupPhase::Running);
     status.backup_name = Some(name.to_owned());
     status.backup_type = Some("full".to_owned());
@@ -79,7 +85,12 @@ pub fn progress(before: Look, now: Look) -> BackupProgress {
 }
 
 /// The backup is restorable.
-pub fn completed(status: &mut BackupStatus, result: &BackupResult, now: DateTime<Utc>, generation: Option<i64>) {
+pub fn completed(
+    status: &mut BackupStatus,
+    result: &BackupResult,
+    now: DateTime<Utc>,
+    generation: Option<i64>,
+) {
     let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     status.phase = Some(BackupPhase::Completed);
     status.backup_id = Some(result.backup_id.to_string());

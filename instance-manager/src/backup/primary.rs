@@ -72,11 +72,9 @@ impl Primary {
             .build()
             .map_err(|e| Error::permanent("no client for the primary's manager can be made").because(e))?;
         let url = format!("https://{host}:{port}/v1/wal/switch?lsn={}", format_lsn(request.lsn.0));
-        let answer = client
-            .post(url)
-            .send()
-            .await
-            .map_err(|e| Error::transient("the primary's manager cannot be asked to close a WAL segment").because(e))?;
+        let answer = client.post(url).send().await.map_err(|e| {
+            Error::transient("the primary's manager cannot be asked to close a WAL segment").because(e)
+        })?;
         if answer.status().is_success() {
             return Ok(());
         }
@@ -110,10 +108,14 @@ mod tests {
     fn the_address_comes_from_the_status() {
         let mut cluster = Cluster::default();
         assert!(address(&cluster).unwrap_err().to_string().contains("names no primary"));
-        cluster.status = Some(ClusterStatus { target_primary: Some("pg-1".into()), ..ClusterStatus::default() });
+        cluster.status =
+            Some(ClusterStatus { target_primary: Some("pg-1".into()), ..ClusterStatus::default() });
         assert!(address(&cluster).unwrap_err().to_string().contains("no address of the primary pg-1"));
-        let summary =
-            InstanceSummary { name: "pg-1".into(), pod_ip: Some("10.0.0.7".into()), ..InstanceSummary::default() };
+        let summary = InstanceSummary {
+            name: "pg-1".into(),
+            pod_ip: Some("10.0.0.7".into()),
+            ..InstanceSummary::default()
+        };
         cluster.status.as_mut().unwrap().instances_status = vec![summary];
         assert_eq!(address(&cluster).unwrap().to_string(), "10.0.0.7");
     }

@@ -100,7 +100,8 @@ impl Runner {
         let generation = backup.metadata.generation;
         let me = Me { cluster: &shared.env.cluster, pod: &shared.env.pod, session: &shared.session };
         let written = write(&shared.kube, &name, &uid, Patience::Endless, |status, now| {
-            let lost = decide(now, me, None) == Verdict::Lost && status.phase().may_become(BackupPhase::Failed);
+            let lost =
+                decide(now, me, None) == Verdict::Lost && status.phase().may_become(BackupPhase::Failed);
             if lost {
                 fields::failed(status, LOST, Utc::now(), generation);
             }
@@ -115,7 +116,11 @@ impl Runner {
             }
             Ok(Written::Refused) => {}
             Err(error) => {
-                tracing::error!(backup = name, "a lost Backup cannot be marked as failed: {}", error.report());
+                tracing::error!(
+                    backup = name,
+                    "a lost Backup cannot be marked as failed: {}",
+                    error.report()
+                );
             }
         }
     }

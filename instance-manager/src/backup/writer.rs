@@ -9,6 +9,7 @@ use tokio::time::sleep;
 
 use crate::error::{Error, Result};
 use crate::kube::Kubernetes;
+use crate::kube::client::bounded;
 
 /// What became of a write.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,8 +64,9 @@ async fn once(
     change: &mut impl FnMut(&mut BackupStatus, &Backup) -> bool,
 ) -> Result<Option<Written>> {
     let api = kube.backups();
-    let failed = |e| crate::kube::client::api_error("Backup", name, e);
-    let Some(backup) = api.get_opt(name).await.map_err(failed)? else { return Ok(Some(Written::Refused)) };
+    let Some(backup) = bounded("Backup", name, api.get_opt(name)).await? else {
+        return Ok(Some(Written::Refused));
+    };
     if backup.metadata.uid.as_deref() != Some(uid) {
         return Ok(Some(Written::Refused));
     }
@@ -73,19 +75,25 @@ async fn once(
         return Ok(Some(Written::Refused));
     }
     let patch = patch(&backup, &status)?;
-    let parameters = PatchParams { field_manager: Some(howdah_api::INSTANCE_MANAGER.into()), ..Default::default() };
-    match api.patch_status(name, &parameters, &Patch::Merge(&patch)).await {
-        Ok(now) => Ok(Some(Written::Done(Box::new(now)))),
-        Err(kube::Error::Api(status)) if status.is_conflict() => Ok(None),
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Some(Written::Refused)),
-        Err(error) => Err(failed(error)),
-    }
+    let parameters =
+        PatchParams { field_manager: Some(howdah_api::INSTANCE_MANAGER.into()), ..Default::default() };
+    let patch = Patch::Merge(&patch);
+    let patching = async {
+        match api.patch_status(name, &parameters, &patch).await {
+            Ok(now) => Ok(Some(Written::Done(Box::new(now)))),
+            Err(kube::Error::Api(status)) if status.is_conflict() => Ok(None),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Some(Written::Refused)),
+            Err(error) => Err(error),
+        }
+    };
+    bounded("Backup", name, patching).await
 }
 
 /// A merge patch from the old status to the new one: fields that went away become null.
 fn patch(backup: &Backup, status: &BackupStatus) -> Result<serde_json::Value> {
     let as_json = |s: &BackupStatus| {
-        serde_json::to_value(s).map_err(|e| Error::permanent("the status cannot be written as JSON").because(e))
+        serde_json::to_value(s)
+            .map_err(|e| Error::permanent("the status cannot be written as JSON").because(e))
     };
     let mut new = as_json(status)?;
     let old = as_json(&backup.status.clone().unwrap_or_default())?;

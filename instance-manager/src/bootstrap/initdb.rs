@@ -27,10 +27,8 @@ pub async fn run(context: &Context) -> Result<()> {
     let initdb = spec.bootstrap.as_ref().and_then(|b| b.initdb.clone()).unwrap_or_default();
     let app = Application::of(&initdb);
     let superuser = Login::superuser_name(&context.env.cluster, spec);
-    let app_secret = initdb
-        .secret
-        .as_ref()
-        .map_or_else(|| naming::app_secret(&context.env.cluster), |s| s.name.clone());
+    let app_secret =
+        initdb.secret.as_ref().map_or_else(|| naming::app_secret(&context.env.cluster), |s| s.name.clone());
     let names = superuser.iter().map(String::as_str).chain([app_secret.as_str()]);
     let secrets = context.kube.read_secrets(names).await?;
     let app_login = Login::read(&secrets, &app_secret, Some(&app.owner))?;
@@ -68,18 +66,14 @@ async fn initialise(context: &Context, initdb: &InitDb) -> Result<()> {
 ///
 /// # Errors
 /// When it fails.
-pub async fn run_program(
-    context: &Context,
-    mut command: Command,
-    name: &str,
-    remedy: &str,
-) -> Result<()> {
+pub async fn run_program(context: &Context, mut command: Command, name: &str, remedy: &str) -> Result<()> {
     command
         .stdin(std::process::Stdio::null())
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped())
         .env_remove("PGHOST")
-        .env_remove("PGUSER");
+        .env_remove("PGUSER")
+        .kill_on_drop(true);
     let mut child = context
         .children
         .spawn(&mut command)
@@ -138,9 +132,7 @@ async fn fill(
     if !initdb.post_init_application_sql.is_empty() {
         let sql = local.connect(&app.database).await?;
         for (index, statement) in initdb.post_init_application_sql.iter().enumerate() {
-            sql.batch_execute(statement)
-                .await
-                .map_err(|e| post_init(e, "postInitApplicationSQL", index))?;
+            sql.batch_execute(statement).await.map_err(|e| post_init(e, "postInitApplicationSQL", index))?;
         }
     }
     Ok(())

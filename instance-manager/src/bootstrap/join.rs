@@ -42,7 +42,10 @@ pub async fn run(context: &Context) -> Result<()> {
         tracing::info!("the data directory is finished already");
         return Ok(());
     }
-    let secrets = context.kube.read_secrets(certificates::secret_names(&context.env.cluster).iter().map(String::as_str)).await?;
+    let secrets = context
+        .kube
+        .read_secrets(certificates::secret_names(&context.env.cluster).iter().map(String::as_str))
+        .await?;
     certificates::write(&secrets, &context.env.cluster, &paths.certificates())?;
 
     marker::begin(paths, KIND)?;
@@ -72,6 +75,11 @@ async fn copy(context: &Context) -> Result<()> {
         std::fs::create_dir_all(&wal).at("cannot make", &wal)?;
         command.arg("--waldir").arg(wal);
     }
-    run_program(context, command, "pg_basebackup", "the primary must be ready and reachable through its service")
-        .await
+    run_program(
+        context,
+        command,
+        "pg_basebackup",
+        "the primary must be ready and reachable through its service",
+    )
+    .await
 }

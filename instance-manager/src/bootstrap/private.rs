@@ -68,8 +68,14 @@ impl Context {
             "-c",
             "log_min_error_statement=panic",
         ];
-        let mut server =
-            Server::start(&self.programs, &self.children, &paths.pgdata, local.clone(), &arguments, std::sync::Arc::new(|_| {}))?;
+        let mut server = Server::start(
+            &self.programs,
+            &self.children,
+            &paths.pgdata,
+            local.clone(),
+            &arguments,
+            std::sync::Arc::new(|_| {}),
+        )?;
         server.wait_ready(Duration::from_secs(120)).await?;
         Ok((server, local))
     }

@@ -14,12 +14,14 @@ use super::recovery_file::RecoveryFile;
 use super::{Context, marker};
 use crate::config::recovery::{Moment, moment};
 use crate::error::{Error, Result};
-use crate::kube::client::api_error;
+use crate::kube::client::bounded;
 use crate::objstore::{Purpose, jobs, repository};
 use crate::pg::files::{RECOVERY_SIGNAL, set_signal};
 
 /// Word in the marks.
 const KIND: &str = "full-recovery";
+/// How often progress is written to the log.
+const PROGRESS_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Where the backup is, and which one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,11 +48,9 @@ pub async fn run(context: &Context) -> Result<()> {
         return Ok(());
     }
     let spec = &context.cluster.spec;
-    let recovery = spec
-        .bootstrap
-        .as_ref()
-        .and_then(|b| b.recovery())
-        .ok_or_else(|| Error::permanent("the Cluster has no bootstrap.fullRecovery: there is nothing to recover"))?;
+    let recovery = spec.bootstrap.as_ref().and_then(|b| b.recovery()).ok_or_else(|| {
+        Error::permanent("the Cluster has no bootstrap.fullRecovery: there is nothing to recover")
+    })?;
     let source = find(context, recovery).await?;
     let major = context.programs.major_version(&context.children).await?;
     same_version(source.major, major)?;
@@ -83,10 +83,15 @@ pub async fn run(context: &Context) -> Result<()> {
     marker::begin(paths, KIND)?;
     // The chosen backup is pinned, so that a new one that appears meanwhile changes nothing.
     request.choice = BackupChoice::Id(plan.backup_id.clone());
-    told(context, &format!("restoring backup {} from {}", plan.backup_id, source.store.destination_path)).await;
+    told(context, &format!("restoring backup {} from {}", plan.backup_id, source.store.destination_path))
+        .await;
     let cancel = CancellationToken::new();
     let _guard = cancel.clone().drop_guard();
-    let result = howdah_engine::restore::run(request, progress(), cancel).await?;
+    let progress = progress();
+    let result = tokio::select! {
+        result = howdah_engine::restore::run(request, progress.clone(), cancel) => result?,
+        never = log_progress(&progress) => match never {},
+    };
     tracing::info!(
         backup = %plan.backup_id, files = result.files, bytes = result.bytes, verified = result.verified,
         "the backup is restored"
@@ -95,13 +100,27 @@ pub async fn run(context: &Context) -> Result<()> {
     file.write(paths)?;
     set_signal(paths, Some(RECOVERY_SIGNAL))?;
     marker::finish(paths, KIND)?;
-    told(context, &format!("backup {} is restored; PostgreSQL replays the archive next", plan.backup_id)).await;
+    told(context, &format!("backup {} is restored; PostgreSQL replays the archive next", plan.backup_id))
+        .await;
     Ok(())
 }
 
 async fn told(context: &Context, note: &str) {
     tracing::info!("{note}");
     context.kube.event(&context.cluster, EventType::Normal, "Recovery", note).await;
+}
+
+/// Writes to the log how far the restore is.
+async fn log_progress(progress: &Progress) -> std::convert::Infallible {
+    let mut before = 0;
+    loop {
+        tokio::time::sleep(PROGRESS_EVERY).await;
+        let (done, total) = (progress.bytes_done(), progress.bytes_total());
+        let percent = done.saturating_mul(100).checked_div(total).unwrap_or(0).min(100);
+        let bytes_per_second = done.saturating_sub(before) / PROGRESS_EVERY.as_secs();
+        tracing::info!(percent, bytes_done = done, bytes_total = total, bytes_per_second, "restoring");
+        before = done;
+    }
 }
 
 fn progress() -> Arc<Progress> {
@@ -112,7 +131,7 @@ async fn find(context: &Context, recovery: &Recovery) -> Result<Source> {
     let backup_id = recovery.recovery_target.as_ref().and_then(|t| t.backup_id.clone());
     if let Some(reference) = &recovery.backup {
         let name = &reference.name;
-        let backup = context.kube.backups().get(name).await.map_err(|e| api_error("Backup", name, e))?;
+        let backup = bounded("Backup", name, context.kube.backups().get(name)).await?;
         return from_backup(&backup, name);
     }
     let name = recovery.source.as_deref().unwrap_or_default();
@@ -144,11 +163,15 @@ pub fn from_backup(backup: &Backup, name: &str) -> Result<Source> {
             )));
         }
         phase => {
-            return Err(Error::transient(format!("Backup {name} is {phase}: recovery begins once it is completed")));
+            return Err(Error::transient(format!(
+                "Backup {name} is {phase}: recovery begins once it is completed"
+            )));
         }
     }
     let missing = |what: &str| {
-        Error::permanent(format!("status.{what} of Backup {name} is missing: name a Backup that Howdah completed"))
+        Error::permanent(format!(
+            "status.{what} of Backup {name} is missing: name a Backup that Howdah completed"
+        ))
     };
     Ok(Source {
         store: status.object_store().ok_or_else(|| missing("destinationPath"))?,
@@ -192,7 +215,9 @@ fn timeline(target: Option<&RecoveryTarget>) -> Result<TargetTimeline> {
         None | Some("latest") => TargetTimeline::Latest,
         Some("current") => TargetTimeline::Current,
         Some(number) => TargetTimeline::Id(number.parse().map_err(|_| {
-            Error::permanent(format!("recoveryTarget.targetTLI {number:?} is not a number, latest or current"))
+            Error::permanent(format!(
+                "recoveryTarget.targetTLI {number:?} is not a number, latest or current"
+            ))
         })?),
     })
 }
@@ -246,7 +271,9 @@ mod tests {
 
     #[test]
     fn timelines() {
-        let tli = |t: &str| timeline(Some(&RecoveryTarget { target_tli: Some(t.into()), ..RecoveryTarget::default() }));
+        let tli = |t: &str| {
+            timeline(Some(&RecoveryTarget { target_tli: Some(t.into()), ..RecoveryTarget::default() }))
+        };
         assert_eq!(tli("latest").unwrap(), TargetTimeline::Latest);
         assert_eq!(tli("3").unwrap(), TargetTimeline::Id(3));
         assert!(tli("x").unwrap_err().to_string().contains("targetTLI"));

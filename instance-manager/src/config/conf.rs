@@ -50,8 +50,7 @@ pub enum ConfRole {
 }
 
 /// The line that names the file's owner.
-pub const HEADER: &str =
-    "# Written by the instance manager at every start and change: edits are lost.\n# Set parameters in spec.postgresql.parameters of the Cluster.\n";
+pub const HEADER: &str = "# Written by the instance manager at every start and change: edits are lost.\n# Set parameters in spec.postgresql.parameters of the Cluster.\n";
 
 /// Renders `postgresql.conf`.
 #[must_use]
@@ -192,7 +191,11 @@ mod tests {
 
     #[test]
     fn primary_with_tls() {
-        insta::assert_snapshot!(conf(&ConfRole::Primary, Some(Path::new("/controller/run/certificates")), 17));
+        insta::assert_snapshot!(conf(
+            &ConfRole::Primary,
+            Some(Path::new("/controller/run/certificates")),
+            17
+        ));
     }
 
     #[test]

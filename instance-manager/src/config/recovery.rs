@@ -49,7 +49,13 @@ pub enum Moment {
 pub fn moment(target: Option<&RecoveryTarget>) -> Result<Moment, TargetError> {
     let Some(t) = target else { return Ok(Moment::Latest) };
     let immediate = t.target_immediate.unwrap_or(false);
-    let given = [t.target_time.is_some(), t.target_lsn.is_some(), t.target_xid.is_some(), t.target_name.is_some(), immediate];
+    let given = [
+        t.target_time.is_some(),
+        t.target_lsn.is_some(),
+        t.target_xid.is_some(),
+        t.target_name.is_some(),
+        immediate,
+    ];
     if given.iter().filter(|g| **g).count() > 1 {
         return Err(TargetError {
             field: "target*",

@@ -6,6 +6,7 @@ use howdah_api::{Backup, Cluster};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::Api;
 use kube::config::{Config, KubeConfigOptions};
+use tokio::time::timeout;
 
 use crate::environment::Environment;
 use crate::error::{Error, Result};
@@ -50,8 +51,11 @@ impl Kubernetes {
     /// When the configuration cannot be used.
     pub fn with_config(mut config: Config, env: &Environment) -> Result<Self> {
         config.connect_timeout = Some(Duration::from_secs(10));
-        let client = kube::Client::try_from(config)
-            .map_err(|e| Error::permanent("the configuration of the Kubernetes API cannot be used").because(e))?;
+        // Longer than the server lets a watch live: only a connection that went dead is met.
+        config.read_timeout = Some(Duration::from_secs(330));
+        let client = kube::Client::try_from(config).map_err(|e| {
+            Error::permanent("the configuration of the Kubernetes API cannot be used").because(e)
+        })?;
         Ok(Self::new(client, env))
     }
 
@@ -89,7 +93,25 @@ impl Kubernetes {
     /// # Errors
     /// When it is gone or the API does not answer.
     pub async fn cluster(&self) -> Result<Cluster> {
-        self.clusters().get(&self.cluster_name).await.map_err(|e| api_error("Cluster", &self.cluster_name, e))
+        let (api, name) = (self.clusters(), &self.cluster_name);
+        bounded("Cluster", name, api.get(name)).await
+    }
+}
+
+/// How long one call may take.
+const CALL: Duration = Duration::from_secs(20);
+
+/// Awaits one call, but not for ever: a connection may be dead without anybody knowing.
+///
+/// # Errors
+/// As [`api_error`]; also when it takes too long.
+pub async fn bounded<T>(kind: &str, name: &str, call: impl Future<Output = kube::Result<T>>) -> Result<T> {
+    match timeout(CALL, call).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(api_error(kind, name, error)),
+        Err(_) => {
+            Err(Error::transient(format!("the Kubernetes API did not answer in time about {kind} {name}")))
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::fmt;
 use howdah_api::common::SecretKeySelector;
 
 use super::Kubernetes;
-use super::client::api_error;
+use super::client::bounded;
 use crate::error::{Error, Result};
 
 /// Contents of the Secrets that were read, by name and key.
@@ -93,7 +93,7 @@ impl Kubernetes {
             if values.contains(name) {
                 continue;
             }
-            if let Some(secret) = api.get_opt(name).await.map_err(|e| api_error("Secret", name, e))? {
+            if let Some(secret) = bounded("Secret", name, api.get_opt(name)).await? {
                 let data = secret.data.unwrap_or_default();
                 values.insert(name, data.into_iter().map(|(k, v)| (k, v.0)).collect());
             }

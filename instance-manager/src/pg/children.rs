@@ -143,8 +143,10 @@ mod tests {
             }
         });
         for _ in 0..20 {
-            let output =
-                children.output(Command::new("/bin/sh").args(["-c", "echo out; echo err >&2; exit 3"])).await.unwrap();
+            let output = children
+                .output(Command::new("/bin/sh").args(["-c", "echo out; echo err >&2; exit 3"]))
+                .await
+                .unwrap();
             assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(3), b"out\n".as_slice()));
             assert_eq!(output.stderr, b"err\n");
         }

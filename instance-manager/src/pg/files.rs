@@ -82,6 +82,19 @@ pub fn remove_optional(path: &Path) -> Result<()> {
     }
 }
 
+/// Makes PGDATA private: Kubernetes opens volumes to the pod's group, and PostgreSQL then refuses to start.
+///
+/// # Errors
+/// When the directory is not this user's.
+pub fn make_private(pgdata: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = fs::metadata(pgdata).at("cannot look at", pgdata)?.permissions().mode() & 0o7777;
+    if mode == 0o700 || mode == 0o750 {
+        return Ok(());
+    }
+    fs::set_permissions(pgdata, fs::Permissions::from_mode(0o700)).at("cannot set the mode of", pgdata)
+}
+
 /// Makes exactly the signal file that is wanted exist.
 ///
 /// # Errors
@@ -175,12 +188,20 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_opened_to_the_group_is_closed_again() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o2770)).unwrap();
+        make_private(dir.path()).unwrap();
+        assert_eq!(fs::metadata(dir.path()).unwrap().permissions().mode() & 0o7777, 0o700);
+    }
+
+    #[test]
     fn exactly_one_signal() {
         let dir = tempfile::tempdir().unwrap();
-        let paths = Paths { controller: dir.path().into(), pgdata: dir.path().into(), wal_mount: dir.path().into() };
-        let seen = || {
-            (dir.path().join(STANDBY_SIGNAL).exists(), dir.path().join(RECOVERY_SIGNAL).exists())
-        };
+        let paths =
+            Paths { controller: dir.path().into(), pgdata: dir.path().into(), wal_mount: dir.path().into() };
+        let seen = || (dir.path().join(STANDBY_SIGNAL).exists(), dir.path().join(RECOVERY_SIGNAL).exists());
         set_signal(&paths, Some(STANDBY_SIGNAL)).unwrap();
         assert_eq!(seen(), (true, false));
         set_signal(&paths, Some(RECOVERY_SIGNAL)).unwrap();

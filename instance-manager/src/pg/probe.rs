@@ -12,7 +12,13 @@ use crate::error::{Error, IoContext, Result};
 ///
 /// # Errors
 /// With PostgreSQL's own words when it does not accept the configuration.
-pub async fn ask(children: &Children, programs: &Programs, pgdata: &Path, conf: &Path, name: &str) -> Result<String> {
+pub async fn ask(
+    children: &Children,
+    programs: &Programs,
+    pgdata: &Path,
+    conf: &Path,
+    name: &str,
+) -> Result<String> {
     let program = programs.program("postgres")?;
     let mut command = Command::new(&program);
     command.arg("-D").arg(pgdata).arg("-c").arg(format!("config_file={}", conf.display())).args(["-C", name]);
@@ -30,7 +36,12 @@ pub async fn ask(children: &Children, programs: &Programs, pgdata: &Path, conf: 
 ///
 /// # Errors
 /// When the program cannot be run.
-pub async fn has_tls(children: &Children, programs: &Programs, pgdata: &Path, run_dir: &Path) -> Result<bool> {
+pub async fn has_tls(
+    children: &Children,
+    programs: &Programs,
+    pgdata: &Path,
+    run_dir: &Path,
+) -> Result<bool> {
     let conf = run_dir.join("probe.conf");
     std::fs::write(&conf, "").at("cannot write", &conf)?;
     Ok(!ask(children, programs, pgdata, &conf, "ssl_library").await?.is_empty())

@@ -12,7 +12,8 @@ pub struct Programs {
 }
 
 /// Directories that hold one installation per subdirectory, newest version preferred.
-const VERSIONED: [(&str, &str); 3] = [("/usr/lib/postgresql", "bin"), ("/usr", "bin"), ("/opt/postgresql", "bin")];
+const VERSIONED: [(&str, &str); 3] =
+    [("/usr/lib/postgresql", "bin"), ("/usr", "bin"), ("/opt/postgresql", "bin")];
 /// Directories with programs.
 const PLAIN: [&str; 6] = [
     "/usr/local/pgsql/bin",
@@ -149,8 +150,11 @@ mod tests {
 
         let bin = root.path().join("bin");
         std::fs::create_dir(&bin).unwrap();
-        std::os::unix::fs::symlink(root.path().join("usr/lib/postgresql/15/bin/postgres"), bin.join("postgres"))
-            .unwrap();
+        std::os::unix::fs::symlink(
+            root.path().join("usr/lib/postgresql/15/bin/postgres"),
+            bin.join("postgres"),
+        )
+        .unwrap();
         let found = Programs::find_in([bin].into_iter(), root.path()).unwrap();
         assert!(found.dir.ends_with("usr/lib/postgresql/15/bin"), "{found:?}");
     }

@@ -107,7 +107,14 @@ impl Server {
     ) -> Result<Self> {
         let program = programs.program("postgres")?;
         let mut command = Command::new(&program);
-        command.arg("-D").arg(pgdata).args(extra).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .arg("-D")
+            .arg(pgdata)
+            .args(extra)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command.kill_on_drop(true);
         // The variables of this process's own libpq would end up in PostgreSQL's.
         for name in ["PGHOST", "PGUSER", "PGPASSWORD", "PGPORT", "PGDATABASE", "KUBECONFIG"] {
             command.env_remove(name);

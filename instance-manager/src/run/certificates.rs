@@ -40,7 +40,8 @@ pub fn write(secrets: &SecretValues, cluster: &str, dir: &Path) -> Result<bool> 
     let contents =
         files.iter().map(|(_, secret, key)| pem(secrets, secret, key)).collect::<Result<Vec<_>>>()?;
     std::fs::create_dir_all(dir).at("cannot make", dir)?;
-    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).at("cannot set the mode of", dir)?;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
+        .at("cannot set the mode of", dir)?;
     let mut changed = false;
     for ((file, ..), content) in files.iter().zip(contents) {
         changed |= write_if_changed(&dir.join(file), content, 0o600)?;
@@ -66,7 +67,8 @@ mod tests {
     fn secrets(ca: &str) -> SecretValues {
         let mut values = SecretValues::default();
         for name in secret_names("pg") {
-            let data = [(KEY_CA, ca), (KEY_CERT, "-----BEGIN CERTIFICATE-----"), (KEY_KEY, "-----BEGIN KEY-----")];
+            let data =
+                [(KEY_CA, ca), (KEY_CERT, "-----BEGIN CERTIFICATE-----"), (KEY_KEY, "-----BEGIN KEY-----")];
             values.insert(&name, data.map(|(k, v)| (k.to_owned(), v.into())).into());
         }
         values

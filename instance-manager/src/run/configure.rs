@@ -39,9 +39,7 @@ pub fn render(
         Running::Standby => ConfRole::Standby { conninfo: conninfo(env) },
         Running::Recovery => {
             let target = recovery.and_then(|r| r.target.as_ref());
-            ConfRole::Recovery(
-                RecoverySettings::of(target).map_err(|e| Error::permanent(e.to_string()))?,
-            )
+            ConfRole::Recovery(RecoverySettings::of(target).map_err(|e| Error::permanent(e.to_string()))?)
         }
     };
     let (run, certificates, manager) = (env.paths.run(), env.paths.certificates(), env.paths.manager());

@@ -45,7 +45,9 @@ impl Login {
     #[must_use]
     pub fn superuser_name(cluster: &str, spec: &ClusterSpec) -> Option<String> {
         spec.superuser_access().then(|| {
-            spec.superuser_secret.as_ref().map_or_else(|| naming::superuser_secret(cluster), |s| s.name.clone())
+            spec.superuser_secret
+                .as_ref()
+                .map_or_else(|| naming::superuser_secret(cluster), |s| s.name.clone())
         })
     }
 
@@ -154,7 +156,10 @@ mod tests {
     fn no_statement_and_no_debug_text_holds_a_password() {
         let login = Login::read(&secrets(), "pg-superuser", Some("postgres")).unwrap();
         let statement = superuser_statement(Some(&login));
-        assert!(statement.starts_with("ALTER ROLE \"postgres\" PASSWORD 'SCRAM-SHA-256$4096:"), "{statement}");
+        assert!(
+            statement.starts_with("ALTER ROLE \"postgres\" PASSWORD 'SCRAM-SHA-256$4096:"),
+            "{statement}"
+        );
         assert!(!statement.contains("sesame") && !format!("{login:?}").contains("sesame"));
         assert_eq!(superuser_statement(None), "ALTER ROLE \"postgres\" PASSWORD NULL");
     }

@@ -43,7 +43,9 @@ impl RecoveryLog {
             (_, Some(missing)) => format!(
                 "recovery stopped because a WAL file could not be fetched: {missing}; restart this pod when that is mended"
             ),
-            (Some(fatal), _) if fatal.contains("recovery ended before configured recovery target was reached") => {
+            (Some(fatal), _)
+                if fatal.contains("recovery ended before configured recovery target was reached") =>
+            {
                 format!(
                     "the recovery target ({target}) lies behind the end of the archive: {reach}; make a new Cluster with an earlier target, or with none to recover everything"
                 )

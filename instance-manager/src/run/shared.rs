@@ -69,6 +69,7 @@ pub struct Shared {
     pub server: watch::Sender<ServerState>,
     /// The WAL services.
     pub wal: WalService,
+    told: Mutex<String>,
     backup: Mutex<Option<RunningBackup>>,
     recoverability: Mutex<Option<Recoverability>>,
 }
@@ -105,6 +106,7 @@ impl Shared {
             cluster: watch::Sender::new(cluster),
             secrets: watch::Sender::new(secrets),
             server: watch::Sender::new(ServerState::default()),
+            told: Mutex::new(String::new()),
             backup: Mutex::new(None),
             recoverability: Mutex::new(None),
         })
@@ -126,6 +128,15 @@ impl Shared {
     #[must_use]
     pub fn server(&self) -> ServerState {
         self.server.borrow().clone()
+    }
+
+    /// Whether this failure is another one than the last.
+    #[must_use]
+    pub fn tell_once(&self, failure: &str) -> bool {
+        let mut told = lock(&self.told);
+        let new = *told != failure;
+        failure.clone_into(&mut told);
+        new
     }
 
     /// The backup that is being taken.

@@ -7,9 +7,11 @@ use howdah_api::instance::{SocketAnswer, SocketRequest};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
+use super::role::Running;
 use super::shared::Shared;
 use crate::error::{IoContext, Result};
 use crate::pg::files::remove_optional;
+use crate::pg::sql::MAINTENANCE_DB;
 use crate::wal_client::USAGE;
 
 /// Longest request.
@@ -44,6 +46,20 @@ pub async fn serve(listener: UnixListener, shared: Arc<Shared>) {
     }
 }
 
+/// Whether this is a replica now. PostgreSQL asks first after a promotion, before the supervisor knows of it, so
+/// PostgreSQL itself is asked.
+async fn is_replica(shared: &Shared) -> bool {
+    if shared.server.borrow().running != Some(Running::Standby) {
+        return false;
+    }
+    let asking = async {
+        let sql = shared.local.connect(MAINTENANCE_DB).await?;
+        let row = sql.query_one("SELECT pg_is_in_recovery()", &[]).await?;
+        Ok::<bool, crate::error::Error>(row.try_get(0)?)
+    };
+    asking.await.unwrap_or(true)
+}
+
 async fn answer(mut stream: UnixStream, shared: &Shared) -> std::io::Result<()> {
     let (read, mut write) = stream.split();
     let mut line = String::new();
@@ -57,8 +73,7 @@ async fn answer(mut stream: UnixStream, shared: &Shared) -> std::io::Result<()> 
     let answering = async {
         match serde_json::from_str(&line) {
             Ok(SocketRequest::Archive { path }) => {
-                let running = shared.server.borrow().running;
-                let answer = shared.wal.archive(&path, running).await;
+                let answer = shared.wal.archive(&path, is_replica(shared).await).await;
                 if let Some(error) = &answer.error {
                     tracing::warn!(path, "not archived: {error}");
                 }

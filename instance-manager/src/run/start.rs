@@ -62,7 +62,9 @@ async fn prepare(env: Environment, kube: Kubernetes, children: Children) -> Resu
     let major = programs.major_version(&children).await?;
     let tls = probe::has_tls(&children, &programs, &env.paths.pgdata, &run).await?;
     if !tls {
-        tracing::warn!("this PostgreSQL was built without TLS: connections are not encrypted and replicas cannot join");
+        tracing::warn!(
+            "this PostgreSQL was built without TLS: connections are not encrypted and replicas cannot join"
+        );
     }
     let recovery = RecoveryFile::read(&env.paths)?;
     let cluster = patiently("the Cluster", || async { kube.cluster().await }).await;
@@ -72,13 +74,18 @@ async fn prepare(env: Environment, kube: Kubernetes, children: Children) -> Resu
         Ok(secrets)
     })
     .await;
-    let shared =
-        Shared::new(env, programs, major, tls, children, kube, Arc::new(cluster), Arc::new(secrets));
+    let shared = Shared::new(env, programs, major, tls, children, kube, Arc::new(cluster), Arc::new(secrets));
     shared.wal.configure(shared.cluster().spec.object_store(), &shared.secrets());
     let listener = socket::listen(&shared.env.paths.socket())?;
     tokio::spawn(socket::serve(listener, shared.clone()));
     serve::start(&shared).await?;
-    tracing::info!(session = shared.session, pod = shared.env.pod, postgresql = major, tls, "ready to start PostgreSQL");
+    tracing::info!(
+        session = shared.session,
+        pod = shared.env.pod,
+        postgresql = major,
+        tls,
+        "ready to start PostgreSQL"
+    );
     Ok(shared)
 }
 

@@ -8,7 +8,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use howdah_api::object_store::BarmanObjectStore;
 use kube::runtime::events::EventType;
 use tokio::signal::unix::Signal;
 use tokio::time::{interval, sleep, timeout};
@@ -17,10 +16,10 @@ use super::passwords::Wanted;
 use super::recovery_watch::RecoveryLog;
 use super::role::{Change, Facts, Running, Start, change, start};
 use super::shared::{ServerState, Shared, cluster_port};
-use super::{certificates, configure};
+use super::{certificates, configure, watch};
 use crate::bootstrap::recovery_file::RecoveryFile;
 use crate::error::{Error, Result};
-use crate::pg::files::{RECOVERY_SIGNAL, STANDBY_SIGNAL, set_signal};
+use crate::pg::files::{RECOVERY_SIGNAL, STANDBY_SIGNAL, make_private, set_signal};
 use crate::pg::server::{Server, describe, stop_plan};
 use crate::pg::sql::MAINTENANCE_DB;
 use crate::pg::{stale, switch};
@@ -78,7 +77,9 @@ async fn choose(shared: &Shared) -> Result<Start> {
         if chosen != Start::Wait {
             return Ok(chosen);
         }
-        shared.server.send_modify(|s| "waiting until the operator names the primary".clone_into(&mut s.message));
+        shared
+            .server
+            .send_modify(|s| "waiting until the operator names the primary".clone_into(&mut s.message));
         if changes.changed().await.is_err() {
             return Err(Error::transient("the Cluster is no longer watched"));
         }
@@ -119,7 +120,7 @@ struct Life {
     server: Option<Server>,
     log: Arc<Mutex<RecoveryLog>>,
     passwords: Option<Wanted>,
-    proved: Option<BarmanObjectStore>,
+    proved: bool,
     last_trouble: String,
 }
 
@@ -137,7 +138,7 @@ impl Life {
             server: None,
             log: Arc::default(),
             passwords: None,
-            proved: None,
+            proved: false,
             last_trouble: String::new(),
         }
     }
@@ -157,10 +158,17 @@ impl Life {
     async fn fatal(&self, why: &str) {
         tracing::error!("{why}");
         self.shared.server.send_modify(|s| {
-            *s = ServerState { message: why.to_owned(), fatal: Some(why.to_owned()), ..ServerState::default() };
+            *s = ServerState {
+                message: why.to_owned(),
+                fatal: Some(why.to_owned()),
+                ..ServerState::default()
+            };
         });
-        let cluster = self.shared.cluster();
-        self.shared.kube.event(&*cluster, EventType::Warning, "InstanceFailed", &self.named(why)).await;
+        // Tried again and again, told once.
+        if self.shared.tell_once(why) {
+            let cluster = self.shared.cluster();
+            self.shared.kube.event(&*cluster, EventType::Warning, "InstanceFailed", &self.named(why)).await;
+        }
     }
 
     fn named(&self, what: &str) -> String {
@@ -187,6 +195,10 @@ impl Life {
                     return self.ended(how, stop).await;
                 }
                 _ = cluster.changed() => {
+                    // The change may name Secrets that were not read so far.
+                    if let Err(error) = watch::refresh_secrets(&shared).await {
+                        tracing::warn!("Secrets cannot be read; trying again: {}", error.report());
+                    }
                     self.follow().await;
                     if self.demoted() {
                         self.stop().await?;
@@ -204,6 +216,7 @@ impl Life {
         let shared = self.shared.clone();
         let paths = &shared.env.paths;
         self.say("starting PostgreSQL", false, false);
+        make_private(&paths.pgdata)?;
         stale::clear(&paths.pgdata, &paths.run(), cluster_port()).await?;
         let (cluster, secrets) = (shared.cluster(), shared.secrets());
         shared.wal.configure(cluster.spec.object_store(), &secrets);
@@ -288,7 +301,9 @@ impl Life {
             }
         };
         if timeout(BACKUP_FAREWELL, waiting).await.is_err() {
-            tracing::warn!("the running backup did not end in time; it is marked as failed after the restart");
+            tracing::warn!(
+                "the running backup did not end in time; it is marked as failed after the restart"
+            );
         }
     }
 
@@ -301,7 +316,9 @@ impl Life {
     async fn follow(&mut self) {
         let shared = self.shared.clone();
         let (cluster, secrets) = (shared.cluster(), shared.secrets());
-        shared.wal.configure(cluster.spec.object_store(), &secrets);
+        if shared.wal.configure(cluster.spec.object_store(), &secrets) {
+            self.proved = false;
+        }
         let certificates =
             match certificates::write(&secrets, &shared.env.cluster, &shared.env.paths.certificates()) {
                 Ok(changed) => changed,
@@ -375,8 +392,11 @@ impl Life {
         match self.running {
             Running::Recovery if !in_recovery => {
                 RecoveryFile::remove(&self.shared.env.paths)?;
-                self.became_primary("RecoveryFinished", "the recovery is finished and the instance takes writes")
-                    .await?;
+                self.became_primary(
+                    "RecoveryFinished",
+                    "the recovery is finished and the instance takes writes",
+                )
+                .await?;
             }
             Running::Standby if self.promote => {
                 if in_recovery {
@@ -416,14 +436,13 @@ impl Life {
         Ok(())
     }
 
-    /// Once for each store: closes a segment, so that it is seen soon whether WAL reaches the store.
+    /// Once for each store and each set of credentials: closes a segment. It is seen soon whether WAL reaches the
+    /// store, and PostgreSQL's archiver, which rests for a minute after failures, begins again at once.
     async fn prove_archive(&mut self) {
-        let cluster = self.shared.cluster();
-        let Some(store) = cluster.spec.object_store() else { return };
-        if self.proved.as_ref() == Some(store) || self.passwords.is_none() {
+        if self.proved || self.shared.cluster().spec.object_store().is_none() {
             return;
         }
-        self.proved = Some(store.clone());
+        self.proved = true;
         let switched = async {
             let sql = self.shared.local.connect(MAINTENANCE_DB).await?;
             switch::switch(&sql, None).await

@@ -13,7 +13,6 @@ use howdah_engine::{Archiver, ArchiverConfig, ArchiverStats, Restorer, RestorerC
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::time::timeout;
 
-use super::role::Running;
 use crate::environment::Paths;
 use crate::kube::secrets::SecretValues;
 use crate::objstore::{Purpose, repository, wal_compression, wal_parallel};
@@ -81,8 +80,8 @@ impl WalService {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Follows the Cluster's store; nothing happens unless it or its Secrets changed.
-    pub fn configure(&self, store: Option<&BarmanObjectStore>, secrets: &SecretValues) {
+    /// Follows the Cluster's store; nothing happens unless it or its Secrets changed. Returns whether they did.
+    pub fn configure(&self, store: Option<&BarmanObjectStore>, secrets: &SecretValues) -> bool {
         let mut used = SecretValues::default();
         for name in store.iter().flat_map(|s| s.secret_names()) {
             used.copy(name, secrets);
@@ -90,7 +89,7 @@ impl WalService {
         let key = (store.cloned(), used);
         let mut state = self.write();
         if state.made_from.as_ref() == Some(&key) {
-            return;
+            return false;
         }
         if let Archive::On(old) = &state.archive {
             state.before = add(&state.before, old.stats());
@@ -110,6 +109,7 @@ impl WalService {
             state.restore = self.standby_source(store, secrets);
         }
         state.made_from = Some(key);
+        true
     }
 
     fn archiver(&self, store: &BarmanObjectStore, secrets: &SecretValues) -> crate::error::Result<Archiver> {
@@ -181,8 +181,8 @@ impl WalService {
     }
 
     /// Answers `archive`.
-    pub async fn archive(&self, path: &str, running: Option<Running>) -> SocketAnswer {
-        if running == Some(Running::Standby) {
+    pub async fn archive(&self, path: &str, replica: bool) -> SocketAnswer {
+        if replica {
             return refuse(OPERATION, "this instance is a replica; only the primary archives".to_owned());
         }
         let archiver = match &self.read().archive {
@@ -296,10 +296,10 @@ mod tests {
     #[tokio::test]
     async fn until_the_store_is_known_nothing_is_called_archived() {
         let wal = service();
-        let answer = wal.archive("pg_wal/000000010000000000000001", Some(Running::Primary)).await;
+        let answer = wal.archive("pg_wal/000000010000000000000001", false).await;
         assert!(!answer.ok && answer.error.unwrap().contains("will ask again"));
         wal.configure(None, &SecretValues::default());
-        assert!(wal.archive("pg_wal/000000010000000000000001", Some(Running::Primary)).await.ok);
+        assert!(wal.archive("pg_wal/000000010000000000000001", false).await.ok);
         assert_eq!(wal.status(), None);
     }
 
@@ -307,7 +307,7 @@ mod tests {
     async fn a_replica_does_not_archive_and_a_pod_without_source_restores_nothing() {
         let wal = service();
         wal.configure(None, &SecretValues::default());
-        let answer = wal.archive("pg_wal/000000010000000000000001", Some(Running::Standby)).await;
+        let answer = wal.archive("pg_wal/000000010000000000000001", true).await;
         assert_eq!((answer.ok, answer.code), (false, Some(1)));
         assert_eq!(wal.restore("00000002.history", "pg_wal/RECOVERYHISTORY").await.code, Some(1));
     }
@@ -328,7 +328,7 @@ mod tests {
         };
         let wal = service();
         wal.configure(Some(&store), &SecretValues::default());
-        let answer = wal.archive("pg_wal/000000010000000000000001", Some(Running::Primary)).await;
+        let answer = wal.archive("pg_wal/000000010000000000000001", false).await;
         assert!(answer.error.unwrap().contains("Secret aws-creds does not exist"));
         let status = wal.status().unwrap();
         assert!(!status.working && status.last_error.unwrap().contains("aws-creds"));
@@ -336,7 +336,8 @@ mod tests {
 
     #[test]
     fn counters_survive_a_change_of_credentials() {
-        let old = ArchiverStats { archived_count: 3, last_error: Some("x".into()), ..ArchiverStats::default() };
+        let old =
+            ArchiverStats { archived_count: 3, last_error: Some("x".into()), ..ArchiverStats::default() };
         let sum = add(&old, ArchiverStats { archived_count: 2, ..ArchiverStats::default() });
         assert_eq!((sum.archived_count, sum.last_error), (5, None));
     }

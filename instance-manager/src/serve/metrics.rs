@@ -78,10 +78,18 @@ fn registry(status: &InstanceStatus, progress: Option<&Progress>) -> Registry {
     if let Some(timeline) = status.timeline_id {
         m.gauge("timeline", "Timeline", f64::from(timeline));
     }
-    m.position("lsn_bytes", "Write position, or last received position of a replica", status.received_lsn.as_deref());
+    m.position(
+        "lsn_bytes",
+        "Write position, or last received position of a replica",
+        status.received_lsn.as_deref(),
+    );
     m.position("replayed_lsn_bytes", "Last replayed position of a replica", status.replayed_lsn.as_deref());
     if let Some(archiver) = &status.archiver {
-        m.counter("archiver_archived", "WAL files archived since the manager started", archiver.archived_count);
+        m.counter(
+            "archiver_archived",
+            "WAL files archived since the manager started",
+            archiver.archived_count,
+        );
         m.counter("archiver_failed", "Failed attempts since the manager started", archiver.failed_count);
         m.gauge("archiver_waiting", "WAL files that wait for the archive", archiver.waiting as f64);
         m.gauge("archiver_working", "Whether the last attempt succeeded", yes(archiver.working));

@@ -38,9 +38,14 @@ fn authorised(name: &ClientName, allowed: &[&str]) -> Result<(), Box<Response>> 
         Some(cn) if allowed.contains(&cn.as_str()) => Ok(()),
         Some(cn) => Err(Box::new(refuse(
             StatusCode::FORBIDDEN,
-            format!("the certificate of {cn:?} does not allow this call; it takes one of {}", allowed.join(", ")),
+            format!(
+                "the certificate of {cn:?} does not allow this call; it takes one of {}",
+                allowed.join(", ")
+            ),
         ))),
-        None => Err(Box::new(refuse(StatusCode::UNAUTHORIZED, "a client certificate of the cluster is needed"))),
+        None => {
+            Err(Box::new(refuse(StatusCode::UNAUTHORIZED, "a client certificate of the cluster is needed")))
+        }
     }
 }
 
@@ -67,7 +72,10 @@ async fn wal_switch(
     }
     let wanted = match query.lsn.as_deref().map(|text| (text, parse_lsn(text))) {
         Some((text, None)) => {
-            return refuse(StatusCode::BAD_REQUEST, format!("lsn {text:?} is not a position such as 0/3000060"));
+            return refuse(
+                StatusCode::BAD_REQUEST,
+                format!("lsn {text:?} is not a position such as 0/3000060"),
+            );
         }
         Some((_, lsn)) => lsn,
         None => None,
@@ -89,7 +97,8 @@ async fn wal_switch(
 pub async fn collect(shared: &Shared) -> InstanceStatus {
     let server = shared.server();
     // No session during a shutdown: it would wait for its own end.
-    let sampled = if server.running.is_some() && !server.stopping { Some(sample(shared).await) } else { None };
+    let sampled =
+        if server.running.is_some() && !server.stopping { Some(sample(shared).await) } else { None };
     let mut status = fold(&server, sampled);
     shared.env.pod.clone_into(&mut status.pod_name);
     shared.session.clone_into(&mut status.session_id);
@@ -146,8 +155,7 @@ mod tests {
 
     #[test]
     fn a_server_that_answers_is_ready_unless_it_recovers() {
-        let mut server =
-            ServerState { running: Some(Running::Primary), up: true, ..ServerState::default() };
+        let mut server = ServerState { running: Some(Running::Primary), up: true, ..ServerState::default() };
         insta::assert_yaml_snapshot!(fold(&server, Some(Ok(sample()))));
         server.running = Some(Running::Recovery);
         let status = fold(&server, Some(Ok(sample())));

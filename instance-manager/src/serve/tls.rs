@@ -114,9 +114,9 @@ fn certificates(secrets: &SecretValues, secret: &str, key: &str) -> Result<Vec<C
 pub fn roots(secrets: &SecretValues, cluster: &str) -> Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(secrets, &naming::server_secret(cluster), "ca.crt")? {
-        roots
-            .add(certificate)
-            .map_err(|e| Error::permanent("the certificate authority of the cluster cannot be used").because(e))?;
+        roots.add(certificate).map_err(|e| {
+            Error::permanent("the certificate authority of the cluster cannot be used").because(e)
+        })?;
     }
     Ok(roots)
 }

@@ -30,10 +30,8 @@ async fn wal_reaches_the_store_by_itself() {
     let sql = pod.sql("postgres", "postgres").await.unwrap();
     sql.batch_execute("CREATE TABLE t (); SELECT pg_switch_wal()").await.unwrap();
     until("PostgreSQL's own statistics agree", || async {
-        let row = sql
-            .query_one("SELECT archived_count, failed_count FROM pg_stat_archiver", &[])
-            .await
-            .unwrap();
+        let row =
+            sql.query_one("SELECT archived_count, failed_count FROM pg_stat_archiver", &[]).await.unwrap();
         assert_eq!(row.get::<_, i64>(1), 0);
         row.get::<_, i64>(0) >= 2
     })
@@ -60,7 +58,11 @@ async fn the_archive_of_another_database_is_refused() {
     let world = World::new().await;
     world
         .s3
-        .put(BUCKET, "pg/howdah/lineage.json", r#"{"version":1,"systemId":"1","systemID":"1"}"#)
+        .put(
+            BUCKET,
+            "pg/howdah/lineage.json",
+            r#"{"systemIdentifier":"1","claimedAt":"2026-11-21T10:00:00Z"}"#,
+        )
         .await
         .unwrap();
     world.s3.put(BUCKET, "pg/wals/0000000100000000/000000010000000000000001", vec![0u8; 1024]).await.unwrap();
@@ -73,7 +75,8 @@ async fn the_archive_of_another_database_is_refused() {
     })
     .await;
     assert!(!archiver.working && !archiver.confirmed, "{archiver:?}");
-    eprintln!("{:?}", archiver.last_error);
+    let error = archiver.last_error.unwrap();
+    assert!(error.contains("lineage.json") || error.contains("system"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

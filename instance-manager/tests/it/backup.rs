@@ -11,7 +11,8 @@ use crate::world::{World, found, until};
 impl World {
     /// What the operator does: creates nothing, but assigns.
     pub async fn assign(&self, name: &str, cluster: &str, pod: &str, session: &str) {
-        let spec = BackupSpec { cluster: LocalObjectReference { name: cluster.into() }, ..BackupSpec::default() };
+        let spec =
+            BackupSpec { cluster: LocalObjectReference { name: cluster.into() }, ..BackupSpec::default() };
         self.backups().create(&PostParams::default(), &Backup::new(name, spec)).await.unwrap();
         let status = json!({ "status": {
             "phase": "started", "instanceID": { "podName": pod, "sessionID": session },
@@ -35,10 +36,8 @@ async fn an_idle_database_is_backed_up_and_everything_is_told() {
     let mut pod = Pod::new(&world, "pg", 1);
     pod.bootstrapped("initdb");
     pod.ready().await;
-    until("WAL is archived", || async {
-        pod.status().and_then(|s| s.archiver).is_some_and(|a| a.confirmed)
-    })
-    .await;
+    until("WAL is archived", || async { pod.status().and_then(|s| s.archiver).is_some_and(|a| a.confirmed) })
+        .await;
     world.assign("first", "pg", "pg-1", &pod.status().unwrap().session_id).await;
     let status = world.backup_ended("first").await;
     assert_eq!(status.phase(), BackupPhase::Completed, "{status:?}");
@@ -103,10 +102,8 @@ async fn a_backup_without_a_store_or_with_a_broken_one_fails_with_a_remedy() {
     store.destination_path = "s3://no-such-bucket/".into();
     let patch = Patch::Merge(json!({ "spec": { "backup": { "barmanObjectStore": store } } }));
     world.clusters().patch("pg", &PatchParams::default(), &patch).await.unwrap();
-    until("archiving fails", || async {
-        pod.status().and_then(|s| s.archiver).is_some_and(|a| !a.working)
-    })
-    .await;
+    until("archiving fails", || async { pod.status().and_then(|s| s.archiver).is_some_and(|a| !a.working) })
+        .await;
     world.assign("broken", "pg", "pg-1", &session).await;
     let error = world.backup_ended("broken").await.error.unwrap();
     assert!(error.contains("no-such-bucket"), "{error}");

@@ -21,6 +21,10 @@ impl Authority {
         Self { pem, issuer: Issuer::new(params, key) }
     }
 
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
     fn pair(&self, cn: &str, names: &[&str], usage: ExtendedKeyUsagePurpose) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();

@@ -32,9 +32,8 @@ async fn a_cluster_begins_takes_sessions_and_stops() {
     let app = pod.sql("app", "app").await.unwrap();
     app.batch_execute("INSERT INTO made SELECT 1").await.unwrap_err();
     let admin = pod.sql("postgres", "postgres").await.unwrap();
-    let show = async |name: &str| -> String {
-        admin.query_one(&format!("SHOW {name}"), &[]).await.unwrap().get(0)
-    };
+    let show =
+        async |name: &str| -> String { admin.query_one(&format!("SHOW {name}"), &[]).await.unwrap().get(0) };
     assert_eq!(show("data_checksums").await, "on");
     assert_eq!(show("wal_segment_size").await, "1MB");
     assert_eq!(show("archive_mode").await, "on");
@@ -48,7 +47,10 @@ async fn a_cluster_begins_takes_sessions_and_stops() {
         .get(0);
     assert_eq!(owner, "app");
     let roles: i64 = admin
-        .query_one("SELECT count(*) FROM pg_roles WHERE rolname IN ('extra', 'streaming_replica', 'app')", &[])
+        .query_one(
+            "SELECT count(*) FROM pg_roles WHERE rolname IN ('extra', 'streaming_replica', 'app')",
+            &[],
+        )
         .await
         .unwrap()
         .get(0);
@@ -56,7 +58,10 @@ async fn a_cluster_begins_takes_sessions_and_stops() {
     assert!(pod.sql_with("postgres", "postgres", "wrong").await.is_err());
 
     let status = pod.status().unwrap();
-    assert_eq!((status.role, status.timeline_id), (Some(howdah_api::instance::InstanceRole::Primary), Some(1)));
+    assert_eq!(
+        (status.role, status.timeline_id),
+        (Some(howdah_api::instance::InstanceRole::Primary), Some(1))
+    );
     assert!(status.archiver.is_none(), "{status:?}");
     for path in ["/startupz", "/healthz", "/readyz"] {
         assert_eq!(pod.http(8001, path).await.unwrap().0, 200, "{path}");
@@ -105,7 +110,9 @@ async fn passwords_and_parameters_follow_their_objects() {
     world.clusters().patch("pg", &Default::default(), &patch).await.unwrap();
     until("the refusal is told", || async {
         let events = world.events("pg").await;
-        events.iter().any(|e| e.starts_with("InvalidConfiguration: pg-1: ") && e.contains("\"work_mem\": \"a lot\""))
+        events
+            .iter()
+            .any(|e| e.starts_with("InvalidConfiguration: pg-1: ") && e.contains("\"work_mem\": \"a lot\""))
     })
     .await;
     let conf = std::fs::read_to_string(pod.pgdata().join("postgresql.conf")).unwrap();
@@ -139,14 +146,8 @@ async fn after_a_kill_everything_comes_back() {
     let rest = stale.split_once('\n').unwrap().1;
     std::fs::write(&pid_file, format!("{own}\n{rest}")).unwrap();
     pod.ready().await;
-    let count: i64 = pod
-        .sql("app", "app")
-        .await
-        .unwrap()
-        .query_one("SELECT count(*) FROM t", &[])
-        .await
-        .unwrap()
-        .get(0);
+    let count: i64 =
+        pod.sql("app", "app").await.unwrap().query_one("SELECT count(*) FROM t", &[]).await.unwrap().get(0);
     assert_eq!(count, 1000);
 }
 

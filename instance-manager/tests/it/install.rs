@@ -28,7 +28,8 @@ fn it_installs_itself_in_an_otherwise_empty_root() {
 #[test]
 fn it_needs_no_library() {
     let output = Command::new("/usr/bin/ldd").arg(PROGRAM).output().unwrap();
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let text =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(text.contains("not a dynamic executable"), "{text}");
 }
 
@@ -36,8 +37,7 @@ fn it_needs_no_library() {
 fn wal_commands_tell_what_is_wrong_by_exit_code_and_words() {
     let dir = tempfile::tempdir().unwrap();
     let run = |args: &[&str]| {
-        let output =
-            Command::new(PROGRAM).args(args).env("CONTROLLER_DIR", dir.path()).output().unwrap();
+        let output = Command::new(PROGRAM).args(args).env("CONTROLLER_DIR", dir.path()).output().unwrap();
         (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     let (code, words) = run(&["wal-archive", "pg_wal/000000010000000000000001"]);

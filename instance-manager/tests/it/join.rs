@@ -10,7 +10,8 @@ use howdah_api::instance::InstanceRole;
 async fn a_replica_joins_streams_and_is_promoted() {
     let world = World::new().await;
     let mut spec = world.spec(None, true);
-    spec.wal_storage = Some(howdah_api::cluster::StorageConfiguration { size: "1Gi".into(), storage_class: None });
+    spec.wal_storage =
+        Some(howdah_api::cluster::StorageConfiguration { size: "1Gi".into(), storage_class: None });
     spec.postgresql.parameters.insert("max_connections".into(), "40".into());
     world.cluster("pg", spec).await;
     let mut primary = Pod::new(&world, "pg", 1);
@@ -31,7 +32,8 @@ async fn a_replica_joins_streams_and_is_promoted() {
     until("the replica streams", || async { replica.status().is_some_and(|s| s.streaming) }).await;
     let status = replica.status().unwrap();
     assert_eq!((status.role, status.ready), (Some(InstanceRole::Replica), true));
-    let name: String = sql.query_one("SELECT application_name FROM pg_stat_replication", &[]).await.unwrap().get(0);
+    let name: String =
+        sql.query_one("SELECT application_name FROM pg_stat_replication", &[]).await.unwrap().get(0);
     assert_eq!(name, "pg-2");
 
     sql.batch_execute("INSERT INTO t VALUES (2)").await.unwrap();

@@ -5,6 +5,8 @@
 mod archive;
 mod backup;
 mod certificates;
+mod faults;
+mod https;
 mod initdb;
 mod install;
 mod join;

@@ -42,7 +42,11 @@ impl Pod {
             manager: None,
         };
         std::fs::write(&pod.hosts, "127.0.0.1 localhost\n").unwrap();
-        let output = pod.command(Path::new(env!("CARGO_BIN_EXE_instance-manager")), &["install"]).arg(pod.controller()).output().unwrap();
+        let output = pod
+            .command(Path::new(env!("CARGO_BIN_EXE_instance-manager")), &["install"])
+            .arg(pod.controller())
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{}", text(&output));
         pod
     }
@@ -128,7 +132,10 @@ impl Pod {
 
     /// A program of the manager, as PostgreSQL would call it.
     pub fn call(&self, args: &[&str]) -> Output {
-        self.command(&self.controller().join("instance-manager"), args).current_dir(self.pgdata()).output().unwrap()
+        self.command(&self.controller().join("instance-manager"), args)
+            .current_dir(self.pgdata())
+            .output()
+            .unwrap()
     }
 
     pub fn status(&self) -> Option<InstanceStatus> {
@@ -170,7 +177,11 @@ impl Pod {
     }
 
     /// A session over TCP with a password: what an application has.
-    pub async fn sql(&self, user: &str, database: &str) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
+    pub async fn sql(
+        &self,
+        user: &str,
+        database: &str,
+    ) -> Result<tokio_postgres::Client, tokio_postgres::Error> {
         let password = if user == "postgres" { SUPERUSER_PASSWORD } else { APP_PASSWORD };
         self.sql_with(user, database, password).await
     }

@@ -7,7 +7,7 @@ use howdah_api::instance::InstanceRole;
 use crate::pod::{Pod, text};
 use crate::world::{World, found, until};
 
-fn from_backup(name: &str, target: Option<RecoveryTarget>) -> Option<Bootstrap> {
+pub fn from_backup(name: &str, target: Option<RecoveryTarget>) -> Option<Bootstrap> {
     Some(Bootstrap {
         full_recovery: Some(Recovery {
             backup: Some(LocalObjectReference { name: name.into() }),
@@ -25,17 +25,15 @@ async fn rows(pod: &Pod) -> i64 {
 }
 
 /// A cluster with a completed Backup `base`, and a row written after it.
-async fn source(world: &World) -> Pod {
+pub async fn source(world: &World) -> Pod {
     world.cluster("pg", world.spec(None, true)).await;
     let mut pod = Pod::new(world, "pg", 1);
     pod.bootstrapped("initdb");
     pod.ready().await;
     let sql = pod.sql("app", "app").await.unwrap();
     sql.batch_execute("CREATE TABLE t AS SELECT generate_series(1, 100) AS id").await.unwrap();
-    until("WAL is archived", || async {
-        pod.status().and_then(|s| s.archiver).is_some_and(|a| a.confirmed)
-    })
-    .await;
+    until("WAL is archived", || async { pod.status().and_then(|s| s.archiver).is_some_and(|a| a.confirmed) })
+        .await;
     world.assign("base", "pg", "pg-1", &pod.status().unwrap().session_id).await;
     let status = world.backup_ended("base").await;
     assert!(status.error.is_none(), "{status:?}");
@@ -106,7 +104,8 @@ async fn replay_stops_at_the_end_of_the_backup_when_asked() {
 async fn a_target_behind_the_archive_is_told_with_the_latest_moment() {
     let world = World::new().await;
     let _old = source(&world).await;
-    let target = RecoveryTarget { target_time: Some("2100-01-01T00:00:00Z".into()), ..RecoveryTarget::default() };
+    let target =
+        RecoveryTarget { target_time: Some("2100-01-01T00:00:00Z".into()), ..RecoveryTarget::default() };
     world.cluster("new", world.spec(from_backup("base", Some(target)), false)).await;
     let mut pod = Pod::new(&world, "new", 1);
     let restored = pod.bootstrap("full-recovery");
@@ -125,7 +124,8 @@ async fn a_target_behind_the_archive_is_told_with_the_latest_moment() {
 async fn what_cannot_be_restored_is_refused_before_the_volume_is_touched() {
     let world = World::new().await;
     let _old = source(&world).await;
-    let early = RecoveryTarget { target_time: Some("2001-01-01T00:00:00Z".into()), ..RecoveryTarget::default() };
+    let early =
+        RecoveryTarget { target_time: Some("2001-01-01T00:00:00Z".into()), ..RecoveryTarget::default() };
     for (name, bootstrap, words) in [
         ("early", from_backup("base", Some(early)), "2001"),
         ("nobackup", from_backup("absent", None), "Backup absent does not exist"),

@@ -36,13 +36,14 @@ pub struct User {
 impl User {
     /// The user `postgres`, which comes with the package. Tests run as root and step down to it.
     pub fn postgres() -> Self {
-        assert!(nix::unistd::getuid().is_root(), "run these tests as root: they start PostgreSQL as another user");
+        assert!(
+            nix::unistd::getuid().is_root(),
+            "run these tests as root: they start PostgreSQL as another user"
+        );
         let passwd = std::fs::read_to_string("/etc/passwd").unwrap();
         let line = passwd.lines().find(|l| l.starts_with("postgres:"));
-        let fields: Vec<&str> = line
-            .expect("there is no user postgres: apt-get install -y postgresql-15")
-            .split(':')
-            .collect();
+        let fields: Vec<&str> =
+            line.expect("there is no user postgres: apt-get install -y postgresql-15").split(':').collect();
         assert!(
             Path::new("/usr/lib/postgresql/15/bin/pg_basebackup").exists(),
             "PostgreSQL 15 is missing: apt-get install -y postgresql-15"
@@ -53,7 +54,7 @@ impl User {
 
 /// Everything around the pods of one test.
 pub struct World {
-    _api: ApiServer,
+    pub api: ApiServer,
     pub client: kube::Client,
     pub s3: howdah_s3::Server,
     pub authority: Authority,
@@ -86,7 +87,7 @@ impl World {
             .unwrap();
         let random = rand::random::<u16>().to_be_bytes();
         let world = Self {
-            _api: api,
+            api,
             client,
             s3,
             authority: Authority::new(),
@@ -115,7 +116,8 @@ impl World {
             api.create(&PostParams::default(), &crd).await.unwrap();
         }
         until("the custom resources are served", || async {
-            self.clusters().list(&Default::default()).await.is_ok() && self.backups().list(&Default::default()).await.is_ok()
+            self.clusters().list(&Default::default()).await.is_ok()
+                && self.backups().list(&Default::default()).await.is_ok()
         })
         .await;
     }
