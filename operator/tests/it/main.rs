@@ -9,4 +9,5 @@ mod instance;
 mod node;
 mod process;
 mod schedules;
+mod trust;
 mod world;

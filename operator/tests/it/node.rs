@@ -19,7 +19,7 @@ use crate::world::{NS, World, until};
 /// Addresses are never used twice, and differ between test processes that run at the same time.
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
-fn address() -> String {
+pub fn address() -> String {
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
     let process = std::process::id();
     format!("127.{}.{}.{}", 70 + (process >> 8) % 50, process % 250 + 1, n % 250 + 1)
