@@ -1,4 +1,5 @@
 //! Real pods on the node double, under the API double.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as the tests do")]
 
 mod containers;
 mod deployments;
