@@ -1,6 +1,9 @@
 //! `lab-apiserver`: the API double as a program of its own.
 
-use std::path::PathBuf;
+use std::fs::{OpenOptions, Permissions};
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
@@ -23,6 +26,14 @@ struct Arguments {
     service_cidr: String,
 }
 
+/// Writes a file that only its owner may read.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    file.write_all(text.as_bytes())
+}
+
 #[tokio::main]
 async fn main() -> Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -33,7 +44,7 @@ async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let server =
         ApiServer::builder().bind(arguments.listen).service_cidr(arguments.service_cidr).start().await?;
-    std::fs::write(&arguments.kubeconfig, server.admin_kubeconfig()?)
+    write_private(&arguments.kubeconfig, &server.admin_kubeconfig()?)
         .with_context(|| format!("cannot write {}", arguments.kubeconfig.display()))?;
     tracing::info!(url = %server.url(), kubeconfig = %arguments.kubeconfig.display(), "serving");
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

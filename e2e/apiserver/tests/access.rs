@@ -1,4 +1,5 @@
 //! Who may do what: tokens, roles, reviews.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 mod support;
 

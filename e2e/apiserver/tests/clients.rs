@@ -1,4 +1,5 @@
 //! A kube client as operators use it: watches that recover, apply, status, faults.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Custom resource definitions beyond what the transcripts show.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Owner references, finalizers and namespaces: what goes with what.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 mod support;
 

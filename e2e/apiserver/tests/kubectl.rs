@@ -1,4 +1,5 @@
 //! Stock `kubectl`, the machine's and Debian's old one, does its everyday work.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Pods: binding, grace, eviction, logs.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Replays what a real API server answered, step by step in order, against one server. No step is left out.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 mod replay;
 

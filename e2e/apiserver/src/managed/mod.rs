@@ -261,3 +261,71 @@ fn conflict(conflicts: &[(ManagerId, FieldSet, String)]) -> ApiError {
     };
     ApiError::apply_conflict(message, causes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schema() -> Schema {
+        Schema::parse(&json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {
+            "a": {"type": "string"}, "b": {"type": "string"},
+            "whole": {"type": "array", "items": {"type": "string"}},
+            "list": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"],
+                "items": {"type": "object", "properties": {"k": {"type": "string"}, "v": {"type": "integer"}}}},
+        }}}}))
+        .unwrap()
+    }
+
+    fn id(manager: &str, operation: &str) -> ManagerId {
+        ManagerId {
+            operation: operation.into(),
+            manager: manager.into(),
+            api_version: "v1".into(),
+            subresource: String::new(),
+        }
+    }
+
+    fn applied(live: &Value, spec: Value, who: &str) -> ApiResult<Value> {
+        let config = json!({"metadata": {"name": "x"}, "spec": spec});
+        apply(&schema(), live, &config, &id(who, "Apply"), false, &[], "t")
+    }
+
+    #[test]
+    fn shared_fields_outlive_one_of_their_owners() {
+        let live = applied(&json!({"metadata": {}}), json!({"a": "1", "b": "1"}), "one").unwrap();
+        let live = applied(&live, json!({"a": "1"}), "two").unwrap();
+        let live = applied(&live, json!({}), "one").unwrap();
+        assert_eq!(live["spec"], json!({"a": "1"}));
+        let live = applied(&live, json!({}), "two").unwrap();
+        // Both still apply an empty spec.
+        assert_eq!(live["spec"], json!({}));
+        assert_eq!(live["metadata"]["managedFields"][0]["fieldsV1"], json!({"f:spec": {}}));
+    }
+
+    #[test]
+    fn items_keep_their_order_and_atomic_lists_their_unity() {
+        let live =
+            applied(&json!({"metadata": {}}), json!({"list": [{"k": "a", "v": 1}, {"k": "b"}]}), "one")
+                .unwrap();
+        let live = applied(&live, json!({"list": [{"k": "c"}, {"k": "b"}], "whole": ["x"]}), "two").unwrap();
+        assert_eq!(live["spec"]["list"], json!([{"k": "a", "v": 1}, {"k": "c"}, {"k": "b"}]));
+        let error = applied(&live, json!({"whole": ["y"]}), "one").unwrap_err();
+        assert_eq!(error.message, "Apply failed with 1 conflict: conflict with \"two\": .spec.whole");
+    }
+
+    #[test]
+    fn an_update_takes_what_it_changes_and_forgets_what_it_removes() {
+        let live = applied(&json!({"metadata": {}}), json!({"a": "1", "list": [{"k": "a", "v": 1}]}), "one")
+            .unwrap();
+        let mut next = live.clone();
+        next["spec"] = json!({"a": "2"});
+        update(&schema(), &live, &mut next, &id("hand", "Update"), &[], "u");
+        let owners: Vec<(Value, Value)> = next["metadata"]["managedFields"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|e| (e["manager"].clone(), e["fieldsV1"].clone()))
+            .collect();
+        assert_eq!(owners, [(json!("hand"), json!({"f:spec": {"f:a": {}}}))]);
+    }
+}

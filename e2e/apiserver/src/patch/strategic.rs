@@ -178,3 +178,76 @@ fn ordered(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::builtin::definition;
+    use serde_json::json;
+
+    fn patched(kind: &str, mut target: Value, patch: Value) -> Value {
+        apply(&mut target, &patch, definition(kind).unwrap()).unwrap();
+        target
+    }
+
+    const POD: &str = "io.k8s.api.core.v1.Pod";
+
+    #[test]
+    fn lists_are_merged_by_their_keys() {
+        let target =
+            json!({"spec": {"containers": [{"name": "a", "image": "1", "args": ["x"]}, {"name": "b"}]}});
+        let patch = json!({"spec": {"containers": [{"name": "a", "image": "2"}, {"name": "c"}]}});
+        assert_eq!(
+            patched(POD, target, patch),
+            json!({"spec": {"containers": [{"name": "a", "image": "2", "args": ["x"]}, {"name": "c"}, {"name": "b"}]}})
+        );
+    }
+
+    #[test]
+    fn directives_delete_replace_and_order() {
+        let target = || json!({"spec": {"containers": [{"name": "a"}, {"name": "b"}, {"name": "c"}]}});
+        let delete = json!({"spec": {"containers": [{"name": "b", "$patch": "delete"}]}});
+        assert_eq!(
+            patched(POD, target(), delete),
+            json!({"spec": {"containers": [{"name": "a"}, {"name": "c"}]}})
+        );
+        let replace = json!({"spec": {"containers": [{"name": "z"}, {"$patch": "replace"}]}});
+        assert_eq!(patched(POD, target(), replace), json!({"spec": {"containers": [{"name": "z"}]}}));
+        let order =
+            json!({"spec": {"$setElementOrder/containers": [{"name": "c"}, {"name": "a"}, {"name": "b"}]}});
+        assert_eq!(
+            patched(POD, target(), order),
+            json!({"spec": {"containers": [{"name": "c"}, {"name": "a"}, {"name": "b"}]}})
+        );
+        let map = json!({"metadata": {"labels": {"$patch": "replace", "n": "1"}}});
+        let labelled = json!({"metadata": {"labels": {"a": "1", "b": "2"}}});
+        assert_eq!(patched(POD, labelled, map), json!({"metadata": {"labels": {"n": "1"}}}));
+    }
+
+    #[test]
+    fn plain_values_are_added_and_deleted() {
+        let target = || json!({"metadata": {"finalizers": ["a/x", "b/x"]}});
+        let add = json!({"metadata": {"finalizers": ["c/x"]}});
+        let merged = patched(POD, target(), add);
+        let list = merged["metadata"]["finalizers"].as_array().unwrap();
+        assert!(list.len() == 3 && list.contains(&json!("c/x")));
+        let delete = json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a/x"]}});
+        assert_eq!(patched(POD, target(), delete), json!({"metadata": {"finalizers": ["b/x"]}}));
+    }
+
+    #[test]
+    fn what_is_not_kept_goes() {
+        let target =
+            json!({"spec": {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}}});
+        let patch = json!({"spec": {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}}});
+        let kind = "io.k8s.api.apps.v1.Deployment";
+        assert_eq!(patched(kind, target, patch), json!({"spec": {"strategy": {"type": "Recreate"}}}));
+    }
+
+    #[test]
+    fn an_item_without_its_key_is_refused() {
+        let mut target = json!({"spec": {}});
+        let patch = json!({"spec": {"containers": [{"image": "x"}]}});
+        assert!(apply(&mut target, &patch, definition(POD).unwrap()).is_err());
+    }
+}

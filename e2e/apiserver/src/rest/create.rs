@@ -111,7 +111,7 @@ pub fn insert(request: &Request<'_>, mut object: Value) -> ApiResult<Value> {
     }
     strategy::prepare_create(&def, &mut object, store);
     let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    let errors = write::check(&def, "", &object, None, store);
+    let errors = write::check(&def, "", &object, None);
     if !errors.is_empty() {
         let group = if def.group == "events.k8s.io" { "" } else { &def.group };
         return Err(ApiError::invalid(group, &def.kind, &name, &errors));

@@ -158,12 +158,7 @@ pub fn list(request: &mut Request<'_>) -> ApiResult<Reply> {
                 past(request, &store, exact)?
             }
             Some(least) if least > version => {
-                return Err(ApiError::too_many_requests("Too large resource version", 1).with_causes(vec![
-                    json!({
-                        "reason": "ResourceVersionTooLarge",
-                        "message": format!("Too large resource version: {least}, current: {version}"),
-                    }),
-                ]));
+                return Err(ApiError::too_large_version(least, version));
             }
             _ => select(request, &store)?,
         },

@@ -107,7 +107,7 @@ pub fn finish(
     }
     strategy::prepare_update(&def, &subresource, old, &mut new);
     new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"].clone();
-    let errors = write::check(&def, &subresource, &new, Some(old), store);
+    let errors = write::check(&def, &subresource, &new, Some(old));
     if !errors.is_empty() {
         return Err(ApiError::invalid(group, &def.kind, name, &errors));
     }

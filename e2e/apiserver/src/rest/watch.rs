@@ -113,7 +113,7 @@ pub fn start(request: &mut Request<'_>) -> ApiResult<Reply> {
         }
     } else if let Some(version) = from {
         if version > stream.version {
-            return Err(ApiError::too_many_requests("Too large resource version", 1));
+            return Err(ApiError::too_large_version(version, stream.version));
         }
         stream.version = version;
         drop(store);

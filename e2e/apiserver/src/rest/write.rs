@@ -33,13 +33,7 @@ pub fn resets(def: &ResourceDef, subresource: &str) -> Vec<&'static str> {
 }
 
 /// Checks a new or changed object of any type.
-pub fn check(
-    def: &ResourceDef,
-    subresource: &str,
-    object: &Value,
-    old: Option<&Value>,
-    store: &Store,
-) -> Vec<FieldError> {
+pub fn check(def: &ResourceDef, subresource: &str, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut errors =
         if subresource == "status" { Vec::new() } else { strategy::validate_metadata(def, object) };
     if let Some(old) = old {
@@ -86,7 +80,7 @@ pub fn check(
         }
         return errors;
     }
-    errors.extend(strategy::validate(def, object, store));
+    errors.extend(strategy::validate(def, object));
     if let Some(old) = old {
         errors.extend(strategy::validate_update(def, subresource, old, object));
     }

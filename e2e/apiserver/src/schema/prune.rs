@@ -13,26 +13,26 @@ pub fn prune(value: &mut Value, schema: &Schema, root: bool, path: &str, unknown
     let node = schema.get();
     let root = root || node.embedded;
     match value {
+        // Nothing is known of it, so nothing in it is unknown.
+        Value::Object(_) if schema.open() && node.properties.is_empty() => {}
         Value::Object(map) => {
-            if !schema.open() || !node.properties.is_empty() {
-                let open = schema.open();
-                let names: Vec<String> = map.keys().cloned().collect();
-                for name in names {
-                    let inner = join(path, &name);
-                    if root && OBJECT_FIELDS.contains(&name.as_str()) {
-                        continue;
+            let open = schema.open();
+            let names: Vec<String> = map.keys().cloned().collect();
+            for name in names {
+                let inner = join(path, &name);
+                if root && OBJECT_FIELDS.contains(&name.as_str()) {
+                    continue;
+                }
+                match node.field(&name) {
+                    Some(form) => {
+                        if let Some(child) = map.get_mut(&name) {
+                            prune(child, form, false, &inner, unknown);
+                        }
                     }
-                    match node.field(&name) {
-                        Some(form) => {
-                            if let Some(child) = map.get_mut(&name) {
-                                prune(child, form, false, &inner, unknown);
-                            }
-                        }
-                        None if open => {}
-                        None => {
-                            map.remove(&name);
-                            unknown.push(inner);
-                        }
+                    None if open => {}
+                    None => {
+                        map.remove(&name);
+                        unknown.push(inner);
                     }
                 }
             }

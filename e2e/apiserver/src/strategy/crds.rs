@@ -51,7 +51,7 @@ pub fn prepare_update(subresource: &str, _old: &Value, new: &mut Value) {
 }
 
 /// Checks a definition.
-pub fn validate(crd: &Value, store: &Store, errors: &mut Vec<FieldError>) {
+pub fn validate(crd: &Value, errors: &mut Vec<FieldError>) {
     let spec = &crd["spec"];
     let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
     let (group, plural) = (text(&spec["group"]), text(&spec["names"]["plural"]));
@@ -69,7 +69,7 @@ pub fn validate(crd: &Value, store: &Store, errors: &mut Vec<FieldError>) {
         ));
     } else if group == "k8s.io" || group.ends_with(".k8s.io") || group.ends_with(".kubernetes.io") {
         let approved = &crd["metadata"]["annotations"]["api-approved.kubernetes.io"];
-        if approved.as_str().is_none_or(str::is_empty) && !group.contains(".k8s.enterprisedb.") {
+        if approved.as_str().is_none_or(str::is_empty) {
             errors.push(FieldError::required(
                 "metadata.annotations[api-approved.kubernetes.io]",
                 "protected groups must have approval annotation \"api-approved.kubernetes.io\", see https://github.com/kubernetes/enhancements/pull/1111",
@@ -118,7 +118,6 @@ pub fn validate(crd: &Value, store: &Store, errors: &mut Vec<FieldError>) {
             ));
         }
     }
-    let _ = store;
 }
 
 /// Checks a change: scope and group stay, and so do versions that are stored.

@@ -116,11 +116,7 @@ pub fn prepare_update(def: &ResourceDef, subresource: &str, old: &Value, new: &m
                 restore(&mut new["metadata"], &old["metadata"], "ownerReferences");
             }
         }
-        "" => {
-            if def.has_status() {
-                restore(new, old, "status");
-            }
-        }
+        "" if def.has_status() => restore(new, old, "status"),
         _ => {}
     }
     match (def.group.as_str(), def.kind.as_str()) {
@@ -179,7 +175,7 @@ fn set_or_remove(target: &mut Value, field: &str, value: Option<Value>) {
 }
 
 /// Checks an object of a built-in type.
-pub fn validate(def: &ResourceDef, object: &Value, store: &Store) -> Vec<FieldError> {
+pub fn validate(def: &ResourceDef, object: &Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     match (def.group.as_str(), def.kind.as_str()) {
         ("", "Pod") => pods::validate(&object["spec"], "spec", &mut errors),
@@ -192,7 +188,7 @@ pub fn validate(def: &ResourceDef, object: &Value, store: &Store) -> Vec<FieldEr
         ("coordination.k8s.io", "Lease") => small::validate_lease(object, &mut errors),
         ("policy", "PodDisruptionBudget") => small::validate_budget(object, &mut errors),
         ("rbac.authorization.k8s.io", _) => rbac::validate(&def.kind, object, &mut errors),
-        ("apiextensions.k8s.io", _) => crds::validate(object, store, &mut errors),
+        ("apiextensions.k8s.io", _) => crds::validate(object, &mut errors),
         ("storage.k8s.io", "StorageClass") => volumes::validate_class(object, &mut errors),
         _ => {}
     }

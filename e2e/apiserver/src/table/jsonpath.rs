@@ -104,7 +104,7 @@ pub fn find<'a>(object: &'a Value, path: &str) -> Vec<&'a Value> {
                         match at {
                             Value::String(text) => text == wanted,
                             Value::Null => false,
-                            other => other.to_string() == *wanted,
+                            other => serde_json::from_str::<Value>(wanted).is_ok_and(|w| w == *other),
                         }
                     }));
                 }
