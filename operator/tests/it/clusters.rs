@@ -310,7 +310,7 @@ async fn a_cluster_that_is_made_again_begins_anew() {
         world.api::<Role>().get("zoo").await.unwrap().metadata,
     ] {
         let owners: Vec<String> = meta.owner_references.unwrap().into_iter().map(|o| o.uid).collect();
-        assert_eq!(owners, [uid.clone()], "{:?}", meta.name);
+        assert_eq!(owners, std::slice::from_ref(&uid), "{:?}", meta.name);
     }
     assert_ne!(world.api::<Secret>().get("zoo-app").await.unwrap().data, old.data);
 }

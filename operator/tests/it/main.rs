@@ -2,6 +2,13 @@
 //!
 //! The operator speaks to the API with exactly the rights of `rbac::rules()`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test says what went wrong by ending"
+)]
+
 mod backups;
 mod clusters;
 mod faults;

@@ -61,7 +61,7 @@ async fn each_slot_gets_one_backup_and_missed_ones_collapse() {
     for _ in 0..3 {
         reconcile(&ctx, "nightly").await;
     }
-    assert_eq!(children(&world).await, [first.clone()]);
+    assert_eq!(children(&world).await, std::slice::from_ref(&first));
     let child = world.backup(&first).await;
     assert_eq!(child.labels()[labels::SCHEDULED_BACKUP], "nightly");
     assert_eq!(child.spec.cluster.name, "zoo");
