@@ -5,7 +5,9 @@
 
 mod archive_wait;
 pub(crate) mod commit;
+mod conclude;
 mod copy;
+mod copying;
 mod fill;
 mod history;
 mod manifest;

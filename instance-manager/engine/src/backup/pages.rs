@@ -144,8 +144,8 @@ mod tests {
         let words: Vec<u32> =
             page.chunks(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])).chain([0; 64]).collect();
         let mut result = 0;
-        for lane in 0..32 {
-            let mut value = OFFSETS[lane];
+        for (lane, offset) in OFFSETS.into_iter().enumerate() {
+            let mut value = offset;
             for word in words.iter().skip(lane).step_by(32) {
                 let mixed = value ^ word;
                 value = mixed.wrapping_mul(PRIME) ^ (mixed >> 17);

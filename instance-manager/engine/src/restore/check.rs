@@ -98,10 +98,9 @@ impl Checker {
     }
 
     fn seen(&self, name: &Path) {
-        if let Some(files) = &self.files {
-            if let Some(file) = files.lock().unwrap_or_else(PoisonError::into_inner).get_mut(name) {
-                file.seen = true;
-            }
+        let Some(files) = &self.files else { return };
+        if let Some(file) = files.lock().unwrap_or_else(PoisonError::into_inner).get_mut(name) {
+            file.seen = true;
         }
     }
 }
@@ -122,16 +121,13 @@ impl FileCheck<'_> {
 
     /// Fails when the content is not what was backed up.
     pub fn finish(self) -> Result<()> {
-        if let Some(found) = self.hasher.finish() {
-            if Some(&found) != self.expected.as_ref() {
-                let expected = self.expected.map_or_else(String::new, |expected| expected.hex());
-                let text = format!(
-                    "has the {} checksum {}, the backup manifest says {expected}",
-                    found.algorithm(),
-                    found.hex()
-                );
-                return Err(wrong(self.name, text));
-            }
+        let found = self.hasher.finish();
+        if found != self.expected && found.is_some() {
+            let hex =
+                |checksum: Option<FileChecksum>| checksum.map_or_else(String::new, |checksum| checksum.hex());
+            let text =
+                format!("has the checksum {}, the backup manifest says {}", hex(found), hex(self.expected));
+            return Err(wrong(self.name, text));
         }
         self.checker.seen(self.name);
         Ok(())

@@ -122,6 +122,7 @@ fn empty(dir: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::slice::from_ref;
 
     fn marker(state: State, dirs: &[&Path]) -> Marker {
         Marker {
@@ -153,9 +154,9 @@ mod tests {
             std::fs::write(dir.join("PG_VERSION"), "15").expect("a file");
         }
         std::os::unix::fs::symlink(&theirs, ours.join("link")).expect("a link");
-        prepare(&[ours.clone()], &[ours.clone()]).expect("prepares");
+        prepare(from_ref(&ours), from_ref(&ours)).expect("prepares");
         assert_eq!(std::fs::read_dir(&ours).expect("lists").count(), 0);
-        let error = prepare(&[theirs.clone()], &[]).expect_err("not empty");
+        let error = prepare(from_ref(&theirs), &[]).expect_err("not empty");
         assert!(error.to_string().contains(&theirs.display().to_string()), "{error}");
         assert!(theirs.join("PG_VERSION").exists());
     }

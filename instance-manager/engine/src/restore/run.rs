@@ -78,18 +78,12 @@ async fn restore(
     directories.extend(request.wal_dir.clone());
 
     let old = Marker::read(&request.pgdata)?;
-    if let Some(done) = old.as_ref().filter(|old| old.state == State::Complete) {
-        if done.is_of(&source, &id) && request.pgdata.join("backup_label").exists() {
-            progress.enter(Phase::Done);
-            let verified = detailed.plan.has_manifest;
-            return Ok(RestoreResult {
-                plan: detailed.plan,
-                files: 0,
-                bytes: 0,
-                verified,
-                already_done: true,
-            });
-        }
+    let finished = old.as_ref().is_some_and(|old| old.state == State::Complete && old.is_of(&source, &id));
+    // PostgreSQL takes the label away when it starts on the directory.
+    if finished && request.pgdata.join("backup_label").exists() {
+        progress.enter(Phase::Done);
+        let verified = detailed.plan.has_manifest;
+        return Ok(RestoreResult { plan: detailed.plan, files: 0, bytes: 0, verified, already_done: true });
     }
     let manifest = manifest(&request.repository, &detailed).await?;
     let checker = match &manifest {

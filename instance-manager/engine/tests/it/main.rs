@@ -1,5 +1,7 @@
 //! The engine against a real PostgreSQL 15 and a real S3 server.
 
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod archiving;
 mod backup_restore;
 mod damage;

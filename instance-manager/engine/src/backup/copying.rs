@@ -1,0 +1,264 @@
+//! The middle of a backup: files are read into parts, the backup is ended, the last part is closed.
+
+use super::copy::{FileNames, PageCheck};
+use super::fill::{self, Filled, Group, Job};
+use super::part::{FinishedPart, PartContext, PartTask};
+use super::plan;
+use super::pool::BufferPool;
+use super::request::{BadPage, TablespaceInfo};
+use super::run::Run;
+use super::session::{ServerFacts, Session, Started, Stopped};
+use super::walk::{self, Root, Stat};
+use crate::control::ControlData;
+use crate::error::{Error, ErrorKind, Result};
+use crate::progress::Phase;
+use barman_cloud::exclude::Scope;
+use barman_cloud::manifest::ManifestFile;
+use barman_cloud::{Archive, BackupId};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What copying left.
+pub(super) struct Copied {
+    pub(super) parts: Vec<FinishedPart>,
+    pub(super) records: Vec<ManifestFile>,
+    pub(super) bad_pages: Vec<BadPage>,
+    pub(super) bytes: u64,
+    pub(super) stopped: Stopped,
+}
+
+impl Run {
+    pub(super) async fn copy(
+        &mut self,
+        session: &Session,
+        facts: &ServerFacts,
+        control: &ControlData,
+        started: &Started,
+        id: &BackupId,
+    ) -> Result<Copied> {
+        let job = Arc::new(self.job(facts, control, started, id).await?);
+        let workers: Vec<_> = (0..self.request.jobs)
+            .map(|_| {
+                let job = Arc::clone(&job);
+                let (cancel, pool) = (job.cancel.clone(), job.context.pool.clone());
+                tokio::task::spawn_blocking(move || {
+                    let filled = job.work();
+                    if filled.is_err() {
+                        // The others need not go on, and must not wait for buffers.
+                        cancel.cancel();
+                        pool.close();
+                    }
+                    filled
+                })
+            })
+            .collect();
+        let mut all = Vec::with_capacity(workers.len());
+        for worker in workers {
+            all.push(worker.await.map_err(|error| stopped_worker("a worker of the backup stopped", error))?);
+        }
+        let (filled, tasks) = self.gather(&job, all).await?;
+        self.progress.enter(Phase::Stopping);
+        self.finish(session, facts, &job, filled, tasks).await
+    }
+
+    async fn job(
+        &mut self,
+        facts: &ServerFacts,
+        control: &ControlData,
+        started: &Started,
+        id: &BackupId,
+    ) -> Result<Job> {
+        let (pgdata, spaces) = (self.request.pgdata.clone(), facts.tablespaces.clone());
+        let (jobs, major) = (self.request.jobs, facts.version / 10_000);
+        let groups = tokio::task::spawn_blocking(move || groups(&pgdata, &spaces, major, jobs))
+            .await
+            .map_err(|error| stopped_worker("listing the data directory stopped", error))??;
+        let total: u64 = groups.iter().map(|group| group.tree().bytes).sum();
+        self.progress.set_total(total);
+        let sizes = plan::sizes(&self.request.part_size, total, jobs)?;
+        let buffer = usize::try_from(sizes.buffer_bytes).unwrap_or(usize::MAX);
+        let pool = BufferPool::new(sizes.buffers, buffer);
+        self.pool = Some(pool.clone());
+        let check = control.data_checksums.then_some(PageCheck {
+            page: control.block_size as usize,
+            segment_pages: control.relation_segment_blocks,
+            start: started.lsn,
+        });
+        Ok(Job {
+            context: PartContext {
+                store: self.request.repository.store().clone(),
+                pool,
+                compression: self.request.compression,
+                level: self.request.compression_level,
+                progress: Arc::clone(&self.progress),
+                runtime: tokio::runtime::Handle::current(),
+                uploads: self.uploads.clone(),
+            },
+            layout: self.request.repository.layout().clone(),
+            id: id.clone(),
+            groups,
+            check,
+            checksum: self.request.manifest_checksum,
+            tar_bytes: sizes.tar_bytes,
+            // Its own, so that a worker's failure stops the others without hiding the failure.
+            cancel: self.cancel.child_token(),
+        })
+    }
+
+    /// Puts the workers' results together. When one failed, the upload that made it fail says why.
+    async fn gather(&self, job: &Arc<Job>, all: Vec<Result<Filled>>) -> Result<(Filled, Vec<PartTask>)> {
+        let mut sum = Filled::default();
+        let mut tasks = Vec::new();
+        let mut failure: Option<Error> = None;
+        for filled in all {
+            match filled {
+                Ok(mut filled) => {
+                    tasks.append(&mut filled.tasks);
+                    sum.records.append(&mut filled.records);
+                    sum.bad_pages.append(&mut filled.bad_pages);
+                    sum.bytes += filled.bytes;
+                    match filled.open {
+                        Some(part) if job.is_last_data(&part) => sum.open = Some(part),
+                        Some(part) if failure.is_none() => {
+                            let job = Arc::clone(job);
+                            let finished = tokio::task::spawn_blocking(move || {
+                                let _job = job;
+                                fill::finish(part)
+                            })
+                            .await
+                            .map_err(|error| stopped_worker("closing a part stopped", error))?;
+                            tasks.push(finished?);
+                        }
+                        _ => {}
+                    }
+                }
+                Err(error) => {
+                    // Cancelled workers follow the one that failed first.
+                    if failure.as_ref().is_none_or(|known| known.kind() == ErrorKind::Cancelled) {
+                        failure = Some(error);
+                    }
+                }
+            }
+        }
+        match failure {
+            None => Ok((sum, tasks)),
+            Some(error) if error.kind() == ErrorKind::Cancelled => {
+                drop(sum);
+                Err(first_failure(tasks).await.unwrap_or(error))
+            }
+            Some(error) => Err(error),
+        }
+    }
+
+    /// The control file and what must follow it: it is read after everything else and before the stop, because a
+    /// standby's backup ends where the control file says.
+    async fn finish(
+        &mut self,
+        session: &Session,
+        facts: &ServerFacts,
+        job: &Arc<Job>,
+        mut filled: Filled,
+        mut tasks: Vec<PartTask>,
+    ) -> Result<Copied> {
+        let (open, blocking_job) = (filled.open.take(), Arc::clone(job));
+        let (pgdata, outside) = (self.request.pgdata.clone(), outside_files(&self.request.pgdata, facts));
+        let (mut part, mut records) = tokio::task::spawn_blocking(move || {
+            let mut copier = blocking_job.copier();
+            let mut part = match open {
+                Some(part) => part,
+                None => blocking_job.open_next_data()?,
+            };
+            let name = Path::new("global/pg_control");
+            let source = pgdata.join(name);
+            let names = FileNames { entry: name, manifest: name, source: &source };
+            if !copier.file(&mut part, names)? {
+                return Err(Error::new(ErrorKind::Io, format!("{} has vanished", source.display())));
+            }
+            for source in outside {
+                let Some(file) = source.file_name() else { continue };
+                let entry = Path::new(".").join(file);
+                copier.file(
+                    &mut part,
+                    FileNames { entry: &entry, manifest: Path::new(file), source: &source },
+                )?;
+            }
+            Ok::<_, Error>((part, std::mem::take(&mut copier.records)))
+        })
+        .await
+        .map_err(|error| stopped_worker("the last part stopped", error))??;
+
+        let stopped = session.stop().await?;
+        let owner = job.data().tree().dirs.first().map(|root| root.stat);
+        let owner = Stat {
+            mtime: stopped.time.timestamp(),
+            ..owner.unwrap_or(Stat { mode: 0o600, uid: 0, gid: 0, mtime: 0 })
+        };
+        let (blocking_job, label) = (Arc::clone(job), stopped.label.clone());
+        let (task, mut label_records) = tokio::task::spawn_blocking(move || {
+            let mut copier = blocking_job.copier();
+            copier.content(&mut part, "backup_label", label.as_bytes(), &owner)?;
+            Ok::<_, Error>((fill::finish(part)?, std::mem::take(&mut copier.records)))
+        })
+        .await
+        .map_err(|error| stopped_worker("the last part stopped", error))??;
+        tasks.push(task);
+        filled.records.append(&mut records);
+        filled.records.append(&mut label_records);
+
+        let mut parts = Vec::with_capacity(tasks.len());
+        for task in tasks {
+            parts.push(task.await.map_err(|error| stopped_worker("an upload stopped", error))??);
+        }
+        parts.sort_by_key(|part| part.name);
+        Ok(Copied {
+            parts,
+            records: filled.records,
+            bad_pages: filled.bad_pages,
+            bytes: filled.bytes,
+            stopped,
+        })
+    }
+}
+
+/// Lists all trees: tablespaces first, the data directory last.
+fn groups(pgdata: &Path, spaces: &[TablespaceInfo], major: u32, jobs: usize) -> Result<Vec<Group>> {
+    let mut groups = Vec::with_capacity(spaces.len() + 1);
+    let mut apart = Vec::with_capacity(spaces.len());
+    for space in spaces {
+        // As PostgreSQL itself finds it; a standby or a pod may see the location elsewhere.
+        let link = pgdata.join(format!("pg_tblspc/{}", space.oid));
+        let real =
+            link.canonicalize().map_err(|error| Error::io("cannot find the tablespace", &link, error))?;
+        let tree = walk::walk(Root { path: &real, scope: Scope::Tablespace { major }, apart: &[] })?;
+        groups.push(Group::new(Archive::Tablespace(space.oid), tree, jobs));
+        apart.push(real);
+    }
+    let tree = walk::walk(Root { path: pgdata, scope: Scope::Data, apart: &apart })?;
+    groups.push(Group::new(Archive::Data, tree, jobs));
+    Ok(groups)
+}
+
+/// Configuration files that live outside of the data directory travel at its top, under their own names.
+fn outside_files(pgdata: &Path, facts: &ServerFacts) -> Vec<PathBuf> {
+    let inside = |path: &Path| path.starts_with(&facts.data_directory) || path.starts_with(pgdata);
+    [&facts.config_file, &facts.hba_file, &facts.ident_file]
+        .into_iter()
+        .filter(|path| !inside(path) && path.is_file())
+        .filter(|path| path.file_name().is_some_and(|name| !pgdata.join(name).exists()))
+        .cloned()
+        .collect()
+}
+
+async fn first_failure(tasks: Vec<PartTask>) -> Option<Error> {
+    for task in tasks {
+        match task.await {
+            Ok(Err(error)) if error.kind() != ErrorKind::Cancelled => return Some(error),
+            _ => {}
+        }
+    }
+    None
+}
+
+fn stopped_worker(what: &str, error: tokio::task::JoinError) -> Error {
+    Error::new(ErrorKind::Cancelled, what).with_source(error)
+}
