@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::{Container, EnvVar, EnvVarSource, Pod};
 use crate::error::Error;
 use crate::quantity;
 
-/// The contents of the Secrets and ConfigMaps that a pod refers to.
-#[derive(Debug, Clone, Default)]
+/// The contents of the Secrets and ConfigMaps that a pod refers to. Not `Debug`, for that would show them.
+#[derive(Clone, Default)]
 pub(crate) struct Objects {
     pub secrets: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
     pub config_maps: BTreeMap<String, BTreeMap<String, Vec<u8>>>,

@@ -32,8 +32,8 @@ pub(crate) struct Mount {
     pub read_only: bool,
 }
 
-/// Everything that makes a container.
-#[derive(Debug, Clone)]
+/// Everything that makes a container. Not `Debug`: its environment may hold secrets.
+#[derive(Clone)]
 pub(crate) struct Plan {
     pub image: Image,
     pub mounts: Vec<Mount>,

@@ -10,10 +10,17 @@ use crate::env::{self, Facts, Objects};
 use crate::error::Error;
 
 /// One file of a volume, by its path in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct File {
     pub content: Vec<u8>,
     pub mode: u32,
+}
+
+impl std::fmt::Debug for File {
+    /// Without the content, which may be a secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("File").field("bytes", &self.content.len()).field("mode", &self.mode).finish()
+    }
 }
 
 /// Tokens by audience and lifetime.

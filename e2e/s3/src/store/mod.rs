@@ -97,6 +97,12 @@ impl Store {
 
     /// Makes a bucket; false when it was there.
     pub fn create_bucket(&self, bucket: &str) -> Result<bool, Error> {
+        if !s3s::path::check_bucket_name(bucket) {
+            return Err(Error::Configuration {
+                what: format!("{bucket:?} is no bucket name"),
+                remedy: "use 3 to 63 lower-case letters, digits, hyphens and dots",
+            });
+        }
         let mut buckets = self.buckets();
         if buckets.contains_key(bucket) {
             return Ok(false);

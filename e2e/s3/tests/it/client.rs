@@ -230,3 +230,18 @@ async fn small_parts_are_refused() {
     assert!(server.objects("bucket").unwrap().is_empty());
     server.shutdown().await;
 }
+
+#[tokio::test]
+async fn what_cannot_work_is_refused_at_the_start() {
+    let refused = |builder: howdah_s3::Builder| async {
+        builder.start().await.err().expect("it must not start").to_string()
+    };
+    let with_key = || Server::builder().credentials("key", "secret");
+    assert!(refused(Server::builder()).await.contains("no credentials"));
+    assert!(refused(with_key().bucket("B")).await.contains("bucket name"));
+    assert!(refused(with_key().listen("localhost:0")).await.contains("not an address"));
+    assert!(refused(with_key().admin("0.0.0.0:0")).await.contains("loopback"));
+    let taken = with_key().start().await.unwrap();
+    assert!(refused(with_key().listen(taken.address().to_string())).await.contains("cannot listen"));
+    taken.shutdown().await;
+}
