@@ -92,11 +92,8 @@ async fn two_processes_one_leader() {
     assert!(terminate(&mut first).await.success(), "a leader that is told to stop ends well");
     until("the second leads", async || leads(&second).await.then_some(())).await;
     assert_eq!(holder(&world).await.as_deref(), Some("second"));
-    until("the second works", async || {
-        let status = world.api::<Cluster>().get("zoo").await.unwrap().status.unwrap_or_default();
-        (status.instances == 1).then_some(())
-    })
-    .await;
+    world.create_cluster("barn", json!({"storage": {"size": "5Gi"}})).await;
+    until("the second works", async || world.api::<Service>().get_opt("barn-rw").await.unwrap()).await;
     let memory = resident_mib(&second);
     println!("resident memory: {memory} MiB");
     assert!(memory < 64, "{memory} MiB");
