@@ -111,6 +111,23 @@ async fn old_objects_stay_writable_under_a_stricter_schema() {
 }
 
 #[tokio::test]
+async fn rules_that_got_stricter_do_not_bind_what_is_left_alone() {
+    let lab = lab(json!({"type": "object", "properties": {"a": {"type": "integer"}}})).await;
+    create(&lab, "old", json!({"a": 9})).await.unwrap();
+    let stricter = definition(json!({"type": "object", "properties": {"a": {"type": "integer"}},
+        "x-kubernetes-validations": [{"rule": "self.a < 5", "message": "a is too great"}]}));
+    let path = format!("{CRDS}/things.lab.example.com");
+    request_as(&lab.client, "PATCH", &path, "application/merge-patch+json", stricter).await.unwrap();
+    let patch = async |patch: Value| {
+        request_as(&lab.client, "PATCH", &format!("{THINGS}/old"), "application/merge-patch+json", patch)
+            .await
+    };
+    patch(json!({"metadata": {"labels": {"x": "y"}}})).await.unwrap();
+    assert!(refusal(patch(json!({"spec": {"a": 8}})).await).1.contains("a is too great"));
+    lab.server.shutdown().await;
+}
+
+#[tokio::test]
 async fn null_is_a_value_only_where_it_may_be() {
     let lab = lab(json!({"type": "object", "properties": {
         "maybe": {"type": "string", "nullable": true}, "never": {"type": "string"},

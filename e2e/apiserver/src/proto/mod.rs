@@ -19,6 +19,7 @@ const INLINE: &[&str] = &[
     "volumeSource",
     "handler",
     "localObjectReference",
+    "ingressRuleValue",
     "ephemeralContainerCommon",
     "persistentVolumeSource",
 ];
@@ -276,6 +277,24 @@ pub fn body(data: &[u8]) -> Result<Value, String> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn every_field_has_its_place_in_the_json_form() {
+        let mut lost = Vec::new();
+        for (message, fields) in messages() {
+            let Some(form) = crate::schema::builtin::definition(&format!("io.k8s.api.{message}")) else {
+                continue;
+            };
+            for field in fields.values() {
+                let known = form.properties.contains_key(field.name);
+                if known == INLINE.contains(&field.name) {
+                    lost.push(format!("{message}.{}", field.name));
+                }
+            }
+        }
+        lost.sort();
+        assert_eq!(lost, [] as [String; 0]);
+    }
 
     #[test]
     fn a_secret_as_a_typed_client_sends_it() {

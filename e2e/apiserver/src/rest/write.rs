@@ -76,6 +76,14 @@ pub fn check(def: &ResourceDef, subresource: &str, object: &Value, old: Option<&
                 broken
                     .retain(|e| e.field == "status" || e.field.starts_with("status.") || e.field == "<nil>");
             }
+            if let Some(old) = old {
+                // Rules that got stricter do not bind what an update leaves alone.
+                let untouched = |field: &str| {
+                    let top = field.split(['.', '[']).next().unwrap_or_default();
+                    old.get(top).is_some() && old.get(top) == object.get(top)
+                };
+                broken.retain(|e| !untouched(&e.field));
+            }
             errors.extend(broken);
         }
         return errors;
