@@ -4,7 +4,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::Stdio;
 use std::time::Duration;
 
-use howdah_api::Cluster;
 use howdah_operator::leader::{Elector, LEASE};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Service;
