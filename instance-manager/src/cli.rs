@@ -116,7 +116,7 @@ pub fn main() -> ExitCode {
                 }
             }
         }),
-        Command::Run => in_pod(|env, kube| run::start::run_with(env, kube)),
+        Command::Run => in_pod(run::start::run_with),
     }
 }
 

@@ -43,6 +43,22 @@ pub struct RunningBackup {
     pub cancel: CancellationToken,
 }
 
+/// What does not change while the process lives.
+pub struct PodFacts {
+    /// The pod.
+    pub env: Environment,
+    /// PostgreSQL's programs.
+    pub programs: Programs,
+    /// Major version of the programs.
+    pub major: u32,
+    /// Whether the server can do TLS.
+    pub tls: bool,
+    /// Own children.
+    pub children: Children,
+    /// The API.
+    pub kube: Kubernetes,
+}
+
 /// Shared state.
 pub struct Shared {
     /// The pod.
@@ -80,18 +96,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Shared {
     /// Everything that is known before PostgreSQL starts.
-    #[allow(clippy::too_many_arguments)]
     #[must_use]
-    pub fn new(
-        env: Environment,
-        programs: Programs,
-        major: u32,
-        tls: bool,
-        children: Children,
-        kube: Kubernetes,
-        cluster: Arc<Cluster>,
-        secrets: Arc<SecretValues>,
-    ) -> Arc<Self> {
+    pub fn new(facts: PodFacts, cluster: Arc<Cluster>, secrets: Arc<SecretValues>) -> Arc<Self> {
+        let PodFacts { env, programs, major, tls, children, kube } = facts;
         let port = cluster_port();
         Arc::new(Self {
             session: uuid::Uuid::new_v4().to_string(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
-use super::shared::Shared;
+use super::shared::{PodFacts, Shared};
 use super::{socket, supervisor, watch};
 use crate::bootstrap::recovery_file::RecoveryFile;
 use crate::environment::Environment;
@@ -74,7 +74,8 @@ async fn prepare(env: Environment, kube: Kubernetes, children: Children) -> Resu
         Ok(secrets)
     })
     .await;
-    let shared = Shared::new(env, programs, major, tls, children, kube, Arc::new(cluster), Arc::new(secrets));
+    let facts = PodFacts { env, programs, major, tls, children, kube };
+    let shared = Shared::new(facts, Arc::new(cluster), Arc::new(secrets));
     shared.wal.configure(shared.cluster().spec.object_store(), &shared.secrets());
     let listener = socket::listen(&shared.env.paths.socket())?;
     tokio::spawn(socket::serve(listener, shared.clone()));

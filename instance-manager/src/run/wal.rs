@@ -173,10 +173,10 @@ impl WalService {
     /// Serves no more restores: this is the primary.
     pub async fn stop_serving(&self) {
         let old = std::mem::replace(&mut self.write().restore, Restore::None);
-        if let Restore::Standby(restorer) | Restore::Recovery(restorer) = old {
-            if let Err(error) = restorer.shutdown().await {
-                tracing::warn!("the spool of fetched WAL could not be removed: {}", error.report());
-            }
+        if let Restore::Standby(restorer) | Restore::Recovery(restorer) = old
+            && let Err(error) = restorer.shutdown().await
+        {
+            tracing::warn!("the spool of fetched WAL could not be removed: {}", error.report());
         }
     }
 

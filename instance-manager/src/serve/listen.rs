@@ -89,8 +89,7 @@ where
     let service = TowerToHyperService::new(router);
     let builder = Builder::new(TokioExecutor::new());
     let serving = builder.serve_connection(TokioIo::new(stream), service);
-    match timeout(CONNECTION, serving).await {
-        Ok(Err(error)) => tracing::debug!(%error, "a connection ended"),
-        Ok(Ok(())) | Err(_) => {}
+    if let Ok(Err(error)) = timeout(CONNECTION, serving).await {
+        tracing::debug!(%error, "a connection ended");
     }
 }

@@ -37,6 +37,9 @@ async fn wal_reaches_the_store_by_itself() {
     })
     .await;
 
+    // Idle, after everything was used once.
+    assert!(pod.memory() < 24 * 1024, "the manager needs more memory than it should");
+
     // The command by hand: fast, idempotent, and refusing what is not there.
     let done = sql
         .query_one("SELECT last_archived_wal FROM pg_stat_archiver", &[])

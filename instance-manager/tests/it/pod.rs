@@ -93,6 +93,7 @@ impl Pod {
             ("POD_IP", &self.ip),
             ("RUST_LOG", "info"),
             ("PGUSER", "postgres"),
+            ("MALLOC_ARENA_MAX", "1"),
         ];
         command.envs(variables);
         command.env("CONTROLLER_DIR", self.controller());
@@ -145,6 +146,17 @@ impl Pod {
 
     fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.manager.as_ref().unwrap().id()).unwrap())
+    }
+
+    /// Resident memory of the manager alone, in KiB: its own, without the pages of its program file.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let value = |name: &str| -> u64 {
+            let line = status.lines().find(|l| l.starts_with(name)).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        };
+        eprintln!("manager: VmRSS {} KiB, RssAnon {} KiB", value("VmRSS:"), value("RssAnon:"));
+        value("RssAnon:")
     }
 
     /// Ends it as the kubelet does, and waits.

@@ -101,23 +101,23 @@ async fn replay_stops_at_the_end_of_the_backup_when_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_target_behind_the_archive_is_told_with_the_latest_moment() {
+async fn a_target_that_replay_does_not_find_is_told_with_the_latest_moment() {
     let world = World::new().await;
     let _old = source(&world).await;
-    let target =
-        RecoveryTarget { target_time: Some("2100-01-01T00:00:00Z".into()), ..RecoveryTarget::default() };
+    // The name of a restore point is in no catalogue: only replay can tell that there is none.
+    let target = RecoveryTarget { target_name: Some("nowhere".into()), ..RecoveryTarget::default() };
     world.cluster("new", world.spec(from_backup("base", Some(target)), false)).await;
     let mut pod = Pod::new(&world, "new", 1);
-    let restored = pod.bootstrap("full-recovery");
-    if !restored.status.success() {
-        // Refused before anything was fetched: just as good.
-        assert!(text(&restored).contains("2100"), "{}", text(&restored));
-        return;
-    }
+    pod.bootstrapped("full-recovery");
     pod.start();
     let fatal = found("the reason is told", || async { pod.status().and_then(|s| s.fatal) }).await;
-    assert!(fatal.contains("targetTime 2100") && fatal.contains("earlier target"), "{fatal}");
+    assert!(fatal.contains("targetName nowhere") && fatal.contains("earlier target"), "{fatal}");
     assert!(fatal.contains("the last transaction in the archive is of"), "{fatal}");
+    assert_eq!(pod.http(8001, "/readyz").await.unwrap().0, 503);
+    until("an event tells it", || async {
+        world.events("new").await.iter().any(|e| e.contains("targetName nowhere"))
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,7 +126,10 @@ async fn what_cannot_be_restored_is_refused_before_the_volume_is_touched() {
     let _old = source(&world).await;
     let early =
         RecoveryTarget { target_time: Some("2001-01-01T00:00:00Z".into()), ..RecoveryTarget::default() };
+    let late =
+        RecoveryTarget { target_time: Some("2100-01-01T00:00:00Z".into()), ..RecoveryTarget::default() };
     for (name, bootstrap, words) in [
+        ("late", from_backup("base", Some(late)), "2100"),
         ("early", from_backup("base", Some(early)), "2001"),
         ("nobackup", from_backup("absent", None), "Backup absent does not exist"),
     ] {
