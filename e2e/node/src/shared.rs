@@ -141,11 +141,30 @@ impl HostsFile {
     }
 }
 
-/// The host name that a pod's containers have.
+/// The host name that a pod's containers have: the pod's name, cut to what a kernel takes.
 pub(crate) fn hostname(pod: &Pod) -> String {
-    pod.spec
+    let name = pod
+        .spec
         .as_ref()
         .and_then(|spec| spec.hostname.clone())
         .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| pod.name_any())
+        .unwrap_or_else(|| pod.name_any());
+    let cut: String = name.chars().take(63).collect();
+    cut.trim_end_matches(['-', '.']).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn hostnames_fit() {
+        let pod =
+            |name: &str| -> Pod { serde_json::from_value(json!({"metadata": {"name": name}})).unwrap() };
+        assert_eq!(hostname(&pod("db-1")), "db-1");
+        let long = format!("{}-{}", "a".repeat(62), "b".repeat(30));
+        assert_eq!(hostname(&pod(&long)), "a".repeat(62));
+    }
 }

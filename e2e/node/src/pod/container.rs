@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use tokio_util::sync::CancellationToken;
 
 use super::probing::{self, Finding};
-use super::{Live, PodRuntime, Stop, exec, prepare, waiting};
+use super::{Live, PodRuntime, Stop, exec, farewell, prepare, waiting};
 use crate::env;
 use crate::error::Error;
 use crate::images::Image;
@@ -222,6 +222,7 @@ async fn mounts(
             read_only: false,
         })
         .collect();
+    mounts.push(farewell::prepare(&dir, container)?);
     for wanted in volumes::mounts_of(container, plans, env)? {
         let Some(plan) = plans.iter().find(|plan| plan.name == wanted.volume) else { continue };
         let mut source = match &plan.source {
@@ -338,12 +339,13 @@ async fn one_run(pod: &Arc<PodRuntime>, container: &Container, plan: Plan) -> En
         );
         log.end();
     }
+    let last_words = |code| farewell::message(&pod.shared.pod_dir(&pod.uid), container, code, &path);
     match exit {
-        Exit::Code(code) if code != 0 && sandbox.ran_out_of_memory() => {
-            ended(code, "OOMKilled", None, Some(since))
+        Exit::Code(0) => ended(0, "Completed", last_words(0), Some(since)),
+        Exit::Code(code) if sandbox.ran_out_of_memory() => {
+            ended(code, "OOMKilled", last_words(code), Some(since))
         }
-        Exit::Code(0) => ended(0, "Completed", None, Some(since)),
-        Exit::Code(code) => ended(code, "Error", None, Some(since)),
+        Exit::Code(code) => ended(code, "Error", last_words(code), Some(since)),
         Exit::NeverRan(_) => {
             let text = std::fs::read_to_string(&path).unwrap_or_default();
             let why = text.lines().last().and_then(|line| line.splitn(3, ' ').nth(2)).unwrap_or_default();

@@ -3,6 +3,7 @@
 mod container;
 mod end;
 mod exec;
+mod farewell;
 mod prepare;
 mod probing;
 mod publish;

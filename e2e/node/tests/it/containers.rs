@@ -152,3 +152,21 @@ async fn init_containers_run_in_order_and_hand_over_files() {
     assert_eq!(log, "");
     lab.stop().await;
 }
+
+#[tokio::test]
+async fn last_words_are_kept() {
+    let lab = Lab::start().await;
+    let message = |status: k8s_openapi::api::core::v1::PodStatus| {
+        let state = status.container_statuses.unwrap()[0].state.clone().unwrap();
+        state.terminated.unwrap().message
+    };
+    let never = json!({"restartPolicy": "Never", "securityContext": {"runAsUser": 26}});
+    lab.shell("says", "echo -n because > /dev/termination-log; exit 1", never).await;
+    assert_eq!(message(lab.ended("says").await).as_deref(), Some("because"));
+    let fallback = json!({"restartPolicy": "Never", "container": {
+        "terminationMessagePolicy": "FallbackToLogsOnError", "terminationMessagePath": "/tmp/last",
+        "securityContext": {"readOnlyRootFilesystem": true}}});
+    lab.shell("logs", "echo the disk is full >&2; exit 1", fallback).await;
+    assert_eq!(message(lab.ended("logs").await).as_deref(), Some("the disk is full\n"));
+    lab.stop().await;
+}
