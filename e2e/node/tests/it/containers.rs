@@ -9,7 +9,7 @@ use crate::lab::Lab;
 #[tokio::test]
 async fn a_container_is_alone_with_its_root() {
     let lab = Lab::start().await;
-    let script = "echo pid $$$$; id -u; id -g; hostname; ls /proc | grep -c '^[0-9]'; ls /work /home /boot 2>&1 | wc -l; \
+    let script = "echo pid $$$$; id -u; id -g; hostname; ls /proc | grep -c '^[0-9]'; ls /home /boot /var/log 2>&1 | wc -l; \
                   touch /usr/x 2>/dev/null || echo usr is read-only; touch /tmp/x && echo tmp is writable; hostname -i";
     lab.shell(
         "alone",
@@ -21,6 +21,7 @@ async fn a_container_is_alone_with_its_root() {
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(&lines[..4], ["pid 1", "26", "27", "alone"], "{text}");
     assert!(lines[4].parse::<u32>().unwrap() < 8, "processes of others are visible: {text}");
+    assert_eq!(lines[5], "3", "directories of the host are visible: {text}");
     assert_eq!(&lines[6..8], ["usr is read-only", "tmp is writable"], "{text}");
     let ip = lab.ended("alone").await.pod_ip.unwrap();
     assert_eq!(lines[8], ip);
