@@ -133,6 +133,7 @@ fn in_pod<F>(work: impl FnOnce(Environment, Kubernetes) -> F) -> ExitCode
 where
     F: Future<Output = Result<()>>,
 {
+    crate::memory::tune();
     set_up_logging();
     let mut known = None;
     let done = report::block_on(async {

@@ -12,6 +12,7 @@ pub mod environment;
 pub mod error;
 pub mod install;
 pub mod kube;
+pub mod memory;
 pub mod objstore;
 pub mod pg;
 pub mod report;

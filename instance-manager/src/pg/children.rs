@@ -44,6 +44,9 @@ impl Children {
     /// # Errors
     /// When it cannot be started.
     pub fn spawn(&self, command: &mut Command) -> io::Result<OwnChild> {
+        for name in crate::memory::own_variables() {
+            command.env_remove(name);
+        }
         let mut set = self.lock();
         let child = command.spawn()?;
         let pid = child.id().and_then(|p| i32::try_from(p).ok()).unwrap_or(0);

@@ -38,7 +38,7 @@ async fn wal_reaches_the_store_by_itself() {
     .await;
 
     // Idle, after everything was used once.
-    assert!(pod.memory() < 24 * 1024, "the manager needs more memory than it should");
+    assert!(pod.memory() < 10 * 1024, "the manager needs more memory than it should");
 
     // The command by hand: fast, idempotent, and refusing what is not there.
     let done = sql

@@ -40,6 +40,11 @@ async fn a_cluster_begins_takes_sessions_and_stops() {
     assert_eq!(show("archive_timeout").await, "5min");
     assert_eq!(show("listen_addresses").await, pod.ip);
     assert_eq!(show("ssl").await, "on");
+    let environment = std::fs::read(format!("/proc/{}/environ", pod.postmaster().unwrap())).unwrap();
+    assert!(
+        !String::from_utf8_lossy(&environment).contains("MALLOC"),
+        "PostgreSQL inherits the manager's limits"
+    );
     let owner: String = admin
         .query_one("SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = 'app'", &[])
         .await
@@ -69,6 +74,9 @@ async fn a_cluster_begins_takes_sessions_and_stops() {
     let metrics = pod.http(9187, "/metrics").await.unwrap().1;
     assert!(metrics.contains("howdah_postgres_primary 1"), "{metrics}");
     assert!(!metrics.contains("archiver"), "{metrics}");
+
+    // Idle, without a store.
+    assert!(pod.memory() < 8 * 1024, "the manager needs more memory than it should");
 
     drop((app, admin));
     assert!(pod.stop().success());

@@ -93,7 +93,6 @@ impl Pod {
             ("POD_IP", &self.ip),
             ("RUST_LOG", "info"),
             ("PGUSER", "postgres"),
-            ("MALLOC_ARENA_MAX", "1"),
         ];
         command.envs(variables);
         command.env("CONTROLLER_DIR", self.controller());
@@ -169,7 +168,7 @@ impl Pod {
         self.manager.take().unwrap().wait().unwrap()
     }
 
-    fn postmaster(&self) -> Option<Pid> {
+    pub fn postmaster(&self) -> Option<Pid> {
         let text = std::fs::read_to_string(self.pgdata().join("postmaster.pid")).ok()?;
         text.lines().next()?.parse().ok().map(Pid::from_raw)
     }
