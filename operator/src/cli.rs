@@ -38,6 +38,11 @@ pub struct Cli {
     #[arg(long, env = "HEALTH_ADDRESS", default_value = "0.0.0.0:8081")]
     pub health_address: std::net::SocketAddr,
 
+    /// Address of this pod. When it is a loopback address, the pod shares its network with others, and servers
+    /// that would listen on all addresses listen on this one alone.
+    #[arg(long, env = "POD_IP")]
+    pub pod_ip: Option<std::net::IpAddr>,
+
     /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,kube=debug`.
     #[arg(long, env = "LOG_LEVEL", default_value = "info")]
     pub log_level: String,
@@ -61,6 +66,15 @@ pub enum LogFormat {
 }
 
 impl Cli {
+    /// Where a server really listens; see `pod_ip`.
+    #[must_use]
+    pub fn listen(&self, address: std::net::SocketAddr) -> std::net::SocketAddr {
+        match self.pod_ip {
+            Some(ip) if ip.is_loopback() && address.ip().is_unspecified() => (ip, address.port()).into(),
+            _ => address,
+        }
+    }
+
     /// The namespaces to watch; empty means all.
     #[must_use]
     pub fn namespaces(&self) -> Vec<String> {
@@ -90,6 +104,18 @@ mod tests {
         assert_eq!(parse(&["--watch-namespace", " b,a , b,"]).namespaces(), ["a", "b"]);
         assert!(parse(&["--watch-namespace", ""]).namespaces().is_empty());
         assert!(parse(&["--watch-namespace", "*"]).namespaces().is_empty());
+    }
+
+    #[test]
+    fn a_loopback_pod_listens_on_its_own_address_alone() {
+        let listen = |args: &[&str]| {
+            let cli = parse(args);
+            cli.listen(cli.health_address).to_string()
+        };
+        assert_eq!(listen(&[]), "0.0.0.0:8081");
+        assert_eq!(listen(&["--pod-ip", "10.1.2.3"]), "0.0.0.0:8081");
+        assert_eq!(listen(&["--pod-ip", "127.80.0.4"]), "127.80.0.4:8081");
+        assert_eq!(listen(&["--pod-ip", "127.80.0.4", "--health-address", "127.0.0.1:1"]), "127.0.0.1:1");
     }
 
     #[test]

@@ -45,8 +45,8 @@ async fn operate(cli: Cli) -> anyhow::Result<()> {
     let metrics = Metrics::new();
     let readiness = Readiness::default();
     let servers = tokio::try_join!(
-        bind(cli.health_address, http::health(readiness.clone()), &stop),
-        bind(cli.metrics_address, http::metrics(metrics.clone()), &stop),
+        bind(cli.listen(cli.health_address), http::health(readiness.clone()), &stop),
+        bind(cli.listen(cli.metrics_address), http::metrics(metrics.clone()), &stop),
     )?;
     tokio::select! {
         result = reach(&client) => result?,

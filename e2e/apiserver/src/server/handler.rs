@@ -200,7 +200,7 @@ async fn resource(
     headers: &HeaderMap,
     body: Bytes,
 ) -> (ApiResult<Reply>, Vec<String>) {
-    if let Err(error) = authorise(state, &user, &info) {
+    if let Err(error) = authorise(state, &user, &info, &query) {
         return (Err(error), Vec::new());
     }
     let verdict = state.faults.judge(&info, &user.name);
@@ -234,7 +234,21 @@ async fn resource(
     (reply, request.warnings)
 }
 
-fn authorise(state: &State, user: &User, info: &RequestInfo) -> ApiResult<()> {
+/// A list or watch that asks for one name by field selector counts as a request for that name, as in a real server:
+/// a rule with `resourceNames` allows it.
+fn name_asked_for(info: &RequestInfo, query: &Query) -> String {
+    if !info.name.is_empty() || !matches!(info.verb, "list" | "watch" | "deletecollection") {
+        return info.name.clone();
+    }
+    let selector = query.get("fieldSelector").unwrap_or_default();
+    let name = selector.split(',').find_map(|part| {
+        let (field, value) = part.split_once('=')?;
+        (field.trim() == "metadata.name").then(|| value.trim_start_matches('=').trim().to_owned())
+    });
+    name.unwrap_or_default()
+}
+
+fn authorise(state: &State, user: &User, info: &RequestInfo, query: &Query) -> ApiResult<()> {
     let resource = if info.subresource.is_empty() {
         info.resource.clone()
     } else {
@@ -245,7 +259,7 @@ fn authorise(state: &State, user: &User, info: &RequestInfo) -> ApiResult<()> {
         group: info.group.clone(),
         resource,
         namespace: if info.resource == "namespaces" { info.name.clone() } else { info.namespace.clone() },
-        name: info.name.clone(),
+        name: name_asked_for(info, query),
         path: None,
     };
     if allowed(&state.store(), user, &ask) {
