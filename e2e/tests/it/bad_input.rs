@@ -118,7 +118,7 @@ async fn a_store_that_cannot_be_used_is_told_and_mended(#[case] case: &str) -> R
         }
         _ => {
             section["endpointURL"] = json!("http://127.0.0.1:9");
-            "127.0.0.1:9"
+            "check the endpoint URL"
         }
     };
     scene.apply(&cluster).await?;
@@ -205,7 +205,7 @@ async fn a_full_disk_during_restore_is_told() -> Result<()> {
     let cluster = scene
         .kubectl
         .wait_for("cluster", "small", "the full disk", wait::minutes(4), |c| {
-            c["status"]["phaseReason"].as_str().is_some_and(|r| r.contains("space") || r.contains("full"))
+            c["status"]["phaseReason"].as_str().is_some_and(|r| r.contains("bytes free") || r.contains("No space left"))
         })
         .await?;
     ensure!(cluster["status"]["phaseReason"].as_str().is_some_and(|r| r.contains("/var/lib/postgresql/data")), "{:#}", cluster["status"]);

@@ -77,7 +77,8 @@ async fn a_segment_of_other_content_is_not_overwritten() -> Result<()> {
     let sql = scene.sql("pg");
     sql.run(&table("t", 10)).await?;
     scene.archive_all("pg").await?;
-    let current = sql.run("select pg_walfile_name(pg_current_wal_lsn())").await?;
+    // A write first: exactly between two segments PostgreSQL names the one before.
+    let current = sql.run("insert into t values (99, 'x'); select pg_walfile_name(pg_current_wal_insert_lsn())").await?;
     let wal = scene.ground.keys("").await?.into_iter().find(|k| k.contains("/wals/")).context("no WAL in the bucket")?;
     let prefix = wal.split("/wals/").next().unwrap_or_default().to_owned();
     let key = format!("{prefix}/wals/{}/{current}", &current[..16]);
