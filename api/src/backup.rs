@@ -45,7 +45,9 @@ pub struct BackupSpec {
 }
 
 /// Phases of a Backup, in their order. A phase never goes back.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
+#[derive(
+    Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum BackupPhase {
     /// Waits; the condition `Scheduled` says for what.

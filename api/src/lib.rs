@@ -4,7 +4,10 @@
 //! Doc comments on CRD fields are user documentation: they end up in `kubectl explain` and in
 //! `docs/api-reference.md`.
 
-#![allow(clippy::duplicated_attributes, reason = "print columns of one type look like duplicates to the lint")]
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "print columns of one type look like duplicates to the lint"
+)]
 
 pub mod backup;
 pub mod bootstrap;
@@ -34,8 +37,8 @@ pub const INSTANCE_MANAGER: &str = "howdah-instance";
 
 /// The three custom resource definitions, in the order in which they are written to `config/crd/`.
 #[must_use]
-pub fn crds() -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition>
-{
+pub fn crds()
+-> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition> {
     use kube::CustomResourceExt;
     vec![Backup::crd(), Cluster::crd(), ScheduledBackup::crd()]
 }

@@ -1,7 +1,9 @@
 //! The CRDs as a whole: structural, complete, documented.
 
 use howdah_api::crds;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{JSONSchemaProps, JSONSchemaPropsOrArray};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    JSONSchemaProps, JSONSchemaPropsOrArray,
+};
 
 fn walk(path: &str, schema: &JSONSchemaProps, visit: &mut dyn FnMut(&str, &JSONSchemaProps)) {
     visit(path, schema);
@@ -17,7 +19,14 @@ fn walk(path: &str, schema: &JSONSchemaProps, visit: &mut dyn FnMut(&str, &JSONS
 fn three_definitions_with_the_seeds_group_and_version() {
     let names: Vec<String> = crds()
         .iter()
-        .map(|c| format!("{} {} {}", c.metadata.name.clone().unwrap_or_default(), c.spec.names.kind, c.spec.versions[0].name))
+        .map(|c| {
+            format!(
+                "{} {} {}",
+                c.metadata.name.clone().unwrap_or_default(),
+                c.spec.names.kind,
+                c.spec.versions[0].name
+            )
+        })
         .collect();
     assert_eq!(
         names,
@@ -36,11 +45,19 @@ fn three_definitions_with_the_seeds_group_and_version() {
 fn every_field_of_ours_is_described() {
     let mut undocumented = Vec::new();
     for crd in crds() {
-        let schema = crd.spec.versions[0].schema.clone().and_then(|s| s.open_api_v3_schema).expect("a schema");
+        let schema =
+            crd.spec.versions[0].schema.clone().and_then(|s| s.open_api_v3_schema).expect("a schema");
         walk(&crd.spec.names.kind, &schema, &mut |path, s| {
-            let foreign = ["resources", "nodeAffinity", "tolerations", "conditions"].iter().any(|f| path.contains(f));
+            let foreign =
+                ["resources", "nodeAffinity", "tolerations", "conditions"].iter().any(|f| path.contains(f));
             let named = !path.ends_with("[]") && path.contains('.');
-            if named && !foreign && s.description.is_none() && !path.ends_with(".metadata") && !path.ends_with(".spec") && !path.ends_with(".status") {
+            if named
+                && !foreign
+                && s.description.is_none()
+                && !path.ends_with(".metadata")
+                && !path.ends_with(".spec")
+                && !path.ends_with(".status")
+            {
                 undocumented.push(path.to_owned());
             }
         });
@@ -51,7 +68,8 @@ fn every_field_of_ours_is_described() {
 #[test]
 fn conditions_merge_by_type() {
     for crd in crds() {
-        let schema = crd.spec.versions[0].schema.clone().and_then(|s| s.open_api_v3_schema).expect("a schema");
+        let schema =
+            crd.spec.versions[0].schema.clone().and_then(|s| s.open_api_v3_schema).expect("a schema");
         let mut seen = 0;
         walk(&crd.spec.names.kind, &schema, &mut |path, s| {
             if path.ends_with(".status.conditions") {

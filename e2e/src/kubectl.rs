@@ -111,7 +111,9 @@ impl Kubectl {
         if out.trim().is_empty() {
             return Ok(None);
         }
-        serde_json::from_str(&out).map(Some).with_context(|| format!("kubectl get {kind} {name} printed no JSON"))
+        serde_json::from_str(&out)
+            .map(Some)
+            .with_context(|| format!("kubectl get {kind} {name} printed no JSON"))
     }
 
     /// Items of `kubectl get KIND -l SELECTOR -o json`.

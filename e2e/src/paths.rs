@@ -33,7 +33,8 @@ pub fn program(name: &str) -> Result<PathBuf> {
 }
 
 fn release_dirs() -> Vec<PathBuf> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from);
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from);
     ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu", "."]
         .iter()
         .map(|triple| target.join(triple).join("release"))

@@ -87,7 +87,12 @@ impl Session {
         self.kubectl.apply(&pod.to_string()).await?;
         let phase = wait::until(&format!("the end of {name}"), wait::minutes(5), || async {
             let pod = self.kubectl.get("pod", &name).await?;
-            Ok(pod.and_then(|p| p["status"]["phase"].as_str().filter(|p| ["Succeeded", "Failed"].contains(p)).map(str::to_owned)))
+            Ok(pod.and_then(|p| {
+                p["status"]["phase"]
+                    .as_str()
+                    .filter(|p| ["Succeeded", "Failed"].contains(p))
+                    .map(str::to_owned)
+            }))
         })
         .await?;
         let log = self.kubectl.logs(&name, "psql").await?;

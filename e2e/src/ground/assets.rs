@@ -31,7 +31,9 @@ impl Assets {
         }
         let data = files.join("api");
         std::fs::create_dir_all(&data)?;
-        let log = |name: &str| -> Result<Stdio> { Ok(std::fs::File::create(data.join(format!("{name}.log")))?.into()) };
+        let log = |name: &str| -> Result<Stdio> {
+            Ok(std::fs::File::create(data.join(format!("{name}.log")))?.into())
+        };
         let (client, peer, secure) = (free_port()?, free_port()?, free_port()?);
         let etcd_url = format!("http://127.0.0.1:{client}");
         let peer_url = format!("http://127.0.0.1:{peer}");
@@ -50,7 +52,14 @@ impl Assets {
             .context("etcd does not start")?;
         std::fs::write(data.join("tokens.csv"), format!("{TOKEN},admin,admin,\"system:masters\"\n"))?;
         let key = data.join("sa.key");
-        let made = Command::new("openssl").args(["genrsa", "-out"]).arg(&key).arg("2048").stderr(Stdio::null()).status().await.context("openssl is missing: apt-get install openssl")?;
+        let made = Command::new("openssl")
+            .args(["genrsa", "-out"])
+            .arg(&key)
+            .arg("2048")
+            .stderr(Stdio::null())
+            .status()
+            .await
+            .context("openssl is missing: apt-get install openssl")?;
         ensure!(made.success(), "openssl made no key");
         let api = Command::new(dir.join("kube-apiserver"))
             .arg(format!("--etcd-servers={etcd_url}"))
@@ -78,9 +87,17 @@ impl Assets {
                 "apiVersion: v1\nkind: Config\ncurrent-context: lab\nclusters:\n- name: lab\n  cluster: {{server: \"{url}\", insecure-skip-tls-verify: true}}\nusers:\n- name: admin\n  user: {{token: {TOKEN}}}\ncontexts:\n- name: lab\n  context: {{cluster: lab, user: admin}}\n"
             ),
         )?;
-        let mut assets = Self { kubeconfig: kubeconfig.clone(), url, children: vec![api, etcd], controller_manager: false };
+        let mut assets = Self {
+            kubeconfig: kubeconfig.clone(),
+            url,
+            children: vec![api, etcd],
+            controller_manager: false,
+        };
         let kubectl = Kubectl { kubeconfig: kubeconfig.clone(), namespace: "default".into() };
-        let ready = wait::until("the API server", wait::minutes(2), || async { kubectl.run(&["get", "--raw", "/readyz"]).await.map(Some) }).await;
+        let ready = wait::until("the API server", wait::minutes(2), || async {
+            kubectl.run(&["get", "--raw", "/readyz"]).await.map(Some)
+        })
+        .await;
         if let Err(error) = ready {
             bail!("{error:#}; its log is {}", data.join("kube-apiserver.log").display());
         }

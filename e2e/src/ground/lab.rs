@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use howdah_lab_apiserver::ApiServer;
 use howdah_lab_node::{Backoff, Bind, Image, ImageCatalog, Node, Signal};
-use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 use howdah_s3::{Action, Rule, Server};
+use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 
 use super::assets::Assets;
 use super::s3::{S3Access, StoredObject};
@@ -74,7 +74,13 @@ impl Lab {
         Self::around(Api::Real(assets), slot, kubeconfig, files, controllers).await
     }
 
-    async fn around(api: Api, slot: Slot, kubeconfig: PathBuf, files: &Path, controllers: bool) -> Result<(Self, PathBuf, S3Access)> {
+    async fn around(
+        api: Api,
+        slot: Slot,
+        kubeconfig: PathBuf,
+        files: &Path,
+        controllers: bool,
+    ) -> Result<(Self, PathBuf, S3Access)> {
         let s3 = Server::builder()
             .memory()
             .credentials(ACCESS_KEY, SECRET_KEY)
@@ -89,7 +95,11 @@ impl Lab {
             .name("lab-node-1")
             .root_dir(files.join("node"))
             .images(images()?)
-            .backoff(Backoff { initial: Duration::from_millis(500), max: Duration::from_secs(5), ..Backoff::default() })
+            .backoff(Backoff {
+                initial: Duration::from_millis(500),
+                max: Duration::from_secs(5),
+                ..Backoff::default()
+            })
             .pod_net(slot.pod_net())
             .controllers(controllers)
             .start()
@@ -124,8 +134,10 @@ impl Lab {
             .node
             .container_pid(namespace, pod, container)
             .with_context(|| format!("{container} of {namespace}/{pod} does not run"))?;
-        let pid = processes::oldest(first, name).with_context(|| format!("no {name} in {container} of {namespace}/{pod}"))?;
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL).with_context(|| format!("cannot kill {name} (pid {pid})"))
+        let pid = processes::oldest(first, name)
+            .with_context(|| format!("no {name} in {container} of {namespace}/{pod}"))?;
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL)
+            .with_context(|| format!("cannot kill {name} (pid {pid})"))
     }
 
     /// Kills the operator (SIGKILL); the node starts it again.
@@ -134,7 +146,10 @@ impl Lab {
     /// When it does not run.
     pub async fn kill_operator(&self) -> Result<()> {
         let pods = self.node.pods();
-        let pod = pods.iter().find_map(|p| p.strip_prefix("howdah-system/").filter(|p| p.starts_with("howdah-operator-"))).context("no pod of the operator")?;
+        let pod = pods
+            .iter()
+            .find_map(|p| p.strip_prefix("howdah-system/").filter(|p| p.starts_with("howdah-operator-")))
+            .context("no pod of the operator")?;
         self.kill("howdah-system", pod, "operator").await
     }
 
@@ -223,18 +238,27 @@ fn images() -> Result<ImageCatalog> {
     .with_user(10001, 10001)
     .with_entrypoint(&["/operator"]);
     let mut minio = Image::host_system().with_entrypoint(&["/bin/sh", "-c", MINIO_ENTRYPOINT]);
-    minio.binds.push(Bind { source: paths::program("howdah-s3")?, target: Some("/howdah-s3".into()), optional: false });
+    minio.binds.push(Bind {
+        source: paths::program("howdah-s3")?,
+        target: Some("/howdah-s3".into()),
+        optional: false,
+    });
     let mut catalog = ImageCatalog::new().with(deploy::IMAGE, operator).with(MINIO, minio);
     for major in [13, 15, 17, 18] {
         // A version that is not installed is no image here: a test that names it fails with the command to install it.
         let Ok(home) = paths::postgres(major) else { continue };
         // Programs of version 15 stand behind, for psql where a package brings the server alone.
-        let mut image = Image::host_system().with_path("/usr/lib/postgresql/15/bin").with_path(&home.join("bin").display().to_string());
+        let mut image = Image::host_system()
+            .with_path("/usr/lib/postgresql/15/bin")
+            .with_path(&home.join("bin").display().to_string());
         if !home.starts_with("/usr") {
             image = image.with_bind(&home);
         }
         catalog = catalog.with(postgres_image(major), image.with_user(26, 26));
     }
-    ensure!(catalog.find(&postgres_image(15)).is_some(), "PostgreSQL 15 is missing: run hack/install base (apt-get install postgresql-15)");
+    ensure!(
+        catalog.find(&postgres_image(15)).is_some(),
+        "PostgreSQL 15 is missing: run hack/install base (apt-get install postgresql-15)"
+    );
     Ok(catalog)
 }

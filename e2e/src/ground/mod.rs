@@ -50,7 +50,10 @@ impl Ground {
     /// When a part is missing (the message names the command that installs it) or does not come up.
     pub async fn start() -> Result<Self> {
         init_process();
-        let files = tempfile::Builder::new().prefix("howdah-lab-").tempdir().context("cannot make a folder for the lab")?;
+        let files = tempfile::Builder::new()
+            .prefix("howdah-lab-")
+            .tempdir()
+            .context("cannot make a folder for the lab")?;
         if let Some(kubeconfig) = std::env::var_os("E2E_KUBECONFIG") {
             return external::start(PathBuf::from(kubeconfig), files).await;
         }

@@ -30,7 +30,10 @@ async fn archiving_begins_when_the_store_is_given() -> Result<()> {
     plain["spec"]["backup"] = backup;
     scene.apply(&plain).await?;
     wait::until("a segment in the bucket", wait::minutes(2), || async {
-        sql.run("create table if not exists tick (i int); insert into tick values (1); select pg_switch_wal()").await?;
+        sql.run(
+            "create table if not exists tick (i int); insert into tick values (1); select pg_switch_wal()",
+        )
+        .await?;
         Ok(scene.ground.keys("").await?.iter().any(|k| k.contains("/wals/")).then_some(()))
     })
     .await?;
@@ -76,7 +79,10 @@ async fn an_idle_databases_backup_is_restorable_at_once() -> Result<()> {
     let backup = scene.completed_backup("idle", "pg").await?;
     let end_wal = backup["status"]["endWal"].as_str().unwrap_or_default().to_owned();
     ensure!(end_wal.len() == 24, "endWal {end_wal}");
-    ensure!(scene.ground.keys("").await?.iter().any(|k| k.contains(&end_wal)), "{end_wal} is not in the archive");
+    ensure!(
+        scene.ground.keys("").await?.iter().any(|k| k.contains(&end_wal)),
+        "{end_wal} is not in the archive"
+    );
     // The cluster goes, and takes its pods with it: the Backup object alone must do (S2.26).
     scene.kubectl.run(&["delete", "cluster", "pg"]).await?;
     scene.apply(&scene.restored("again", "idle", json!({"targetImmediate": true}))).await?;
@@ -109,7 +115,11 @@ async fn backups_queue_and_a_stuck_one_does_not_block() -> Result<()> {
     let stuck = scene.kubectl.get("backup", "a-nowhere").await?.unwrap_or_default();
     ensure!(phase(&stuck) == "pending", "{:#}", stuck["status"]);
     let why = condition(&stuck, "Scheduled").cloned().unwrap_or_default();
-    ensure!(why["reason"] == "ClusterNotFound" && why["message"].as_str().is_some_and(|m| m.contains("no-such-cluster")), "{why}");
+    ensure!(
+        why["reason"] == "ClusterNotFound"
+            && why["message"].as_str().is_some_and(|m| m.contains("no-such-cluster")),
+        "{why}"
+    );
     // It starts by itself when its cluster appears.
     scene.apply(&scene.cluster("no-such-cluster", json!({}))).await?;
     let late = scene.ended("a-nowhere").await?;
@@ -125,10 +135,29 @@ async fn a_completed_backup_tells_everything() -> Result<()> {
     scene.sql("pg").run(&table("t", 50_000)).await?;
     let backup = scene.completed_backup("full", "pg").await?;
     let status = &backup["status"];
-    for field in ["backupId", "backupName", "destinationPath", "endpointURL", "serverName", "startedAt", "stoppedAt", "beginWal", "endWal", "beginLSN", "endLSN", "size", "duration", "systemID"] {
+    for field in [
+        "backupId",
+        "backupName",
+        "destinationPath",
+        "endpointURL",
+        "serverName",
+        "startedAt",
+        "stoppedAt",
+        "beginWal",
+        "endWal",
+        "beginLSN",
+        "endLSN",
+        "size",
+        "duration",
+        "systemID",
+    ] {
         ensure!(status[field].as_str().is_some_and(|s| !s.is_empty()), "{field}: {status:#}");
     }
-    ensure!(status["instanceID"]["podName"] == "pg-1" && status["instanceID"]["sessionID"].as_str().is_some_and(|s| !s.is_empty()), "{status:#}");
+    ensure!(
+        status["instanceID"]["podName"] == "pg-1"
+            && status["instanceID"]["sessionID"].as_str().is_some_and(|s| !s.is_empty()),
+        "{status:#}"
+    );
     ensure!(status["sizeBytes"].as_i64().is_some_and(|n| n > 100_000), "{status:#}");
     ensure!(status["databaseSizeBytes"].as_i64() > status["sizeBytes"].as_i64(), "{status:#}");
     ensure!(status["progress"]["percent"] == "100%", "{status:#}");
@@ -136,12 +165,16 @@ async fn a_completed_backup_tells_everything() -> Result<()> {
     ensure!(condition(&backup, "Completed").is_some_and(|c| c["status"] == "True"), "{status:#}");
     let table = scene.kubectl.run(&["get", "backups"]).await?;
     let header: Vec<&str> = table.lines().next().unwrap_or_default().split_whitespace().collect();
-    ensure!(header == ["NAME", "CLUSTER", "PHASE", "PROGRESS", "SIZE", "AGE", "DURATION", "ERROR"], "{table}");
+    ensure!(
+        header == ["NAME", "CLUSTER", "PHASE", "PROGRESS", "SIZE", "AGE", "DURATION", "ERROR"],
+        "{table}"
+    );
     ensure!(table.contains("completed") && table.contains("100%"), "{table}");
     let cluster = scene
         .kubectl
         .wait_for("cluster", "pg", "the backup in its status", wait::minutes(2), |c| {
-            c["status"]["lastSuccessfulBackupName"] == "full" && c["status"]["firstRecoverabilityPoint"].is_string()
+            c["status"]["lastSuccessfulBackupName"] == "full"
+                && c["status"]["firstRecoverabilityPoint"].is_string()
         })
         .await?;
     ensure!(condition(&cluster, "LastBackupSucceeded").is_some_and(|c| c["status"] == "True"));

@@ -20,11 +20,23 @@ async fn the_schema_refuses_with_a_remedy() -> Result<()> {
     };
     let recover = |target: Value| scene.restored("bad", "some", target);
     let cases: Vec<(&str, Value, &str)> = vec![
-        ("destination without a scheme", store(json!({"destinationPath": "backups/here"})), "s3://BUCKET_NAME"),
-        ("destination of another kind", store(json!({"destinationPath": "ftp://host/x"})), "s3://BUCKET_NAME"),
+        (
+            "destination without a scheme",
+            store(json!({"destinationPath": "backups/here"})),
+            "s3://BUCKET_NAME",
+        ),
+        (
+            "destination of another kind",
+            store(json!({"destinationPath": "ftp://host/x"})),
+            "s3://BUCKET_NAME",
+        ),
         ("endpoint with a path", store(json!({"endpointURL": "http://host/with/path"})), "endpointURL"),
         ("one key of two", store(json!({"s3Credentials": {"secretAccessKey": null}})), "together"),
-        ("keys and a role", store(json!({"s3Credentials": {"inheritFromIAMRole": true}})), "inheritFromIAMRole"),
+        (
+            "keys and a role",
+            store(json!({"s3Credentials": {"inheritFromIAMRole": true}})),
+            "inheritFromIAMRole",
+        ),
         ("codec of nobody", store(json!({"wal": {"compression": "rar"}})), "gzip"),
         ("codec not for base backups", store(json!({"data": {"compression": "xz"}})), "zstd"),
         ("encryption of nobody", store(json!({"wal": {"encryption": "rot13"}})), "AES256"),
@@ -36,8 +48,16 @@ async fn the_schema_refuses_with_a_remedy() -> Result<()> {
         ("two targets", recover(json!({"targetName": "a", "targetLSN": "0/1"})), "only one of"),
         ("no instances", scene.cluster("bad", json!({"instances": 0})), "instances"),
         ("no size", scene.cluster("bad", json!({"storage": {"size": "big"}})), "5Gi"),
-        ("two bootstraps", scene.cluster("bad", json!({"bootstrap": {"initdb": {}, "recovery": {"backup": {"name": "b"}}}})), "only one of"),
-        ("a managed parameter", scene.cluster("bad", json!({"postgresql": {"parameters": {"restore_command": "true"}}})), "managed by the operator"),
+        (
+            "two bootstraps",
+            scene.cluster("bad", json!({"bootstrap": {"initdb": {}, "recovery": {"backup": {"name": "b"}}}})),
+            "only one of",
+        ),
+        (
+            "a managed parameter",
+            scene.cluster("bad", json!({"postgresql": {"parameters": {"restore_command": "true"}}})),
+            "managed by the operator",
+        ),
         ("a name too long", scene.cluster(&"x".repeat(60), json!({})), "50 characters"),
     ];
     for (what, manifest, word) in &cases {
@@ -47,7 +67,8 @@ async fn the_schema_refuses_with_a_remedy() -> Result<()> {
     // A field that nobody knows is refused, not ignored.
     let mut unknown = scene.cluster("bad", json!({}));
     unknown["spec"]["backup"]["barmanObjectStore"]["walCompression"] = json!("gzip");
-    let out = scene.kubectl.output(&["create", "-f", "-", "--validate=true"], Some(&unknown.to_string())).await?;
+    let out =
+        scene.kubectl.output(&["create", "-f", "-", "--validate=true"], Some(&unknown.to_string())).await?;
     ensure!(!out.ok && out.stderr.contains("walCompression"), "{}{}", out.stdout, out.stderr);
     scene.ground.stop().await
 }
@@ -63,7 +84,11 @@ async fn backups_that_cannot_be_taken() -> Result<()> {
     scene.apply(&plain).await?;
     scene.healthy("plain").await?;
     let failed = scene.back_up("b", "plain").await?;
-    ensure!(phase(&failed) == "failed" && error(&failed).contains("barmanObjectStore"), "{:#}", failed["status"]);
+    ensure!(
+        phase(&failed) == "failed" && error(&failed).contains("barmanObjectStore"),
+        "{:#}",
+        failed["status"]
+    );
     let described = scene.kubectl.run(&["describe", "backup", "b"]).await?;
     ensure!(described.contains("barmanObjectStore") && described.contains("Warning"), "{described}");
 
@@ -71,15 +96,28 @@ async fn backups_that_cannot_be_taken() -> Result<()> {
     scene.apply(&scene.restored("from-failed", "b", json!(null))).await?;
     let cluster = scene
         .kubectl
-        .wait_for("cluster", "from-failed", "the refusal", wait::minutes(2), |c| c["status"]["phaseReason"].as_str().is_some_and(|r| r.contains('b')))
+        .wait_for("cluster", "from-failed", "the refusal", wait::minutes(2), |c| {
+            c["status"]["phaseReason"].as_str().is_some_and(|r| r.contains('b'))
+        })
         .await?;
-    ensure!(cluster["status"]["phaseReason"].as_str().is_some_and(|r| r.contains("failed") || r.contains("not completed")), "{:#}", cluster["status"]);
+    ensure!(
+        cluster["status"]["phaseReason"]
+            .as_str()
+            .is_some_and(|r| r.contains("failed") || r.contains("not completed")),
+        "{:#}",
+        cluster["status"]
+    );
     scene.apply(&scene.restored("from-nothing", "no-such-backup", json!(null))).await?;
     scene
         .kubectl
-        .wait_for("cluster", "from-nothing", "the refusal", wait::minutes(2), |c| c["status"]["phaseReason"].as_str().is_some_and(|r| r.contains("no-such-backup")))
+        .wait_for("cluster", "from-nothing", "the refusal", wait::minutes(2), |c| {
+            c["status"]["phaseReason"].as_str().is_some_and(|r| r.contains("no-such-backup"))
+        })
         .await?;
-    ensure!(scene.kubectl.get("pod", "from-nothing-1").await?.is_none(), "a pod was made for a recovery from nothing");
+    ensure!(
+        scene.kubectl.get("pod", "from-nothing-1").await?.is_none(),
+        "a pod was made for a recovery from nothing"
+    );
     scene.ground.stop().await
 }
 
@@ -107,7 +145,13 @@ async fn a_store_that_cannot_be_used_is_told_and_mended(#[case] case: &str) -> R
             "ABSENT_KEY"
         }
         "wrongkey" => {
-            scene.kubectl.create_secret("wrong-creds", &[("ACCESS_KEY_ID", "nobody"), ("ACCESS_SECRET_KEY", "nothing-secret")]).await?;
+            scene
+                .kubectl
+                .create_secret(
+                    "wrong-creds",
+                    &[("ACCESS_KEY_ID", "nobody"), ("ACCESS_SECRET_KEY", "nothing-secret")],
+                )
+                .await?;
             section["s3Credentials"]["accessKeyId"]["name"] = json!("wrong-creds");
             section["s3Credentials"]["secretAccessKey"]["name"] = json!("wrong-creds");
             "key"
@@ -123,7 +167,12 @@ async fn a_store_that_cannot_be_used_is_told_and_mended(#[case] case: &str) -> R
     };
     scene.apply(&cluster).await?;
     // The database serves all the same.
-    scene.kubectl.wait_for("cluster", "pg", "a ready instance", wait::minutes(4), |c| c["status"]["readyInstances"] == 1).await?;
+    scene
+        .kubectl
+        .wait_for("cluster", "pg", "a ready instance", wait::minutes(4), |c| {
+            c["status"]["readyInstances"] == 1
+        })
+        .await?;
     let sql = scene.sql("pg");
     sql.run(&table("t", 100)).await?;
     sql.run("select pg_switch_wal()").await?;
@@ -132,7 +181,9 @@ async fn a_store_that_cannot_be_used_is_told_and_mended(#[case] case: &str) -> R
         .kubectl
         .wait_for("cluster", "pg", "the fault", wait::minutes(3), |c| {
             ["ContinuousArchiving", "BackupConfigured"].iter().any(|t| {
-                condition(c, t).is_some_and(|c| c["status"] == "False" && c["message"].as_str().is_some_and(|m| m.contains(word)))
+                condition(c, t).is_some_and(|c| {
+                    c["status"] == "False" && c["message"].as_str().is_some_and(|m| m.contains(word))
+                })
             })
         })
         .await?;
@@ -142,7 +193,10 @@ async fn a_store_that_cannot_be_used_is_told_and_mended(#[case] case: &str) -> R
     let early = scene
         .kubectl
         .wait_for("backup", "early", "waiting with a reason, or failed", wait::minutes(3), |b| {
-            phase(b) == "failed" || condition(b, "Scheduled").is_some_and(|c| c["status"] == "False" && c["message"].as_str().is_some_and(|m| !m.is_empty()))
+            phase(b) == "failed"
+                || condition(b, "Scheduled").is_some_and(|c| {
+                    c["status"] == "False" && c["message"].as_str().is_some_and(|m| !m.is_empty())
+                })
         })
         .await?;
     ensure!(phase(&early) != "completed", "{:#}", early["status"]);
@@ -151,7 +205,9 @@ async fn a_store_that_cannot_be_used_is_told_and_mended(#[case] case: &str) -> R
     scene.apply(&cluster).await?;
     scene
         .kubectl
-        .wait_for("cluster", "pg", "archiving works", wait::minutes(4), |c| condition(c, "ContinuousArchiving").is_some_and(|c| c["status"] == "True"))
+        .wait_for("cluster", "pg", "archiving works", wait::minutes(4), |c| {
+            condition(c, "ContinuousArchiving").is_some_and(|c| c["status"] == "True")
+        })
         .await?;
     scene.completed_backup("late", "pg").await?;
     let early = scene.ended("early").await?;
@@ -170,15 +226,25 @@ async fn a_stranger_in_the_archive_is_refused() -> Result<()> {
     scene.sql("pg").run(&table("t", 10)).await?;
     scene.archive_all("pg").await?;
     let keys = scene.ground.keys("shared/wals/").await?;
-    scene.apply(&scene.cluster("other", json!({"backup": {"barmanObjectStore": {"serverName": "shared"}}}))).await?;
-    scene.kubectl.wait_for("cluster", "other", "a ready instance", wait::minutes(4), |c| c["status"]["readyInstances"] == 1).await?;
+    scene
+        .apply(&scene.cluster("other", json!({"backup": {"barmanObjectStore": {"serverName": "shared"}}})))
+        .await?;
+    scene
+        .kubectl
+        .wait_for("cluster", "other", "a ready instance", wait::minutes(4), |c| {
+            c["status"]["readyInstances"] == 1
+        })
+        .await?;
     let other = scene.sql("other");
     other.run(&table("t", 10)).await?;
     other.run("select pg_switch_wal()").await?;
     scene
         .kubectl
         .wait_for("cluster", "other", "the refusal", wait::minutes(3), |c| {
-            condition(c, "ContinuousArchiving").is_some_and(|c| c["status"] == "False" && c["message"].as_str().is_some_and(|m| m.contains("system identifier")))
+            condition(c, "ContinuousArchiving").is_some_and(|c| {
+                c["status"] == "False"
+                    && c["message"].as_str().is_some_and(|m| m.contains("system identifier"))
+            })
         })
         .await?;
     scene.archive_all("pg").await?;
@@ -200,15 +266,24 @@ async fn a_full_disk_during_restore_is_told() -> Result<()> {
     let sum = sql.run(&checksum("big")).await?;
     scene.completed_backup("b", "pg").await?;
     let mut small = scene.restored("small", "b", json!(null));
-    merge(&mut small["spec"], json!({"storage": {"size": "40Mi", "storageClass": lab.bounded_storage_class()}}));
+    merge(
+        &mut small["spec"],
+        json!({"storage": {"size": "40Mi", "storageClass": lab.bounded_storage_class()}}),
+    );
     scene.apply(&small).await?;
     let cluster = scene
         .kubectl
         .wait_for("cluster", "small", "the full disk", wait::minutes(4), |c| {
-            c["status"]["phaseReason"].as_str().is_some_and(|r| r.contains("bytes free") || r.contains("No space left"))
+            c["status"]["phaseReason"]
+                .as_str()
+                .is_some_and(|r| r.contains("bytes free") || r.contains("No space left"))
         })
         .await?;
-    ensure!(cluster["status"]["phaseReason"].as_str().is_some_and(|r| r.contains("/var/lib/postgresql/data")), "{:#}", cluster["status"]);
+    ensure!(
+        cluster["status"]["phaseReason"].as_str().is_some_and(|r| r.contains("/var/lib/postgresql/data")),
+        "{:#}",
+        cluster["status"]
+    );
     merge(&mut small, json!({"metadata": {"name": "large"}, "spec": {"storage": {"size": "400Mi"}}}));
     scene.apply(&small).await?;
     scene.healthy("large").await?;
@@ -220,9 +295,17 @@ async fn a_full_disk_during_restore_is_told() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_with_an_unknown_target_is_refused() -> Result<()> {
     let scene = Scene::new("target").await?;
-    let said = scene.kubectl.apply_refused(&object("Backup", "b", json!({"cluster": {"name": "pg"}, "target": "anywhere"})).to_string()).await?;
+    let said = scene
+        .kubectl
+        .apply_refused(
+            &object("Backup", "b", json!({"cluster": {"name": "pg"}, "target": "anywhere"})).to_string(),
+        )
+        .await?;
     ensure!(said.contains("prefer-standby"), "{said}");
-    let said = scene.kubectl.apply_refused(&object("Backup", "b", json!({"cluster": {"name": ""}})).to_string()).await?;
+    let said = scene
+        .kubectl
+        .apply_refused(&object("Backup", "b", json!({"cluster": {"name": ""}})).to_string())
+        .await?;
     ensure!(said.contains("name"), "{said}");
     scene.ground.stop().await
 }

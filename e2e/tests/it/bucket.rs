@@ -19,7 +19,11 @@ use crate::common::{Scene, checksum, condition, table};
 #[case::end_wal_truncated("walcut", "/wals/", Damage::Truncate)]
 #[case::end_wal_corrupt("walbad", "/wals/", Damage::Corrupt)]
 #[tokio::test(flavor = "multi_thread")]
-async fn damage_is_told_and_can_be_mended(#[case] name: &str, #[case] part: &str, #[case] damage: Damage) -> Result<()> {
+async fn damage_is_told_and_can_be_mended(
+    #[case] name: &str,
+    #[case] part: &str,
+    #[case] damage: Damage,
+) -> Result<()> {
     let scene = Scene::new(name).await?;
     scene.up("pg", json!({"backup": {"barmanObjectStore": {"wal": {"compression": "lz4"}, "data": {"compression": "gzip"}}}})).await?;
     let sql = scene.sql("pg");
@@ -30,7 +34,13 @@ async fn damage_is_told_and_can_be_mended(#[case] name: &str, #[case] part: &str
     let keys = scene.ground.keys("").await?;
     let key = keys
         .iter()
-        .find(|k| if part == "/wals/" { k.contains(end_wal) && !k.contains(".backup") } else { k.contains("/base/") && k.contains(part) })
+        .find(|k| {
+            if part == "/wals/" {
+                k.contains(end_wal) && !k.contains(".backup")
+            } else {
+                k.contains("/base/") && k.contains(part)
+            }
+        })
         .with_context(|| format!("no {part} among {keys:?}"))?
         .clone();
     let good = scene.ground.read_object(&key).await?;
@@ -78,8 +88,16 @@ async fn a_segment_of_other_content_is_not_overwritten() -> Result<()> {
     sql.run(&table("t", 10)).await?;
     scene.archive_all("pg").await?;
     // A write first: exactly between two segments PostgreSQL names the one before.
-    let current = sql.run("insert into t values (99, 'x'); select pg_walfile_name(pg_current_wal_insert_lsn())").await?;
-    let wal = scene.ground.keys("").await?.into_iter().find(|k| k.contains("/wals/")).context("no WAL in the bucket")?;
+    let current = sql
+        .run("insert into t values (99, 'x'); select pg_walfile_name(pg_current_wal_insert_lsn())")
+        .await?;
+    let wal = scene
+        .ground
+        .keys("")
+        .await?
+        .into_iter()
+        .find(|k| k.contains("/wals/"))
+        .context("no WAL in the bucket")?;
     let prefix = wal.split("/wals/").next().unwrap_or_default().to_owned();
     let key = format!("{prefix}/wals/{}/{current}", &current[..16]);
     let foreign = vec![7_u8; 16 * 1024 * 1024];
@@ -88,14 +106,18 @@ async fn a_segment_of_other_content_is_not_overwritten() -> Result<()> {
     scene
         .kubectl
         .wait_for("cluster", "pg", "the refusal", wait::minutes(3), |c| {
-            condition(c, "ContinuousArchiving").is_some_and(|c| c["status"] == "False" && c["message"].as_str().is_some_and(|m| m.contains(&current)))
+            condition(c, "ContinuousArchiving").is_some_and(|c| {
+                c["status"] == "False" && c["message"].as_str().is_some_and(|m| m.contains(&current))
+            })
         })
         .await?;
     ensure!(scene.ground.read_object(&key).await? == foreign, "{key} was overwritten");
     scene.ground.delete_object(&key).await?;
     scene
         .kubectl
-        .wait_for("cluster", "pg", "archiving works", wait::minutes(4), |c| condition(c, "ContinuousArchiving").is_some_and(|c| c["status"] == "True"))
+        .wait_for("cluster", "pg", "archiving works", wait::minutes(4), |c| {
+            condition(c, "ContinuousArchiving").is_some_and(|c| c["status"] == "True")
+        })
         .await?;
     let archived = scene.ground.read_object(&key).await?;
     ensure!(archived.len() == 16 * 1024 * 1024 && archived != foreign);

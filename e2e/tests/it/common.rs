@@ -21,10 +21,17 @@ impl Scene {
         kubectl
             .create_secret(
                 "s3-creds",
-                &[("ACCESS_KEY_ID", ground.s3.access_key.as_str()), ("ACCESS_SECRET_KEY", ground.s3.secret_key.as_str())],
+                &[
+                    ("ACCESS_KEY_ID", ground.s3.access_key.as_str()),
+                    ("ACCESS_SECRET_KEY", ground.s3.secret_key.as_str()),
+                ],
             )
             .await?;
-        let store = Store { endpoint: ground.s3.endpoint.clone(), bucket: ground.s3.bucket.clone(), secret: "s3-creds".into() };
+        let store = Store {
+            endpoint: ground.s3.endpoint.clone(),
+            bucket: ground.s3.bucket.clone(),
+            secret: "s3-creds".into(),
+        };
         Ok(Self { ground, kubectl, store })
     }
 
@@ -42,7 +49,12 @@ impl Scene {
         if !target.is_null() {
             recovery["recoveryTarget"] = target;
         }
-        manifests::cluster(name, &self.ground.images.postgres, None, json!({"bootstrap": {"fullRecovery": recovery}}))
+        manifests::cluster(
+            name,
+            &self.ground.images.postgres,
+            None,
+            json!({"bootstrap": {"fullRecovery": recovery}}),
+        )
     }
 
     pub async fn apply(&self, manifest: &Value) -> Result<()> {
@@ -85,7 +97,11 @@ impl Scene {
     /// Creates a Backup that must complete.
     pub async fn completed_backup(&self, name: &str, cluster: &str) -> Result<Value> {
         let backup = self.back_up(name, cluster).await?;
-        anyhow::ensure!(phase(&backup) == "completed", "backup {name} did not complete: {:#}", backup["status"]);
+        anyhow::ensure!(
+            phase(&backup) == "completed",
+            "backup {name} did not complete: {:#}",
+            backup["status"]
+        );
         Ok(backup)
     }
 

@@ -29,7 +29,8 @@ async fn pods_of_a_cluster_are_restricted() -> Result<()> {
     let spec = &pod["spec"];
     ensure!(spec["securityContext"]["runAsNonRoot"] == true, "{:#}", spec["securityContext"]);
     ensure!(spec["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault");
-    let containers = ["initContainers", "containers"].iter().flat_map(|k| spec[*k].as_array().into_iter().flatten());
+    let containers =
+        ["initContainers", "containers"].iter().flat_map(|k| spec[*k].as_array().into_iter().flatten());
     for container in containers {
         let context = &container["securityContext"];
         ensure!(context["readOnlyRootFilesystem"] == true, "{:#}", container["name"]);
@@ -38,7 +39,13 @@ async fn pods_of_a_cluster_are_restricted() -> Result<()> {
     }
     // The instance's account may do little: not read other Secrets, not create pods.
     let user = format!("--as=system:serviceaccount:{}:pg", scene.kubectl.namespace);
-    for (verb, what, answer) in [("create", "pods", "no"), ("list", "secrets", "no"), ("get", "secrets/unrelated", "no"), ("get", "secrets/s3-creds", "yes"), ("list", "backups", "yes")] {
+    for (verb, what, answer) in [
+        ("create", "pods", "no"),
+        ("list", "secrets", "no"),
+        ("get", "secrets/unrelated", "no"),
+        ("get", "secrets/s3-creds", "yes"),
+        ("list", "backups", "yes"),
+    ] {
         let out = scene.kubectl.output(&["auth", "can-i", verb, what, &user], None).await?;
         ensure!(out.stdout.trim() == answer, "can-i {verb} {what}: {}{}", out.stdout, out.stderr);
     }

@@ -27,7 +27,9 @@ async fn the_manager_dies_during_a_backup(#[case] when: &str) -> Result<()> {
     scene.apply(&backup("hit", "pg")).await?;
     scene
         .kubectl
-        .wait_for("backup", "hit", when, wait::minutes(3), |b| phase(b) == when || ["completed", "failed"].contains(&phase(b)))
+        .wait_for("backup", "hit", when, wait::minutes(3), |b| {
+            phase(b) == when || ["completed", "failed"].contains(&phase(b))
+        })
         .await?;
     lab.kill(&scene.kubectl.namespace, "pg-1", "postgres").await?;
     lab.slow_store(false)?;
@@ -65,7 +67,11 @@ async fn the_manager_dies_while_it_archives() -> Result<()> {
     scene.completed_backup("base", "pg").await?;
     for round in 0..3 {
         lab.slow_store(true)?;
-        sql.run_when_up("insert into t (body) select repeat(md5(i::text), 30) from generate_series(1, 30000) i", wait::minutes(3)).await?;
+        sql.run_when_up(
+            "insert into t (body) select repeat(md5(i::text), 30) from generate_series(1, 30000) i",
+            wait::minutes(3),
+        )
+        .await?;
         sql.run("select pg_switch_wal()").await?;
         lab.kill(&scene.kubectl.namespace, "pg-1", "postgres").await?;
         lab.slow_store(false)?;
@@ -99,7 +105,11 @@ async fn the_manager_dies_during_restore_and_replay() -> Result<()> {
     scene.apply(&scene.restored("again", "b", json!(null))).await?;
     wait::until("the recovery container at work", wait::minutes(3), || async {
         let pod = scene.kubectl.get("pod", "again-1").await?.unwrap_or_default();
-        let running = pod["status"]["initContainerStatuses"].as_array().into_iter().flatten().any(|c| c["name"] == "full-recovery" && c["state"]["running"].is_object());
+        let running = pod["status"]["initContainerStatuses"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .any(|c| c["name"] == "full-recovery" && c["state"]["running"].is_object());
         Ok(running.then_some(()))
     })
     .await?;
@@ -157,7 +167,9 @@ async fn the_operator_dies_during_a_backup(#[case] when: &str) -> Result<()> {
         scene.apply(&backup("hit", "pg")).await?;
         scene
             .kubectl
-            .wait_for("backup", "hit", when, wait::minutes(3), |b| phase(b) == when || ["completed", "failed"].contains(&phase(b)))
+            .wait_for("backup", "hit", when, wait::minutes(3), |b| {
+                phase(b) == when || ["completed", "failed"].contains(&phase(b))
+            })
             .await?;
         lab.kill_operator().await?;
     }
@@ -178,7 +190,12 @@ async fn the_operator_dies_while_a_cluster_comes_up() -> Result<()> {
         scene.kubectl.wait_for("pod", pod, "made", wait::minutes(4), |_| true).await?;
         lab.kill_operator().await?;
     }
-    let cluster = scene.kubectl.wait_for("cluster", "pg", "two ready instances", wait::minutes(5), |c| c["status"]["readyInstances"] == 2).await?;
+    let cluster = scene
+        .kubectl
+        .wait_for("cluster", "pg", "two ready instances", wait::minutes(5), |c| {
+            c["status"]["readyInstances"] == 2
+        })
+        .await?;
     ensure!(cluster["status"]["currentPrimary"] == "pg-1", "{:#}", cluster["status"]);
     scene.sql("pg").run("select 1").await?;
     scene.ground.stop().await
@@ -189,7 +206,9 @@ async fn the_operator_dies_while_a_cluster_comes_up() -> Result<()> {
 async fn the_pod_is_deleted_during_a_backup() -> Result<()> {
     let scene = Scene::new("kpod").await?;
     let lab = scene.ground.lab()?;
-    scene.up("pg", json!({"stopDelay": 5, "backup": {"barmanObjectStore": {"data": {"compression": "gzip"}}}})).await?;
+    scene
+        .up("pg", json!({"stopDelay": 5, "backup": {"barmanObjectStore": {"data": {"compression": "gzip"}}}}))
+        .await?;
     scene.sql("pg").run(&table("t", 30_000)).await?;
     lab.slow_store(true)?;
     scene.apply(&backup("hit", "pg")).await?;
@@ -197,7 +216,11 @@ async fn the_pod_is_deleted_during_a_backup() -> Result<()> {
     scene.kubectl.run(&["delete", "pod", "pg-1", "--wait=false"]).await?;
     lab.slow_store(false)?;
     let ended = scene.ended("hit").await?;
-    ensure!(phase(&ended) == "failed" && ended["status"]["error"].as_str().is_some_and(|e| !e.is_empty()), "{:#}", ended["status"]);
+    ensure!(
+        phase(&ended) == "failed" && ended["status"]["error"].as_str().is_some_and(|e| !e.is_empty()),
+        "{:#}",
+        ended["status"]
+    );
     scene.healthy("pg").await?;
     scene.completed_backup("next", "pg").await?;
     scene.ground.stop().await

@@ -13,7 +13,8 @@ async fn the_verbs_of_kubectl() -> Result<()> {
     k.run(&["wait", "--for=condition=Ready", "cluster/pg", "--timeout=60s"]).await?;
     let table = k.run(&["get", "clusters"]).await?;
     ensure!(table.contains("Cluster in healthy state") && table.contains("pg-1"), "{table}");
-    let pods = k.run(&["get", "pods", "-o", "wide", "-l", "postgresql.k8s.enterprisedb.io/role=primary"]).await?;
+    let pods =
+        k.run(&["get", "pods", "-o", "wide", "-l", "postgresql.k8s.enterprisedb.io/role=primary"]).await?;
     ensure!(pods.contains("pg-1") && pods.contains("1/1") && pods.contains("Running"), "{pods}");
     let logs = k.logs("pg-1", "postgres").await?;
     ensure!(logs.contains("database system is ready to accept connections"), "{logs}");

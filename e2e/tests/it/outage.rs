@@ -24,7 +24,9 @@ async fn the_store_is_away_during_archive_and_backup() -> Result<()> {
     scene.apply(&backup("hit", "pg")).await?;
     scene
         .kubectl
-        .wait_for("backup", "hit", "running", wait::minutes(3), |b| phase(b) == "running" || ["completed", "failed"].contains(&phase(b)))
+        .wait_for("backup", "hit", "running", wait::minutes(3), |b| {
+            phase(b) == "running" || ["completed", "failed"].contains(&phase(b))
+        })
         .await?;
     let back = lab.store_away(AWAY)?;
     sql.run("insert into t select i, 'while it was away' from generate_series(100001, 101000) i; select pg_switch_wal()").await?;
@@ -60,7 +62,12 @@ async fn the_store_is_away_during_restore_and_replay() -> Result<()> {
     scene.apply(&scene.restored("again", "b", json!(null))).await?;
     wait::until("the recovery container at work", wait::minutes(3), || async {
         let pod = scene.kubectl.get("pod", "again-1").await?.unwrap_or_default();
-        Ok(pod["status"]["initContainerStatuses"].as_array().into_iter().flatten().any(|c| c["name"] == "full-recovery" && c["state"]["running"].is_object()).then_some(()))
+        Ok(pod["status"]["initContainerStatuses"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .any(|c| c["name"] == "full-recovery" && c["state"]["running"].is_object())
+            .then_some(()))
     })
     .await?;
     lab.store_away(AWAY)?.await;

@@ -18,7 +18,9 @@ async fn every_kind_of_target() -> Result<()> {
     sql.run("select pg_create_restore_point('two')").await?;
     let lsn = sql.run("select pg_current_wal_insert_lsn()").await?;
     // The clock of the server itself: a commit before it and a commit behind it.
-    let time = sql.run("select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')").await?;
+    let time = sql
+        .run("select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")
+        .await?;
     let xid = sql.run("insert into t values (3) returning pg_current_xact_id()::text").await?;
     sql.run("insert into t values (4)").await?;
     scene.archive_all("pg").await?;

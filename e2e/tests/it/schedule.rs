@@ -27,11 +27,15 @@ async fn runs_at_its_times_and_at_once_when_asked() -> Result<()> {
         let stamp = name.strip_prefix("often-").unwrap_or_default();
         ensure!(stamp.len() == 14 && stamp.bytes().all(|b| b.is_ascii_digit()), "name {name}");
         ensure!(child["metadata"]["ownerReferences"][0]["name"] == "often", "{:#}", child["metadata"]);
-        let immediate = child["metadata"]["labels"]["postgresql.k8s.enterprisedb.io/immediate-backup"] == "true";
+        let immediate =
+            child["metadata"]["labels"]["postgresql.k8s.enterprisedb.io/immediate-backup"] == "true";
         ensure!(immediate || stamp.ends_with('0'), "{name} is not due at a tenth second");
     }
     // Suspended: nothing new; the history limit holds.
-    scene.kubectl.run(&["patch", "scheduledbackup", "often", "--type=merge", "-p", r#"{"spec":{"suspend":true}}"#]).await?;
+    scene
+        .kubectl
+        .run(&["patch", "scheduledbackup", "often", "--type=merge", "-p", r#"{"spec":{"suspend":true}}"#])
+        .await?;
     wait::until("the history limit", wait::minutes(2), || async {
         let children = scene.kubectl.list("backups", &selector).await?;
         Ok((children.len() <= 2 && children.iter().all(|b| phase(b) == "completed")).then_some(()))
@@ -42,12 +46,24 @@ async fn runs_at_its_times_and_at_once_when_asked() -> Result<()> {
         ensure!(table.contains(column), "{table}");
     }
     // Its Backups go with it, their data stays.
-    let ids: Vec<String> = scene.kubectl.list("backups", &selector).await?.iter().filter_map(|b| b["status"]["backupId"].as_str().map(str::to_owned)).collect();
+    let ids: Vec<String> = scene
+        .kubectl
+        .list("backups", &selector)
+        .await?
+        .iter()
+        .filter_map(|b| b["status"]["backupId"].as_str().map(str::to_owned))
+        .collect();
     scene.kubectl.run(&["delete", "scheduledbackup", "often"]).await?;
-    wait::until("no children", wait::minutes(2), || async { Ok(scene.kubectl.list("backups", &selector).await?.is_empty().then_some(())) }).await?;
+    wait::until("no children", wait::minutes(2), || async {
+        Ok(scene.kubectl.list("backups", &selector).await?.is_empty().then_some(()))
+    })
+    .await?;
     let keys = scene.ground.keys("").await?;
     for id in &ids {
-        ensure!(keys.iter().any(|k| k.ends_with(&format!("/base/{id}/backup.info"))), "the data of {id} is gone");
+        ensure!(
+            keys.iter().any(|k| k.ends_with(&format!("/base/{id}/backup.info"))),
+            "the data of {id} is gone"
+        );
     }
     scene.ground.stop().await
 }
@@ -61,28 +77,53 @@ async fn a_schedule_that_cannot_be_read_is_told_with_its_fault() -> Result<()> {
         ("never", "0 0 0 31 2 *", "never"),
         ("macro", "@fortnightly", "@fortnightly"),
     ] {
-        scene.apply(&object("ScheduledBackup", name, json!({"schedule": schedule, "cluster": {"name": "pg"}}))).await?;
+        scene
+            .apply(&object("ScheduledBackup", name, json!({"schedule": schedule, "cluster": {"name": "pg"}})))
+            .await?;
         let object = scene
             .kubectl
-            .wait_for("scheduledbackup", name, "the fault", wait::minutes(1), |s| s["status"]["error"].is_string())
+            .wait_for("scheduledbackup", name, "the fault", wait::minutes(1), |s| {
+                s["status"]["error"].is_string()
+            })
             .await?;
         let error = object["status"]["error"].as_str().unwrap_or_default();
         ensure!(error.contains(word), "{schedule}: {error}");
-        ensure!(condition(&object, "Scheduled").is_some_and(|c| c["status"] == "False"), "{:#}", object["status"]);
+        ensure!(
+            condition(&object, "Scheduled").is_some_and(|c| c["status"] == "False"),
+            "{:#}",
+            object["status"]
+        );
     }
-    let zone = object("ScheduledBackup", "zone", json!({"schedule": "@daily", "timeZone": "Mars/Olympus", "cluster": {"name": "pg"}}));
+    let zone = object(
+        "ScheduledBackup",
+        "zone",
+        json!({"schedule": "@daily", "timeZone": "Mars/Olympus", "cluster": {"name": "pg"}}),
+    );
     scene.apply(&zone).await?;
     let object = scene
         .kubectl
-        .wait_for("scheduledbackup", "zone", "the fault", wait::minutes(1), |s| s["status"]["error"].is_string())
+        .wait_for("scheduledbackup", "zone", "the fault", wait::minutes(1), |s| {
+            s["status"]["error"].is_string()
+        })
         .await?;
     ensure!(object["status"]["error"].as_str().is_some_and(|e| e.contains("Mars/Olympus")));
     // Mended, it is scheduled without further help.
-    scene.kubectl.run(&["patch", "scheduledbackup", "zone", "--type=merge", "-p", r#"{"spec":{"timeZone":"Europe/Berlin"}}"#]).await?;
+    scene
+        .kubectl
+        .run(&[
+            "patch",
+            "scheduledbackup",
+            "zone",
+            "--type=merge",
+            "-p",
+            r#"{"spec":{"timeZone":"Europe/Berlin"}}"#,
+        ])
+        .await?;
     scene
         .kubectl
         .wait_for("scheduledbackup", "zone", "next runs", wait::minutes(1), |s| {
-            s["status"]["nextScheduleTimes"].as_array().is_some_and(|t| t.len() == 3) && s["status"]["error"].is_null()
+            s["status"]["nextScheduleTimes"].as_array().is_some_and(|t| t.len() == 3)
+                && s["status"]["error"].is_null()
         })
         .await?;
     scene.ground.stop().await

@@ -16,14 +16,23 @@ async fn sample(kubectl: &howdah_e2e::Kubectl, file: &str) -> Result<()> {
 async fn from_the_secret_to_the_restored_cluster() -> Result<()> {
     let ground = Ground::start().await?;
     let kubectl = ground.namespace("seed").await?;
-    kubectl.create_secret("aws-creds", &[("ACCESS_KEY_ID", "upstream"), ("ACCESS_SECRET_KEY", "upstream-secret")]).await?;
-    kubectl.create_secret("minio-creds", &[("MINIO_ACCESS_KEY", "minio"), ("MINIO_SECRET_KEY", "minio-secret")]).await?;
+    kubectl
+        .create_secret(
+            "aws-creds",
+            &[("ACCESS_KEY_ID", "upstream"), ("ACCESS_SECRET_KEY", "upstream-secret")],
+        )
+        .await?;
+    kubectl
+        .create_secret("minio-creds", &[("MINIO_ACCESS_KEY", "minio"), ("MINIO_SECRET_KEY", "minio-secret")])
+        .await?;
     sample(&kubectl, "minio-service.yaml").await?;
     sample(&kubectl, "minio-deployment.yaml").await?;
     sample(&kubectl, "cluster-minio.yaml").await?;
     kubectl
         .wait_for("cluster", "pg-backup", "ready and archiving", wait::minutes(5), |c| {
-            ["Ready", "ContinuousArchiving"].iter().all(|t| condition(c, t).is_some_and(|c| c["status"] == "True"))
+            ["Ready", "ContinuousArchiving"]
+                .iter()
+                .all(|t| condition(c, t).is_some_and(|c| c["status"] == "True"))
         })
         .await?;
 
@@ -44,7 +53,8 @@ async fn from_the_secret_to_the_restored_cluster() -> Result<()> {
     let described = kubectl.run(&["describe", "backup", "backup-example"]).await?;
     let id = backup["status"]["backupId"].as_str().unwrap_or_default();
     ensure!(id.len() == 15 && id.as_bytes()[8] == b'T', "backup id {id}");
-    let squeezed: Vec<String> = described.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let squeezed: Vec<String> =
+        described.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     for line in [
         "Name: backup-example",
         "API Version: postgresql.k8s.enterprisedb.io/v1alpha1",
@@ -64,7 +74,13 @@ async fn from_the_secret_to_the_restored_cluster() -> Result<()> {
         ensure!(squeezed.iter().any(|l| l.eq_ignore_ascii_case(line)), "`{line}` is not in:\n{described}");
     }
     for word in ["s3Credentials:", "Started At:", "Stopped At:"] {
-        ensure!(squeezed.iter().any(|l| l.to_lowercase().replace(' ', "").starts_with(&word.to_lowercase().replace(' ', ""))), "`{word}` is not in:\n{described}");
+        ensure!(
+            squeezed.iter().any(|l| l
+                .to_lowercase()
+                .replace(' ', "")
+                .starts_with(&word.to_lowercase().replace(' ', ""))),
+            "`{word}` is not in:\n{described}"
+        );
     }
     ensure!(!described.contains("minio-secret"), "a secret's value is in the description:\n{described}");
 
@@ -99,7 +115,12 @@ async fn from_the_secret_to_the_restored_cluster() -> Result<()> {
         .await?;
     // S2.28: an init container of the first instance did it.
     let pod = kubectl.get("pod", "cluster-restore-1").await?.unwrap_or_default();
-    let inits: Vec<&str> = pod["spec"]["initContainers"].as_array().into_iter().flatten().filter_map(|c| c["name"].as_str()).collect();
+    let inits: Vec<&str> = pod["spec"]["initContainers"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|c| c["name"].as_str())
+        .collect();
     ensure!(inits.contains(&"full-recovery"), "init containers of the first instance: {inits:?}");
 
     // S2.30: the new cluster's own superuser password works, on the primary and on each replica.
@@ -111,7 +132,10 @@ async fn from_the_secret_to_the_restored_cluster() -> Result<()> {
     for serial in [2, 3] {
         let pod = kubectl.get("pod", &format!("cluster-restore-{serial}")).await?.unwrap_or_default();
         let replica = restored.at(pod["status"]["podIP"].as_str().unwrap_or_default());
-        ensure!(replica.run_when_up(&checksum("after_backup"), wait::minutes(1)).await? == after, "replica {serial}");
+        ensure!(
+            replica.run_when_up(&checksum("after_backup"), wait::minutes(1)).await? == after,
+            "replica {serial}"
+        );
         ensure!(replica.run("select pg_is_in_recovery()").await? == "t", "replica {serial}");
     }
     ensure!(restored.run("show data_checksums").await? == "on");
@@ -138,7 +162,8 @@ async fn every_sample_is_accepted() -> Result<()> {
             condition(c, "BackupConfigured").is_some_and(|c| c["status"] == "False")
         })
         .await?;
-    let message = condition(&cluster, "BackupConfigured").and_then(|c| c["message"].as_str()).unwrap_or_default();
+    let message =
+        condition(&cluster, "BackupConfigured").and_then(|c| c["message"].as_str()).unwrap_or_default();
     ensure!(message.contains("aws-creds"), "{message}");
     ground.stop().await
 }

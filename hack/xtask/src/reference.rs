@@ -42,7 +42,7 @@ fn object(out: &mut String, path: &str, schema: &JSONSchemaProps) -> Result<()> 
     }
     let rules = rules(schema);
     if !rules.is_empty() {
-        write!(out, "{rules}\n")?;
+        writeln!(out, "{rules}")?;
     }
     out.push_str("| field | type | |\n|---|---|---|\n");
     let required = schema.required.clone().unwrap_or_default();
@@ -52,7 +52,11 @@ fn object(out: &mut String, path: &str, schema: &JSONSchemaProps) -> Result<()> 
             text = format!("Required. {text}");
         }
         if let Some(values) = &field.enum_ {
-            let list: Vec<String> = values.iter().filter(|v| !v.0.is_null()).map(|v| format!("`{}`", v.0.as_str().map_or_else(|| v.0.to_string(), str::to_owned))).collect();
+            let list: Vec<String> = values
+                .iter()
+                .filter(|v| !v.0.is_null())
+                .map(|v| format!("`{}`", v.0.as_str().map_or_else(|| v.0.to_string(), str::to_owned)))
+                .collect();
             write!(text, " One of {}.", list.join(", "))?;
         }
         for rule in field.x_kubernetes_validations.iter().flatten() {

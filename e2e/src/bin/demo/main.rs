@@ -1,6 +1,8 @@
 //! `demo`: the seed's manifests from the Secret to the restored cluster, with phases and progress as they happen,
 //! then a report. `./hack/demo` is its front.
 
+#![allow(clippy::print_stdout, reason = "the demo talks to a person at a terminal")]
+
 mod report;
 mod watch;
 
@@ -50,12 +52,20 @@ async fn run(cli: &Cli, ground: &Ground, begun: Instant) -> Result<Report> {
 
     let start = Instant::now();
     say("secrets, S3 service and cluster (config/samples)");
-    kubectl.create_secret("aws-creds", &[("ACCESS_KEY_ID", "upstream"), ("ACCESS_SECRET_KEY", "upstream-secret")]).await?;
-    kubectl.create_secret("minio-creds", &[("MINIO_ACCESS_KEY", "minio"), ("MINIO_SECRET_KEY", "minio-secret")]).await?;
+    kubectl
+        .create_secret(
+            "aws-creds",
+            &[("ACCESS_KEY_ID", "upstream"), ("ACCESS_SECRET_KEY", "upstream-secret")],
+        )
+        .await?;
+    kubectl
+        .create_secret("minio-creds", &[("MINIO_ACCESS_KEY", "minio"), ("MINIO_SECRET_KEY", "minio-secret")])
+        .await?;
     for file in ["minio-service.yaml", "minio-deployment.yaml", "cluster-minio.yaml"] {
         sample(&kubectl, file).await?;
     }
-    watch::cluster(&kubectl, "pg-backup", |c| condition(c, "Ready") && condition(c, "ContinuousArchiving")).await?;
+    watch::cluster(&kubectl, "pg-backup", |c| condition(c, "Ready") && condition(c, "ContinuousArchiving"))
+        .await?;
     report.step("cluster", start);
 
     let source = Session::superuser(&kubectl, &ground.images.postgres, "pg-backup");
@@ -88,11 +98,15 @@ async fn run(cli: &Cli, ground: &Ground, begun: Instant) -> Result<Report> {
 
     let start = Instant::now();
     sample(&kubectl, "cluster-restore.yaml").await?;
-    watch::cluster(&kubectl, "cluster-restore", |c| c["status"]["readyInstances"].as_i64() >= Some(1)).await?;
+    watch::cluster(&kubectl, "cluster-restore", |c| c["status"]["readyInstances"].as_i64() >= Some(1))
+        .await?;
     let restored = Session::superuser(&kubectl, &ground.images.postgres, "cluster-restore");
     restored.run_when_up("select 1", wait::minutes(3)).await?;
     report.step("restore (first instance)", start);
-    watch::cluster(&kubectl, "cluster-restore", |c| condition(c, "Ready") && c["status"]["readyInstances"] == 3).await?;
+    watch::cluster(&kubectl, "cluster-restore", |c| {
+        condition(c, "Ready") && c["status"]["readyInstances"] == 3
+    })
+    .await?;
     report.step("restore (three instances)", start);
 
     say("comparing checksums of all rows");
@@ -100,7 +114,11 @@ async fn run(cli: &Cli, ground: &Ground, begun: Instant) -> Result<Report> {
     for (name, expected) in TABLES.iter().zip(&expected) {
         let got = restored.run(&checksum(name)).await?;
         report.equal &= got == *expected;
-        report.tables.push(report::Table { name: (*name).to_owned(), source: expected.clone(), restored: got });
+        report.tables.push(report::Table {
+            name: (*name).to_owned(),
+            source: expected.clone(),
+            restored: got,
+        });
     }
     report.bucket = watch::bucket(&kubectl).await?;
     println!("{}", kubectl.run(&["get", "clusters,backups,scheduledbackups"]).await?);
@@ -115,13 +133,18 @@ fn say(text: &str) {
 
 async fn sample(kubectl: &Kubectl, file: &str) -> Result<()> {
     let path = paths::repository().join("config/samples").join(file);
-    let applied = kubectl.run(&["apply", "-f", &path.display().to_string()]).await.with_context(|| file.to_owned())?;
+    let applied =
+        kubectl.run(&["apply", "-f", &path.display().to_string()]).await.with_context(|| file.to_owned())?;
     print!("    {applied}");
     Ok(())
 }
 
 fn condition(object: &Value, type_: &str) -> bool {
-    object["status"]["conditions"].as_array().into_iter().flatten().any(|c| c["type"] == type_ && c["status"] == "True")
+    object["status"]["conditions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .any(|c| c["type"] == type_ && c["status"] == "True")
 }
 
 fn table(name: &str, rows: u32) -> String {

@@ -62,7 +62,8 @@ impl Report {
         if let Some(dir) = path.parent() {
             std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
         }
-        std::fs::write(path, serde_json::to_string_pretty(self)?).with_context(|| format!("cannot write {}", path.display()))
+        std::fs::write(path, serde_json::to_string_pretty(self)?)
+            .with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// Prints the form for people.
@@ -81,7 +82,11 @@ impl Report {
             text("endWal"),
             text("duration")
         );
-        println!("\nbucket ({} objects, {:.1} MiB):", self.bucket.len(), mib(self.bucket.iter().map(|o| o.bytes).sum()));
+        println!(
+            "\nbucket ({} objects, {:.1} MiB):",
+            self.bucket.len(),
+            mib(self.bucket.iter().map(|o| o.bytes).sum())
+        );
         for object in &self.bucket {
             println!("  {:>10.2} MiB  {}", mib(object.bytes), object.key);
         }
@@ -89,7 +94,11 @@ impl Report {
         for table in &self.tables {
             println!("{:<14} source   {}\n{:<14} restored {}", table.name, table.source, "", table.restored);
         }
-        println!("\n{}: the restored cluster {} what was backed up and archived", if self.equal { "EQUAL" } else { "DIFFERENT" }, if self.equal { "is" } else { "is not" });
+        println!(
+            "\n{}: the restored cluster {} what was backed up and archived",
+            if self.equal { "EQUAL" } else { "DIFFERENT" },
+            if self.equal { "is" } else { "is not" }
+        );
         println!("report: {}", path.display());
     }
 }

@@ -3,10 +3,10 @@
 use std::cell::RefCell;
 
 use anyhow::{Context, Result, bail};
+use futures::TryStreamExt;
 use howdah_e2e::{Kubectl, wait};
 use object_store::ObjectStore;
 use object_store::aws::AmazonS3Builder;
-use futures::TryStreamExt;
 use serde_json::Value;
 
 use crate::report::Stored;
@@ -51,7 +51,11 @@ pub async fn backup(kubectl: &Kubectl, name: &str) -> Result<Value> {
             let line = format!(
                 "backup {name}: {phase} {} {}",
                 progress["percent"].as_str().unwrap_or(""),
-                progress["bytesPerSecond"].as_i64().filter(|r| *r > 0).map(|r| format!("{} MiB/s", r >> 20)).unwrap_or_default()
+                progress["bytesPerSecond"]
+                    .as_i64()
+                    .filter(|r| *r > 0)
+                    .map(|r| format!("{} MiB/s", r >> 20))
+                    .unwrap_or_default()
             );
             if line != *last.borrow() {
                 println!("    {}", line.trim_end());
@@ -65,8 +69,11 @@ pub async fn backup(kubectl: &Kubectl, name: &str) -> Result<Value> {
 
 /// What is in the bucket of the seed's MinIO service.
 pub async fn bucket(kubectl: &Kubectl) -> Result<Vec<Stored>> {
-    let service = kubectl.get("service", "minio-gateway-service").await?.context("no service minio-gateway-service")?;
-    let Some(address) = service["spec"]["clusterIP"].as_str() else { bail!("minio-gateway-service has no address") };
+    let service =
+        kubectl.get("service", "minio-gateway-service").await?.context("no service minio-gateway-service")?;
+    let Some(address) = service["spec"]["clusterIP"].as_str() else {
+        bail!("minio-gateway-service has no address")
+    };
     let store = AmazonS3Builder::new()
         .with_endpoint(format!("http://{address}:9000"))
         .with_allow_http(true)
