@@ -79,6 +79,46 @@ pub enum Damage {
     Corrupt,
 }
 
+/// A hole in the archive behind the backup is not taken for its end: what lies behind it would be lost in silence.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hole_in_the_archive_is_told() -> Result<()> {
+    let scene = Scene::new("hole").await?;
+    scene.up("pg", json!({})).await?;
+    let sql = scene.sql("pg");
+    sql.run(&table("t", 10)).await?;
+    let backup = scene.completed_backup("b", "pg").await?;
+    let end_wal = backup["status"]["endWal"].as_str().unwrap_or_default();
+    for id in 100..103 {
+        sql.run(&format!("insert into t values ({id}, 'behind the backup'); select pg_switch_wal()")).await?;
+    }
+    scene.archive_all("pg").await?;
+    let sum = sql.run(&checksum("t")).await?;
+    let name = |key: &String| key.rsplit('/').next().unwrap_or_default().to_owned();
+    let mut behind: Vec<String> = scene.ground.keys("/wals/").await?;
+    behind.retain(|k| name(k).len() == 24 && name(k).as_str() > end_wal);
+    behind.sort();
+    ensure!(behind.len() >= 3, "{behind:?}");
+    let (key, segment) = (behind[1].clone(), name(&behind[1]));
+    let good = scene.ground.read_object(&key).await?;
+    scene.ground.delete_object(&key).await?;
+    scene.apply(&scene.restored("again", "b", json!(null))).await?;
+    let cluster = scene
+        .kubectl
+        .wait_for("cluster", "again", "the hole", wait::minutes(4), |c| {
+            c["status"]["phaseReason"].as_str().is_some_and(|r| r.contains(&segment))
+        })
+        .await?;
+    ensure!(cluster["status"]["readyInstances"] == 0, "{:#}", cluster["status"]);
+    // What lies before the hole can be had.
+    scene.apply(&scene.restored("before", "b", json!({"targetImmediate": true}))).await?;
+    scene.healthy("before").await?;
+    ensure!(scene.sql("before").run("select count(*) from t").await? == "10");
+    scene.ground.write_object(&key, good).await?;
+    scene.healthy("again").await?;
+    ensure!(scene.sql("again").run(&checksum("t")).await? == sum);
+    scene.ground.stop().await
+}
+
 /// The same WAL name with other content in the archive: refused, nothing overwritten; taken away, archiving goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_segment_of_other_content_is_not_overwritten() -> Result<()> {

@@ -72,6 +72,12 @@ pub async fn run(context: &Context) -> Result<()> {
     // Everything that can be known from the store is known before the volume is touched.
     let plan = howdah_engine::restore::plan(&request).await?;
     same_version(plan.server_version.map(|v| v / 10_000), major)?;
+    if let Some(gap) = plan.wal_gap
+        && to_the_end(target)
+    {
+        let last = plan.last_wal.map_or_else(|| "none".to_owned(), |segment| segment.to_string());
+        return Err(hole(&gap.to_string(), &last));
+    }
     let file = RecoveryFile {
         store: source.store.clone(),
         server_name: source.server_name.clone(),
@@ -103,6 +109,27 @@ pub async fn run(context: &Context) -> Result<()> {
     told(context, &format!("backup {} is restored; PostgreSQL replays the archive next", plan.backup_id))
         .await;
     Ok(())
+}
+
+/// Whether everything in the archive is wanted: no point was named at which replay stops.
+fn to_the_end(target: Option<&howdah_api::bootstrap::RecoveryTarget>) -> bool {
+    target.is_none_or(|t| {
+        t.target_time.is_none()
+            && t.target_lsn.is_none()
+            && t.target_name.is_none()
+            && t.target_xid.is_none()
+            && t.target_immediate != Some(true)
+    })
+}
+
+/// PostgreSQL would take the hole for the end of the archive, promote there, and lose what lies behind it without
+/// a word.
+fn hole(gap: &str, last: &str) -> Error {
+    Error::permanent(format!(
+        "WAL segment {gap} is missing in the archive although later ones are there: replay would end with {last} \
+         and lose what lies behind it; remedy: bring {gap} back, or accept the loss by a recoveryTarget that lies \
+         before it"
+    ))
 }
 
 async fn told(context: &Context, note: &str) {
