@@ -117,8 +117,21 @@ fn classify(error: reqwest::Error) -> HttpError {
         // Whatever else goes wrong on a connection that stood: reset, closed, broken in the middle.
         HttpErrorKind::Interrupted
     };
-    // The URL of a request may carry an upload id or a signature; the store's error names the object anyway.
-    HttpError::new(kind, error.without_url())
+    // The URL of a request may carry an upload id or a signature: only its scheme, host and port are told.
+    let endpoint = error.url().map(|url| url.origin().ascii_serialization());
+    let source = error.without_url();
+    match endpoint {
+        Some(endpoint) => HttpError::new(kind, AtEndpoint { endpoint, source }),
+        None => HttpError::new(kind, source),
+    }
+}
+
+/// A failure on the way to an endpoint.
+#[derive(Debug, thiserror::Error)]
+#[error("endpoint {endpoint}")]
+struct AtEndpoint {
+    endpoint: String,
+    source: reqwest::Error,
 }
 
 /// Whether an error of a type that satisfies `test` is in the chain, also inside `std::io::Error`.

@@ -162,7 +162,7 @@ async fn a_store_that_cannot_be_used_is_told_and_mended(#[case] case: &str) -> R
         }
         _ => {
             section["endpointURL"] = json!("http://127.0.0.1:9");
-            "check the endpoint URL"
+            "http://127.0.0.1:9"
         }
     };
     scene.apply(&cluster).await?;
