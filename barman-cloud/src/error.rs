@@ -202,20 +202,7 @@ impl Error {
 
     /// The whole chain and the remedy on one line: `what: cause: cause; remedy: …`.
     pub fn report(&self) -> String {
-        let mut text = self.to_string();
-        let mut next = self.source();
-        while let Some(cause) = next {
-            let cause_text = cause.to_string();
-            // Some of the crates below repeat their source in their own text.
-            if !text.contains(&cause_text) {
-                text.push_str(": ");
-                text.push_str(&cause_text);
-            }
-            next = cause.source();
-        }
-        text.push_str("; remedy: ");
-        text.push_str(self.remedy());
-        text.split_whitespace().collect::<Vec<_>>().join(" ")
+        report(self, Some(self.remedy()))
     }
 
     /// Carries this error through `std::io` interfaces; [`Error::from_io`] gets it back whole.
@@ -258,6 +245,26 @@ impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.source.as_deref().map(|source| source as _)
     }
+}
+
+/// An error's whole chain, and what to do about it, on one line: `what: cause: cause; remedy: …`.
+pub fn report(error: &(dyn std::error::Error + 'static), remedy: Option<&str>) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        // Some of the crates below repeat their source in their own text.
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
+    }
+    if let Some(remedy) = remedy {
+        text.push_str("; remedy: ");
+        text.push_str(remedy);
+    }
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

@@ -58,17 +58,7 @@ impl Error {
     /// Message and causes on one line.
     #[must_use]
     pub fn report(&self) -> String {
-        let mut text = self.message.clone();
-        let mut next = self.source();
-        while let Some(cause) = next {
-            let cause_text = cause.to_string();
-            if !text.contains(&cause_text) {
-                text.push_str(": ");
-                text.push_str(&cause_text);
-            }
-            next = cause.source();
-        }
-        text.split_whitespace().collect::<Vec<_>>().join(" ")
+        barman_cloud::error::report(self, None)
     }
 }
 

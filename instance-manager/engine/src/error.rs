@@ -186,20 +186,7 @@ impl Error {
 
     /// The whole chain and the remedy on one line: `what: cause: cause; remedy: …`.
     pub fn report(&self) -> String {
-        let mut text = self.to_string();
-        let mut next = self.source();
-        while let Some(cause) = next {
-            let cause_text = cause.to_string();
-            // Some crates repeat their source in their own text.
-            if !text.contains(&cause_text) {
-                text.push_str(": ");
-                text.push_str(&cause_text);
-            }
-            next = cause.source();
-        }
-        text.push_str("; remedy: ");
-        text.push_str(self.remedy());
-        text.split_whitespace().collect::<Vec<_>>().join(" ")
+        barman_cloud::error::report(self, Some(self.remedy()))
     }
 }
 

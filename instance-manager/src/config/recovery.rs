@@ -162,16 +162,10 @@ pub fn parse_time(text: &str) -> Option<chrono::DateTime<chrono::Utc>> {
     None
 }
 
-/// `XXXXXXXX/XXXXXXXX` as a number.
+/// A position such as `1/4000028` as a number.
 #[must_use]
 pub fn parse_lsn(text: &str) -> Option<u64> {
-    let (high, low) = text.split_once('/')?;
-    let half = |t: &str| {
-        (!t.is_empty() && t.len() <= 8 && t.bytes().all(|b| b.is_ascii_hexdigit()))
-            .then(|| u64::from_str_radix(t, 16).ok())
-            .flatten()
-    };
-    Some((half(high)? << 32) | half(low)?)
+    text.parse::<barman_cloud::Lsn>().ok().map(|lsn| lsn.0)
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ pub async fn switch(sql: &Client, wanted: Option<u64>) -> Result<WalSwitch> {
 /// A position in PostgreSQL's own form.
 #[must_use]
 pub fn format_lsn(lsn: u64) -> String {
-    format!("{:X}/{:X}", lsn >> 32, lsn & 0xFFFF_FFFF)
+    barman_cloud::Lsn(lsn).to_string()
 }
 
 #[cfg(test)]
