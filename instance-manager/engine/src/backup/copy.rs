@@ -16,8 +16,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
 
-/// Bytes read at a time: a multiple of every page size.
-pub const READ_BUFFER: usize = 1 << 20;
+/// Bytes read at a time: a multiple of every page size, and small enough that page check, manifest checksum and codec
+/// find them in the processor's cache.
+const READ_BUFFER: usize = 256 << 10;
 /// Bad pages kept; more are counted only by their first thousand.
 pub const MOST_BAD_PAGES: usize = 1000;
 /// Reads of a page that looks bad before it is called bad: the server may be writing it at this very moment.
@@ -137,9 +138,10 @@ impl<'a> Copier<'a> {
             hasher.update(&self.buffer[..want]);
             part.tar().data(&self.buffer[..want]).map_err(|error| writing(names.entry, error))?;
             self.progress.add_done(want as u64);
-            source.done(offset, offset + want as u64);
             offset += want as u64;
+            source.done(offset);
         }
+        source.finish();
         part.tar().end().map_err(|error| writing(names.entry, error))?;
         self.bytes += size;
         self.records.push(record(names.manifest.to_owned(), size, stat.mtime, hasher));

@@ -7,7 +7,7 @@
 use super::request::PartSize;
 use super::walk::Tree;
 use crate::error::Result;
-use barman_cloud::store::{MIN_PART, part_size};
+use barman_cloud::store::{MAX_PARTS, MIN_PART, part_size};
 
 /// Least bytes worth another worker in the same group.
 const WORTH_A_WORKER: u64 = 32 << 20;
@@ -18,10 +18,6 @@ const LARGEST_PART: u64 = 16 << 30;
 const PARTS_PER_JOB: u64 = 4;
 /// PostgreSQL's files end at 1 GiB; a part may exceed its size by one.
 const LARGEST_FILE: u64 = 1 << 30;
-/// Upload buffer where memory allows it: fewer requests.
-const USUAL_BUFFER: u64 = 8 << 20;
-/// Jobs up to which it does.
-const FEW_JOBS: usize = 3;
 
 /// Sizes for one backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,13 +31,18 @@ pub struct Sizes {
 }
 
 /// Plans the sizes from what the user asked for and what will be read.
+///
+/// Memory is buffers, so a buffer is as small as a request may be ([`MIN_PART`]) wherever the number of requests of one
+/// upload allows it; a store that takes few of them gets smaller tars before it gets larger buffers.
 pub fn sizes(asked: &PartSize, total: u64, jobs: usize) -> Result<Sizes> {
-    let planned = (total / (jobs as u64 * PARTS_PER_JOB)).clamp(SMALLEST_PART, LARGEST_PART);
+    let requests = asked.max_upload_parts.map(u64::from);
+    // Incompressible data and the codec's own framing: `part_size` adds a quarter, so a fifth of the room is left.
+    let room = (requests.unwrap_or(MAX_PARTS).min(MAX_PARTS) * MIN_PART / 5 * 4).saturating_sub(LARGEST_FILE);
+    let largest = room.clamp(SMALLEST_PART, LARGEST_PART);
+    let planned = (total / (jobs as u64 * PARTS_PER_JOB)).clamp(SMALLEST_PART, largest);
     let tar_bytes = asked.tar_bytes.unwrap_or(planned).max(1);
-    // Incompressible data and the codec's own framing: `part_size` adds a quarter.
-    let needed = part_size(tar_bytes.saturating_add(LARGEST_FILE), asked.max_upload_parts.map(u64::from))?;
-    let usual = if jobs <= FEW_JOBS { USUAL_BUFFER } else { MIN_PART };
-    let buffer_bytes = asked.upload_bytes.unwrap_or(usual).max(needed).max(MIN_PART);
+    let needed = part_size(tar_bytes.saturating_add(LARGEST_FILE), requests)?;
+    let buffer_bytes = asked.upload_bytes.unwrap_or(MIN_PART).max(needed).max(MIN_PART);
     // One being filled and one being sent for each worker, one more so that none waits at the turn.
     Ok(Sizes { tar_bytes, buffer_bytes, buffers: jobs * 2 + 1 })
 }
@@ -85,12 +86,23 @@ mod tests {
     fn sizes_follow_the_database_and_stay_within_bounds() {
         let asked = PartSize::default();
         let small = sizes(&asked, 40 << 20, 2).expect("plans");
-        assert_eq!((small.tar_bytes, small.buffer_bytes, small.buffers), (256 << 20, 8 << 20, 5));
+        assert_eq!((small.tar_bytes, small.buffer_bytes, small.buffers), (256 << 20, 5 << 20, 5));
         let huge = sizes(&asked, 50 << 40, 8).expect("plans");
         assert_eq!((huge.tar_bytes, huge.buffer_bytes, huge.buffers), (16 << 30, 5 << 20, 17));
         assert!(huge.buffer_bytes * 10_000 >= huge.tar_bytes + LARGEST_FILE);
-        let clone = PartSize { max_upload_parts: Some(100), tar_bytes: Some(1 << 30), ..asked };
-        assert_eq!(sizes(&clone, 1 << 40, 2).expect("plans").buffer_bytes, 26 << 20);
+        let large_tars =
+            PartSize { max_upload_parts: Some(100), tar_bytes: Some(1 << 30), ..PartSize::default() };
+        assert_eq!(sizes(&large_tars, 1 << 40, 2).expect("plans").buffer_bytes, 26 << 20);
+    }
+
+    #[test]
+    fn a_store_that_takes_few_requests_gets_smaller_tars() {
+        let with = |most| PartSize { max_upload_parts: Some(most), ..PartSize::default() };
+        let thousand = sizes(&with(1000), 1 << 40, 2).expect("plans");
+        assert_eq!((thousand.tar_bytes, thousand.buffer_bytes), (3_120_562_176, 5 << 20));
+        // Here a single file of PostgreSQL's needs larger requests.
+        let hundred = sizes(&with(100), 1 << 40, 2).expect("plans");
+        assert_eq!((hundred.tar_bytes, hundred.buffer_bytes), (256 << 20, 16 << 20));
     }
 
     #[test]
@@ -98,7 +110,7 @@ mod tests {
         for total in [1_u64 << 20, 1 << 30, 1 << 40, 50 << 40] {
             for jobs in [1, 2, 3, 4, 8] {
                 let sizes = sizes(&PartSize::default(), total, jobs).expect("plans");
-                assert!(sizes.buffer_bytes * sizes.buffers as u64 <= 85 << 20, "{total} {jobs}");
+                assert_eq!(sizes.buffer_bytes * sizes.buffers as u64, (jobs as u64 * 2 + 1) * (5 << 20));
             }
         }
     }

@@ -20,6 +20,8 @@ pub struct Source {
     file: File,
     /// One bit a stride, set when it was not in the cache; empty when nothing must be given up.
     cold: Vec<bool>,
+    /// Strides that are done with.
+    passed: usize,
 }
 
 impl Source {
@@ -30,7 +32,7 @@ impl Source {
             .custom_flags((rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits() as i32)
             .open(path);
         match opened {
-            Ok(file) if file.metadata()?.is_file() => Ok(Some(Self { file, cold: Vec::new() })),
+            Ok(file) if file.metadata()?.is_file() => Ok(Some(Self { file, cold: Vec::new(), passed: 0 })),
             Ok(_) => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => Ok(None),
@@ -91,13 +93,25 @@ impl Source {
         Ok(filled)
     }
 
-    /// Says that everything before `end`, from `begin` on, is done with: what was not cached before goes.
-    pub fn done(&self, begin: u64, end: u64) {
-        for stride in begin / STRIDE..end.div_ceil(STRIDE) {
-            if self.cold.get(usize::try_from(stride).unwrap_or(usize::MAX)) == Some(&true) {
-                // Only a hint.
-                let _ = fadvise(&self.file, stride * STRIDE, NonZeroU64::new(STRIDE), Advice::DontNeed);
-            }
+    /// Says that everything before `end` is done with: of the strides that lie before it, what was not cached
+    /// before goes.
+    pub fn done(&mut self, end: u64) {
+        let whole = usize::try_from(end / STRIDE).unwrap_or(usize::MAX).min(self.cold.len());
+        for stride in self.passed..whole {
+            self.give_up(stride);
+        }
+        self.passed = self.passed.max(whole);
+    }
+
+    /// Says that the whole file is done with.
+    pub fn finish(&mut self) {
+        self.done(self.cold.len() as u64 * STRIDE);
+    }
+
+    fn give_up(&self, stride: usize) {
+        if self.cold[stride] {
+            // Only a hint.
+            let _ = fadvise(&self.file, stride as u64 * STRIDE, NonZeroU64::new(STRIDE), Advice::DontNeed);
         }
     }
 }
@@ -127,7 +141,10 @@ mod tests {
         assert_eq!(source.read_at(&mut buffer, 0).expect("reads"), 2_000_000);
         assert_eq!(buffer, content[..2_000_000]);
         assert_eq!(source.read_at(&mut buffer, 2_000_000).expect("reads"), 1_000_000);
-        source.done(0, 3_000_000);
+        source.done(2_000_000);
+        assert_eq!(source.passed, 1);
+        source.finish();
+        assert_eq!(source.passed, 3);
         assert_eq!(source.read_at(&mut buffer, 3_000_000).expect("reads"), 0);
     }
 }
