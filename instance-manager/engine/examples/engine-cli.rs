@@ -148,7 +148,7 @@ async fn run(cli: Cli) -> Result<serde_json::Value> {
             let done = backup::run(request, Arc::new(Nothing), progress, CancellationToken::new()).await?;
             serde_json::json!({
                 "id": done.backup_id.to_string(), "read": done.database_bytes, "stored": done.stored_bytes,
-                "parts": done.parts.len(), "badPages": done.bad_pages.len(),
+                "parts": done.parts.len(), "badPages": done.bad_pages.count,
             })
         }
         Command::Restore => {

@@ -94,7 +94,10 @@ impl ErrorKind {
             Self::Missing => "restore the object from a copy, or use another backup",
             Self::Unreachable => "choose an earlier target, another backup, or another timeline",
             Self::Corrupt => "restore the object from a copy, or use another backup",
-            Self::BadPages => "check the storage, and restore from an older backup or repair the relations",
+            Self::BadPages => {
+                "keep every older backup, move the server to sound storage, rebuild damaged indexes by REINDEX and \
+                 take damaged tables from an older backup; or let backups warn about bad pages instead of failing"
+            }
             Self::DiskFull => "enlarge the volume or free space on it",
             Self::Io => "check permissions and the health of the volume",
             Self::Invalid => "correct the value",

@@ -15,7 +15,10 @@ pub mod restore;
 pub mod wal;
 pub mod window;
 
-pub use backup::{BackupRequest, BackupResult, BadPage, BadPagePolicy, PrimaryWal, ServerAccess};
+pub use backup::{
+    BackupRequest, BackupResult, BadPage, BadPagePolicy, BadPages, IoPriority, PrimaryWal, Priority,
+    RateLimits, ServerAccess,
+};
 pub use barman_cloud::Repository;
 pub use control::ControlData;
 pub use error::{Error, ErrorKind, Result};

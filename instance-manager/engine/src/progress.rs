@@ -1,9 +1,10 @@
 //! How far a backup or a restore is, readable from any thread at any time.
 
+use crate::backup::{BadPage, BadPages};
 use barman_cloud::{BackupId, Lsn, Segment};
 use chrono::{DateTime, Utc};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What is going on, with what is known by then.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +69,7 @@ pub struct Progress {
     done: AtomicU64,
     total: AtomicU64,
     stored: AtomicU64,
+    bad_pages: Mutex<BadPages>,
     phase: Mutex<Phase>,
     callback: Option<Callback>,
 }
@@ -78,6 +80,7 @@ impl Default for Progress {
             done: AtomicU64::new(0),
             total: AtomicU64::new(0),
             stored: AtomicU64::new(0),
+            bad_pages: Mutex::default(),
             phase: Mutex::new(Phase::Preparing),
             callback: None,
         }
@@ -123,7 +126,16 @@ impl Progress {
 
     /// The phase now.
     pub fn phase(&self) -> Phase {
-        self.phase.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        lock(&self.phase).clone()
+    }
+
+    /// Backup: pages with a wrong checksum so far.
+    pub fn bad_pages(&self) -> BadPages {
+        lock(&self.bad_pages).clone()
+    }
+
+    pub(crate) fn add_bad_page(&self, page: BadPage) {
+        lock(&self.bad_pages).add(page);
     }
 
     pub(crate) fn add_done(&self, bytes: u64) {
@@ -140,9 +152,13 @@ impl Progress {
 
     pub(crate) fn enter(&self, phase: Phase) {
         tracing::debug!(?phase, "phase");
-        phase.clone_into(&mut self.phase.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        phase.clone_into(&mut lock(&self.phase));
         if let Some(callback) = &self.callback {
             callback(&phase);
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

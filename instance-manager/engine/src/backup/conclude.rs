@@ -1,9 +1,10 @@
 //! The end of a backup: what makes it complete, in the order that lets nobody take it for complete too early.
 
 use super::archive_wait::{self, NeededWal};
+use super::bad_pages::BadPagePolicy;
 use super::commit::{self, PartList};
 use super::copying::Copied;
-use super::request::{BackupResult, BadPagePolicy, StoredPart};
+use super::request::{BackupResult, StoredPart};
 use super::run::{Run, or_cancelled};
 use super::session::{ServerFacts, Started, Stopped, label_value};
 use crate::control::ControlData;
@@ -12,18 +13,19 @@ use crate::progress::Phase;
 use barman_cloud::BackupId;
 
 impl Run {
-    pub(super) fn check_pages(&self, copied: &Copied) -> Result<()> {
-        let Some(first) = copied.bad_pages.first() else { return Ok(()) };
-        tracing::warn!(count = copied.bad_pages.len(), first = %first, "the backup holds pages with wrong checksums");
+    /// All pages were read by now, so that everything that is damaged is named at once.
+    pub(super) fn check_pages(&self) -> Result<()> {
+        let bad = self.progress.bad_pages();
+        if bad.is_empty() {
+            return Ok(());
+        }
+        tracing::warn!(count = bad.count, "the backup holds pages with wrong checksums");
         match self.request.bad_pages {
             BadPagePolicy::Warn => Ok(()),
-            BadPagePolicy::Fail => {
-                let shown: Vec<String> = copied.bad_pages.iter().take(10).map(ToString::to_string).collect();
-                Err(Error::new(
-                    ErrorKind::BadPages,
-                    format!("{} pages have a wrong checksum: {}", copied.bad_pages.len(), shown.join(", ")),
-                ))
-            }
+            BadPagePolicy::Fail => Err(Error::new(
+                ErrorKind::BadPages,
+                format!("wrong checksums of data pages ({} in all): {}", bad.count, bad.named(10)),
+            )),
         }
     }
 
@@ -101,7 +103,7 @@ impl Run {
             compression: self.request.compression,
             tablespaces: facts.tablespaces.clone(),
             data_checksums: control.data_checksums,
-            bad_pages: copied.bad_pages,
+            bad_pages: self.progress.bad_pages(),
         })
     }
 }

@@ -1,10 +1,12 @@
 //! Copies files into a part: tar entry, page checksums and manifest checksum in one pass.
 
+use super::bad_pages::BadPage;
 use super::pages::{self, PageState};
 use super::part::OpenPart;
 use super::record::Hasher;
-use super::request::{BadPage, ManifestChecksum};
+use super::request::ManifestChecksum;
 use super::source::Source;
+use super::throttle::Limits;
 use super::walk::{DirItem, LinkItem, Stat};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
@@ -18,9 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Bytes read at a time: a multiple of every page size, and small enough that page check, manifest checksum and codec
 /// find them in the processor's cache.
-const READ_BUFFER: usize = 256 << 10;
-/// Bad pages kept; more are counted only by their first thousand.
-pub const MOST_BAD_PAGES: usize = 1000;
+pub const READ_BUFFER: usize = 256 << 10;
 /// Reads of a page that looks bad before it is called bad: the server may be writing it at this very moment.
 const RECHECKS: usize = 5;
 
@@ -42,10 +42,9 @@ pub struct Copier<'a> {
     checksum: ManifestChecksum,
     progress: &'a Progress,
     cancel: &'a CancellationToken,
+    limits: &'a Limits,
     /// Files for the manifest.
     pub records: Vec<ManifestFile>,
-    /// Pages whose checksum is wrong.
-    pub bad_pages: Vec<BadPage>,
     /// Bytes of files.
     pub bytes: u64,
 }
@@ -68,6 +67,7 @@ impl<'a> Copier<'a> {
         checksum: ManifestChecksum,
         progress: &'a Progress,
         cancel: &'a CancellationToken,
+        limits: &'a Limits,
     ) -> Self {
         Self {
             buffer: vec![0; READ_BUFFER],
@@ -75,8 +75,8 @@ impl<'a> Copier<'a> {
             checksum,
             progress,
             cancel,
+            limits,
             records: Vec::new(),
-            bad_pages: Vec::new(),
             bytes: 0,
         }
     }
@@ -129,6 +129,7 @@ impl<'a> Copier<'a> {
                 return Err(Error::cancelled());
             }
             let want = usize::try_from(size - offset).unwrap_or(usize::MAX).min(self.buffer.len());
+            self.limits.read(want)?;
             let count = source.read_at(&mut self.buffer[..want], offset).map_err(reading)?;
             // The file shrank: zeros take the place of what is gone.
             self.buffer[count..want].fill(0);
@@ -186,10 +187,7 @@ impl<'a> Copier<'a> {
                 continue;
             }
             if is_bad(source, check, in_file, block, path)? {
-                tracing::warn!(file = %path.display(), block, "a page has a wrong checksum");
-                if self.bad_pages.len() < MOST_BAD_PAGES {
-                    self.bad_pages.push(BadPage { file: path.display().to_string(), block });
-                }
+                self.progress.add_bad_page(BadPage { file: path.display().to_string(), block });
             }
         }
         Ok(())

@@ -1,13 +1,15 @@
 //! The middle of a backup: files are read into parts, the backup is ended, the last part is closed.
 
-use super::copy::{FileNames, PageCheck};
+use super::copy::{FileNames, PageCheck, READ_BUFFER};
 use super::fill::{self, Filled, Group, Job};
 use super::part::{FinishedPart, PartContext, PartTask};
 use super::plan;
 use super::pool::BufferPool;
-use super::request::{BadPage, TablespaceInfo};
+use super::priority;
+use super::request::TablespaceInfo;
 use super::run::Run;
 use super::session::{ServerFacts, Session, Started, Stopped};
+use super::throttle::Limits;
 use super::walk::{self, Root, Stat};
 use crate::control::ControlData;
 use crate::error::{Error, ErrorKind, Result};
@@ -22,7 +24,6 @@ use std::sync::Arc;
 pub(super) struct Copied {
     pub(super) parts: Vec<FinishedPart>,
     pub(super) records: Vec<ManifestFile>,
-    pub(super) bad_pages: Vec<BadPage>,
     pub(super) bytes: u64,
     pub(super) stopped: Stopped,
 }
@@ -41,7 +42,7 @@ impl Run {
             .map(|_| {
                 let job = Arc::clone(&job);
                 let (cancel, pool) = (job.cancel.clone(), job.context.pool.clone());
-                tokio::task::spawn_blocking(move || {
+                self.thread("a worker of the backup stopped", move || {
                     let filled = job.work();
                     if filled.is_err() {
                         // The others need not go on, and must not wait for buffers.
@@ -54,7 +55,7 @@ impl Run {
             .collect();
         let mut all = Vec::with_capacity(workers.len());
         for worker in workers {
-            all.push(worker.await.map_err(|error| stopped_worker("a worker of the backup stopped", error))?);
+            all.push(worker.await?);
         }
         let (filled, tasks) = self.gather(&job, all).await?;
         self.progress.enter(Phase::Stopping);
@@ -70,9 +71,8 @@ impl Run {
     ) -> Result<Job> {
         let (pgdata, spaces) = (self.request.pgdata.clone(), facts.tablespaces.clone());
         let (jobs, major) = (self.request.jobs, facts.version / 10_000);
-        let groups = tokio::task::spawn_blocking(move || groups(&pgdata, &spaces, major, jobs))
-            .await
-            .map_err(|error| stopped_worker("listing the data directory stopped", error))??;
+        let list = move || groups(&pgdata, &spaces, major, jobs);
+        let groups = self.thread("listing the data directory stopped", list).await??;
         let total: u64 = groups.iter().map(|group| group.tree().bytes).sum();
         self.progress.set_total(total);
         let sizes = plan::sizes(&self.request.part_size, total, jobs)?;
@@ -84,6 +84,9 @@ impl Run {
             segment_pages: control.relation_segment_blocks,
             start: started.lsn,
         });
+        // Its own, so that a worker's failure stops the others without hiding the failure.
+        let cancel = self.cancel.child_token();
+        let asked = &self.request.limits;
         Ok(Job {
             context: PartContext {
                 store: self.request.repository.store().clone(),
@@ -91,6 +94,7 @@ impl Run {
                 compression: self.request.compression,
                 level: self.request.compression_level,
                 progress: Arc::clone(&self.progress),
+                limits: Limits::new(asked, READ_BUFFER as u64, sizes.buffer_bytes, cancel.clone()),
                 runtime: tokio::runtime::Handle::current(),
                 uploads: self.uploads.clone(),
             },
@@ -100,9 +104,17 @@ impl Run {
             check,
             checksum: self.request.manifest_checksum,
             tar_bytes: sizes.tar_bytes,
-            // Its own, so that a worker's failure stops the others without hiding the failure.
-            cancel: self.cancel.child_token(),
+            cancel,
         })
+    }
+
+    /// Work that reads files or compresses, with the priority of the backup.
+    fn thread<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = Result<T>> + Send {
+        priority::start(self.request.priority, what, work)
     }
 
     /// Puts the workers' results together. When one failed, the upload that made it fail says why.
@@ -115,19 +127,16 @@ impl Run {
                 Ok(mut filled) => {
                     tasks.append(&mut filled.tasks);
                     sum.records.append(&mut filled.records);
-                    sum.bad_pages.append(&mut filled.bad_pages);
                     sum.bytes += filled.bytes;
                     match filled.open {
                         Some(part) if job.is_last_data(&part) => sum.open = Some(part),
                         Some(part) if failure.is_none() => {
                             let job = Arc::clone(job);
-                            let finished = tokio::task::spawn_blocking(move || {
+                            let close = move || {
                                 let _job = job;
                                 fill::finish(part)
-                            })
-                            .await
-                            .map_err(|error| stopped_worker("closing a part stopped", error))?;
-                            tasks.push(finished?);
+                            };
+                            tasks.push(self.thread("closing a part stopped", close).await??);
                         }
                         _ => {}
                     }
@@ -162,7 +171,7 @@ impl Run {
     ) -> Result<Copied> {
         let (open, blocking_job) = (filled.open.take(), Arc::clone(job));
         let (pgdata, outside) = (self.request.pgdata.clone(), outside_files(&self.request.pgdata, facts));
-        let (mut part, mut records) = tokio::task::spawn_blocking(move || {
+        let last_files = move || {
             let mut copier = blocking_job.copier();
             let mut part = match open {
                 Some(part) => part,
@@ -183,9 +192,8 @@ impl Run {
                 )?;
             }
             Ok::<_, Error>((part, std::mem::take(&mut copier.records)))
-        })
-        .await
-        .map_err(|error| stopped_worker("the last part stopped", error))??;
+        };
+        let (mut part, mut records) = self.thread("the last part stopped", last_files).await??;
 
         let stopped = session.stop().await?;
         let owner = job.data().tree().dirs.first().map(|root| root.stat);
@@ -194,29 +202,24 @@ impl Run {
             ..owner.unwrap_or(Stat { mode: 0o600, uid: 0, gid: 0, mtime: 0 })
         };
         let (blocking_job, label) = (Arc::clone(job), stopped.label.clone());
-        let (task, mut label_records) = tokio::task::spawn_blocking(move || {
+        let close = move || {
             let mut copier = blocking_job.copier();
             copier.content(&mut part, "backup_label", label.as_bytes(), &owner)?;
             Ok::<_, Error>((fill::finish(part)?, std::mem::take(&mut copier.records)))
-        })
-        .await
-        .map_err(|error| stopped_worker("the last part stopped", error))??;
+        };
+        let (task, mut label_records) = self.thread("the last part stopped", close).await??;
         tasks.push(task);
         filled.records.append(&mut records);
         filled.records.append(&mut label_records);
 
         let mut parts = Vec::with_capacity(tasks.len());
         for task in tasks {
-            parts.push(task.await.map_err(|error| stopped_worker("an upload stopped", error))??);
+            parts.push(task.await.map_err(|error| {
+                Error::new(ErrorKind::Cancelled, "an upload stopped").with_source(error)
+            })??);
         }
         parts.sort_by_key(|part| part.name);
-        Ok(Copied {
-            parts,
-            records: filled.records,
-            bad_pages: filled.bad_pages,
-            bytes: filled.bytes,
-            stopped,
-        })
+        Ok(Copied { parts, records: filled.records, bytes: filled.bytes, stopped })
     }
 }
 
@@ -257,8 +260,4 @@ async fn first_failure(tasks: Vec<PartTask>) -> Option<Error> {
         }
     }
     None
-}
-
-fn stopped_worker(what: &str, error: tokio::task::JoinError) -> Error {
-    Error::new(ErrorKind::Cancelled, what).with_source(error)
 }

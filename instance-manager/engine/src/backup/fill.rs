@@ -3,7 +3,7 @@
 use super::copy::{Copier, FileNames, PageCheck};
 use super::part::{OpenPart, PartContext, PartTask};
 use super::plan;
-use super::request::{BadPage, ManifestChecksum};
+use super::request::ManifestChecksum;
 use super::walk::Tree;
 use crate::error::{Error, Result};
 use barman_cloud::manifest::ManifestFile;
@@ -72,14 +72,14 @@ pub struct Filled {
     /// The part of the data directory that was not full.
     pub open: Option<OpenPart>,
     pub records: Vec<ManifestFile>,
-    pub bad_pages: Vec<BadPage>,
     pub bytes: u64,
 }
 
 impl Job {
     /// A copier for one thread.
     pub fn copier(&self) -> Copier<'_> {
-        Copier::new(self.check, self.checksum, &self.context.progress, &self.cancel)
+        let context = &self.context;
+        Copier::new(self.check, self.checksum, &context.progress, &self.cancel, &context.limits)
     }
 
     /// Begins a part.
@@ -136,7 +136,6 @@ impl Job {
             }
         }
         filled.records = std::mem::take(&mut copier.records);
-        filled.bad_pages = std::mem::take(&mut copier.bad_pages);
         filled.bytes = copier.bytes;
         Ok(filled)
     }

@@ -4,6 +4,7 @@
 //! archive, manifest, and only then `backup.info` with DONE.
 
 mod archive_wait;
+mod bad_pages;
 pub(crate) mod commit;
 mod conclude;
 mod copy;
@@ -16,6 +17,7 @@ mod pages;
 mod part;
 mod plan;
 mod pool;
+mod priority;
 pub(crate) mod record;
 mod request;
 mod rules;
@@ -23,11 +25,15 @@ mod run;
 mod session;
 mod source;
 mod sweep;
+mod throttle;
 mod walk;
 
+pub use bad_pages::{BadPage, BadPagePolicy, BadPages};
+pub use priority::{IoPriority, Priority};
 pub use request::{
-    BackupRequest, BackupResult, BadPage, BadPagePolicy, ManifestChecksum, PartSize, PrimaryWal,
-    ServerAccess, StoredPart, SwitchRequest, TablespaceInfo,
+    BackupRequest, BackupResult, ManifestChecksum, PartSize, PrimaryWal, RateLimits, ServerAccess,
+    StoredPart, SwitchRequest, TablespaceInfo,
 };
 pub use run::run;
 pub use sweep::{Sweep, sweep_orphans};
+pub use throttle::{Clock, SystemClock};

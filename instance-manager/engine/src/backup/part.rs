@@ -5,6 +5,7 @@
 //! and its size compared; a part that is dropped is given up and its upload aborted.
 
 use super::pool::{BufferPool, PoolBuffer};
+use super::throttle::Limits;
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
 use barman_cloud::Compression;
@@ -27,6 +28,7 @@ pub struct PartContext {
     pub compression: Compression,
     pub level: Option<i32>,
     pub progress: Arc<Progress>,
+    pub limits: Limits,
     pub runtime: tokio::runtime::Handle,
     /// Knows the uploads under way, so that a failed backup can wait until they were given up.
     pub uploads: TaskTracker,
@@ -172,8 +174,9 @@ async fn send_all(
                     let (index, length) = (count, chunk.len() as u64);
                     count += 1;
                     let request = upload.put_part(index, chunk);
-                    let progress = Arc::clone(&context.progress);
+                    let (progress, limits) = (Arc::clone(&context.progress), context.limits.clone());
                     sending.spawn(async move {
+                        limits.upload(length).await?;
                         let part = request.await?;
                         progress.add_stored(length);
                         Ok((index, part))

@@ -35,16 +35,21 @@ pub struct Sizes {
 /// Memory is buffers, so a buffer is as small as a request may be ([`MIN_PART`]) wherever the number of requests of one
 /// upload allows it; a store that takes few of them gets smaller tars before it gets larger buffers.
 pub fn sizes(asked: &PartSize, total: u64, jobs: usize) -> Result<Sizes> {
-    let requests = asked.max_upload_parts.map(u64::from);
-    // Incompressible data and the codec's own framing: `part_size` adds a quarter, so a fifth of the room is left.
-    let room = (requests.unwrap_or(MAX_PARTS).min(MAX_PARTS) * MIN_PART / 5 * 4).saturating_sub(LARGEST_FILE);
-    let largest = room.clamp(SMALLEST_PART, LARGEST_PART);
+    let largest = largest_part(asked.max_upload_parts);
     let planned = (total / (jobs as u64 * PARTS_PER_JOB)).clamp(SMALLEST_PART, largest);
     let tar_bytes = asked.tar_bytes.unwrap_or(planned).max(1);
-    let needed = part_size(tar_bytes.saturating_add(LARGEST_FILE), requests)?;
+    // Incompressible data and the codec's own framing: `part_size` adds a quarter.
+    let needed = part_size(tar_bytes.saturating_add(LARGEST_FILE), asked.max_upload_parts.map(u64::from))?;
     let buffer_bytes = asked.upload_bytes.unwrap_or(MIN_PART).max(needed).max(MIN_PART);
     // One being filled and one being sent for each worker, one more so that none waits at the turn.
     Ok(Sizes { tar_bytes, buffer_bytes, buffers: jobs * 2 + 1 })
+}
+
+/// Largest part that is planned: a store that takes few requests gets smaller parts rather than larger buffers.
+fn largest_part(max_upload_parts: Option<u32>) -> u64 {
+    let requests = max_upload_parts.map_or(MAX_PARTS, u64::from).min(MAX_PARTS);
+    // The quarter that `part_size` adds.
+    (requests * MIN_PART / 5 * 4).saturating_sub(LARGEST_FILE).clamp(SMALLEST_PART, LARGEST_PART)
 }
 
 /// Workers that a group of this size should have at most.
@@ -96,22 +101,21 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_takes_few_requests_gets_smaller_tars() {
-        let with = |most| PartSize { max_upload_parts: Some(most), ..PartSize::default() };
-        let thousand = sizes(&with(1000), 1 << 40, 2).expect("plans");
-        assert_eq!((thousand.tar_bytes, thousand.buffer_bytes), (3_120_562_176, 5 << 20));
-        // Here a single file of PostgreSQL's needs larger requests.
-        let hundred = sizes(&with(100), 1 << 40, 2).expect("plans");
-        assert_eq!((hundred.tar_bytes, hundred.buffer_bytes), (256 << 20, 16 << 20));
-    }
-
-    #[test]
     fn memory_does_not_grow_with_the_database() {
         for total in [1_u64 << 20, 1 << 30, 1 << 40, 50 << 40] {
             for jobs in [1, 2, 3, 4, 8] {
                 let sizes = sizes(&PartSize::default(), total, jobs).expect("plans");
                 assert_eq!(sizes.buffer_bytes * sizes.buffers as u64, (jobs as u64 * 2 + 1) * (5 << 20));
             }
+        }
+    }
+
+    #[test]
+    fn a_store_of_few_requests_gets_smaller_parts() {
+        for (requests, tar, buffer) in [(1000, 2976, 5), (200, 256, 8), (100, 256, 16), (1, 256, 1600)] {
+            let asked = PartSize { max_upload_parts: Some(requests), ..PartSize::default() };
+            let sizes = sizes(&asked, 50 << 40, 2).expect("plans");
+            assert_eq!((sizes.tar_bytes >> 20, sizes.buffer_bytes >> 20), (tar, buffer), "{requests}");
         }
     }
 

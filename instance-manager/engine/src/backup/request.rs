@@ -1,11 +1,16 @@
 //! Input and output of a base backup.
 
+use super::bad_pages::{BadPagePolicy, BadPages};
+use super::priority::Priority;
+use super::throttle::{Clock, SystemClock};
 use crate::error::Result;
 use async_trait::async_trait;
 use barman_cloud::Repository;
 use barman_cloud::{BackupId, Compression, Lsn, Segment};
 use chrono::{DateTime, Utc};
+use std::num::NonZeroU64;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How to reach the local PostgreSQL: always by its Unix socket.
@@ -57,14 +62,21 @@ pub enum ManifestChecksum {
     Sha256,
 }
 
-/// What becomes of a backup that holds pages with a wrong checksum.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum BadPagePolicy {
-    /// The backup completes; the pages are listed in its result.
-    #[default]
-    Warn,
-    /// The backup fails.
-    Fail,
+/// How fast a backup may read and upload.
+#[derive(Debug, Clone)]
+pub struct RateLimits {
+    /// Bytes of database files read per second by all jobs together.
+    pub read: Option<NonZeroU64>,
+    /// Bytes sent to the store per second by all jobs together; what a retry sends again is not counted.
+    pub upload: Option<NonZeroU64>,
+    /// The time that counts.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for RateLimits {
+    fn default() -> Self {
+        Self { read: None, upload: None, clock: Arc::new(SystemClock::default()) }
+    }
 }
 
 /// How large the objects of a backup become.
@@ -104,6 +116,10 @@ pub struct BackupRequest {
     pub bad_pages: BadPagePolicy,
     /// Object sizes.
     pub part_size: PartSize,
+    /// How fast it may be.
+    pub limits: RateLimits,
+    /// How urgent its threads are.
+    pub priority: Priority,
     /// Longest wait for the backup's WAL to reach the archive after the data is stored; `None` waits until
     /// cancelled.
     pub wal_timeout: Option<Duration>,
@@ -111,7 +127,7 @@ pub struct BackupRequest {
 
 impl BackupRequest {
     /// A backup with the usual settings: no compression, two jobs, spread checkpoint, CRC-32C in the manifest,
-    /// bad pages warned about, WAL awaited for an hour.
+    /// bad pages warned about, no limits, WAL awaited for an hour.
     pub fn new(server: ServerAccess, pgdata: impl Into<PathBuf>, repository: Repository) -> Self {
         Self {
             server,
@@ -125,23 +141,10 @@ impl BackupRequest {
             manifest_checksum: ManifestChecksum::default(),
             bad_pages: BadPagePolicy::default(),
             part_size: PartSize::default(),
+            limits: RateLimits::default(),
+            priority: Priority::default(),
             wal_timeout: Some(Duration::from_secs(3600)),
         }
-    }
-}
-
-/// A page whose checksum is wrong.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct BadPage {
-    /// File relative to the data directory, tablespaces as `pg_tblspc/<oid>/…`.
-    pub file: String,
-    /// Block number within the relation fork.
-    pub block: u32,
-}
-
-impl std::fmt::Display for BadPage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} block {}", self.file, self.block)
     }
 }
 
@@ -202,6 +205,6 @@ pub struct BackupResult {
     pub tablespaces: Vec<TablespaceInfo>,
     /// Whether the server has page checksums, so whether pages were verified.
     pub data_checksums: bool,
-    /// Pages whose checksum is wrong; the first thousand.
-    pub bad_pages: Vec<BadPage>,
+    /// Pages whose checksum is wrong.
+    pub bad_pages: BadPages,
 }

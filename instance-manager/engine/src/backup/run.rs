@@ -52,6 +52,7 @@ fn check(request: &BackupRequest) -> Result<()> {
         return invalid(format!("base backups cannot be compressed with {}", request.compression));
     }
     request.compression.check_level(request.compression_level)?;
+    request.priority.check()?;
     if request.jobs == 0 {
         return invalid("a backup needs at least one job".to_owned());
     }
@@ -104,7 +105,7 @@ impl Run {
             or_cancelled(&cancel, or_lost(&lost, self.copy(&session, &facts, &control, &started, &id)))
                 .await?;
         session.close().await;
-        self.check_pages(&copied)?;
+        self.check_pages()?;
         self.commit(&facts, &control, &started, &id, copied).await
     }
 

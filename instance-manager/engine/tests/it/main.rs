@@ -6,6 +6,7 @@ mod archiving;
 mod backup_restore;
 mod damage;
 mod faults;
+mod gentle;
 mod interrupted;
 mod oracle;
 mod pages;

@@ -2,7 +2,7 @@
 
 use crate::postgres::program;
 use crate::site::Site;
-use howdah_engine::{BadPage, BadPagePolicy, ErrorKind};
+use howdah_engine::{BadPage, BadPagePolicy, BadPages, ErrorKind};
 use std::os::unix::fs::FileExt;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -29,14 +29,15 @@ async fn a_damaged_page_is_named() {
 
     let result = site.backup(&primary, site.backup_request(&primary, "pages")).await;
     let result = result.unwrap_or_else(|error| panic!("{}", error.report()));
-    let expected: Vec<BadPage> = [3, 17].map(|block| BadPage { file: path.clone(), block }).into();
-    assert_eq!(result.bad_pages, expected);
+    let pages = [3, 17].map(|block| BadPage { file: path.clone(), block }).into();
+    assert_eq!(result.bad_pages, BadPages { count: 2, pages });
 
     let mut strict = site.backup_request(&primary, "pages");
     strict.bad_pages = BadPagePolicy::Fail;
     let error = site.backup(&primary, strict).await.expect_err("refused");
     assert_eq!(error.kind(), ErrorKind::BadPages);
-    assert!(error.to_string().contains(&format!("{path} block 3")), "{}", error.report());
+    let report = error.report();
+    assert!(report.contains(&format!("(2 in all): {path} block 3, {path} block 17; remedy: ")), "{report}");
     let done = site.repository("pages").catalog().await.expect("a catalogue");
     assert_eq!(done.done().count(), 1, "the refused one must not say DONE");
 }
