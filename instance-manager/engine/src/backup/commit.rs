@@ -1,6 +1,7 @@
 //! The last steps of a backup, and its undoing.
 
 use super::part::FinishedPart;
+use super::record::FileRecord;
 use crate::error::{Error, ErrorKind, Result};
 use barman_cloud::{BackupId, BackupInfo, Layout, Repository};
 use serde::{Deserialize, Serialize};
@@ -10,17 +11,43 @@ use std::collections::BTreeMap;
 const MAX_LIST: u64 = 16 << 20;
 
 /// Names and sizes of all parts, beside the manifest: tells a restore that the last part of an archive is missing,
-/// which the names of the others cannot.
+/// which the names of the others cannot, and which part holds which file of the manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartList {
     /// File names and sizes in the store.
     pub parts: BTreeMap<String, u64>,
+    /// Files of each part: index of the first in the manifest's list, and how many follow each other there. Empty
+    /// when not known, as in backups of earlier versions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, (usize, usize)>,
 }
 
 impl PartList {
-    /// A list of finished parts.
-    pub fn new(parts: &[FinishedPart]) -> Self {
-        Self { parts: parts.iter().map(|part| (part.name.to_string(), part.size)).collect() }
+    /// A list of finished parts. `records` are in the order of the parts and of the manifest.
+    pub fn new(parts: &[FinishedPart], records: &[FileRecord]) -> Self {
+        let mut files = BTreeMap::new();
+        let mut first = 0;
+        for run in records.chunk_by(|one, next| one.part == next.part) {
+            files.insert(run[0].part.to_string(), (first, run.len()));
+            first += run.len();
+        }
+        Self { parts: parts.iter().map(|part| (part.name.to_string(), part.size)).collect(), files }
+    }
+
+    /// The part of every file of a manifest with `count` files, by index; `None` when the list does not say it of
+    /// each file exactly once.
+    pub fn part_of_files(&self, count: usize) -> Option<Vec<&str>> {
+        let mut runs: Vec<(usize, usize, &str)> =
+            self.files.iter().map(|(name, (first, length))| (*first, *length, name.as_str())).collect();
+        runs.sort_unstable();
+        let mut owners = Vec::with_capacity(count.min(1 << 20));
+        for (first, length, name) in runs {
+            if first != owners.len() || length > count - first || !self.parts.contains_key(name) {
+                return None;
+            }
+            owners.resize(first + length, name);
+        }
+        (owners.len() == count).then_some(owners)
     }
 
     fn key(layout: &Layout, id: &BackupId) -> String {
@@ -105,4 +132,61 @@ pub async fn remove_parts(repository: &Repository, id: &BackupId) -> Result<(u64
     keys.push(PartList::key(repository.layout(), id));
     repository.store().delete_many(&keys).await?;
     Ok((count, bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use barman_cloud::PartName;
+    use barman_cloud::manifest::ManifestFile;
+
+    fn list(records: &[&str]) -> PartList {
+        let records: Vec<FileRecord> = records
+            .iter()
+            .enumerate()
+            .map(|(index, part)| FileRecord {
+                part: PartName::parse(part).expect("a part"),
+                file: ManifestFile {
+                    path: format!("base/5/{index}").into(),
+                    size: 1,
+                    modified: chrono::DateTime::UNIX_EPOCH,
+                    checksum: None,
+                },
+            })
+            .collect();
+        let parts: Vec<FinishedPart> = ["16400.tar", "data.tar", "data_0001.tar"]
+            .iter()
+            .map(|name| FinishedPart { name: PartName::parse(name).expect("a part"), size: 9 })
+            .collect();
+        PartList::new(&parts, &records)
+    }
+
+    #[test]
+    fn every_file_is_in_one_part() {
+        let list = list(&["16400.tar", "data.tar", "data.tar", "data_0001.tar"]);
+        let text = serde_json::to_string(&list).expect("json");
+        assert_eq!(
+            text,
+            r#"{"parts":{"16400.tar":9,"data.tar":9,"data_0001.tar":9},"files":{"16400.tar":[0,1],"data.tar":[1,2],"data_0001.tar":[3,1]}}"#
+        );
+        let back: PartList = serde_json::from_str(&text).expect("a list");
+        let parts = back.part_of_files(4).expect("known");
+        assert_eq!(parts, ["16400.tar", "data.tar", "data.tar", "data_0001.tar"]);
+    }
+
+    #[test]
+    fn a_list_that_does_not_fit_the_manifest_says_nothing() {
+        let list = list(&["16400.tar", "data.tar", "data.tar"]);
+        assert!(list.part_of_files(2).is_none() && list.part_of_files(4).is_none());
+        for wrong in [
+            r#"{"parts":{"a":1}}"#,
+            r#"{"parts":{"a":1,"b":1},"files":{"a":[0,2],"b":[1,2]}}"#,
+            r#"{"parts":{"a":1},"files":{"a":[0,1],"b":[1,2]}}"#,
+            r#"{"parts":{"a":1},"files":{"a":[3,18446744073709551615]}}"#,
+            r#"{"parts":{"a":1},"files":{"a":[0,18446744073709551615]}}"#,
+        ] {
+            let list: PartList = serde_json::from_str(wrong).expect("a list");
+            assert!(list.part_of_files(3).is_none(), "{wrong}");
+        }
+    }
 }

@@ -62,7 +62,7 @@ impl Run {
         self.progress.enter(Phase::Committing);
         let manifest = super::manifest::render(facts, started, stopped, &copied.records)?;
         let key = repository.layout().manifest(id);
-        let list = PartList::new(&copied.parts);
+        let list = PartList::new(&copied.parts, &copied.records);
         let store = async {
             repository.store().put(&key, manifest).await?;
             list.store(&repository, id).await?;

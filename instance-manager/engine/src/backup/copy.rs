@@ -3,7 +3,7 @@
 use super::bad_pages::BadPage;
 use super::pages::{self, PageState};
 use super::part::OpenPart;
-use super::record::Hasher;
+use super::record::{FileRecord, Hasher};
 use super::request::ManifestChecksum;
 use super::source::Source;
 use super::throttle::Limits;
@@ -44,7 +44,7 @@ pub struct Copier<'a> {
     cancel: &'a CancellationToken,
     limits: &'a Limits,
     /// Files for the manifest.
-    pub records: Vec<ManifestFile>,
+    pub records: Vec<FileRecord>,
     /// Bytes of files.
     pub bytes: u64,
 }
@@ -145,7 +145,8 @@ impl<'a> Copier<'a> {
         source.finish();
         part.tar().end().map_err(|error| writing(names.entry, error))?;
         self.bytes += size;
-        self.records.push(record(names.manifest.to_owned(), size, stat.mtime, hasher));
+        let file = record(names.manifest.to_owned(), size, stat.mtime, hasher);
+        self.records.push(FileRecord { part: part.name, file });
         Ok(true)
     }
 
@@ -161,7 +162,8 @@ impl<'a> Copier<'a> {
             .map_err(|error| writing(Path::new(name), error))?;
         let mut hasher = Hasher::new(self.checksum);
         hasher.update(content);
-        self.records.push(record(PathBuf::from(name), content.len() as u64, owner.mtime, hasher));
+        let file = record(PathBuf::from(name), content.len() as u64, owner.mtime, hasher);
+        self.records.push(FileRecord { part: part.name, file });
         Ok(())
     }
 

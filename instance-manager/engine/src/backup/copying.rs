@@ -6,6 +6,7 @@ use super::part::{FinishedPart, PartContext, PartTask};
 use super::plan;
 use super::pool::BufferPool;
 use super::priority;
+use super::record::FileRecord;
 use super::request::TablespaceInfo;
 use super::run::Run;
 use super::session::{ServerFacts, Session, Started, Stopped};
@@ -15,7 +16,6 @@ use crate::control::ControlData;
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Phase;
 use barman_cloud::exclude::Scope;
-use barman_cloud::manifest::ManifestFile;
 use barman_cloud::{Archive, BackupId};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use std::sync::Arc;
 /// What copying left.
 pub(super) struct Copied {
     pub(super) parts: Vec<FinishedPart>,
-    pub(super) records: Vec<ManifestFile>,
+    pub(super) records: Vec<FileRecord>,
     pub(super) bytes: u64,
     pub(super) stopped: Stopped,
 }
@@ -219,6 +219,8 @@ impl Run {
             })??);
         }
         parts.sort_by_key(|part| part.name);
+        // In the order of the parts, so that the files of each are one run in the manifest.
+        filled.records.sort_by_key(|record| record.part);
         Ok(Copied { parts, records: filled.records, bytes: filled.bytes, stopped })
     }
 }

@@ -3,10 +3,10 @@
 use super::copy::{Copier, FileNames, PageCheck};
 use super::part::{OpenPart, PartContext, PartTask};
 use super::plan;
+use super::record::FileRecord;
 use super::request::ManifestChecksum;
 use super::walk::Tree;
 use crate::error::{Error, Result};
-use barman_cloud::manifest::ManifestFile;
 use barman_cloud::{Archive, BackupId, Layout, PartName};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -71,7 +71,7 @@ pub struct Filled {
     pub tasks: Vec<PartTask>,
     /// The part of the data directory that was not full.
     pub open: Option<OpenPart>,
-    pub records: Vec<ManifestFile>,
+    pub records: Vec<FileRecord>,
     pub bytes: u64,
 }
 

@@ -1,8 +1,18 @@
-//! The manifest checksum of a file, computed while it is read.
+//! What is noted of a file while it is read: its line in the manifest, its part, and its checksum.
 
 use super::request::ManifestChecksum;
-use barman_cloud::manifest::FileChecksum;
+use barman_cloud::PartName;
+use barman_cloud::manifest::{FileChecksum, ManifestFile};
 use sha2::{Digest, Sha256};
+
+/// A file that was backed up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileRecord {
+    /// The part that holds it.
+    pub part: PartName,
+    /// Its line in the manifest.
+    pub file: ManifestFile,
+}
 
 /// A checksum under way.
 pub enum Hasher {
