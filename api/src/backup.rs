@@ -197,6 +197,10 @@ pub struct BackupStatus {
     /// Last sign of life of the instance while it works, every ten seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heartbeat_at: Option<Time>,
+    /// How often the backup went on after a restart of its instance manager. Parts that were finished and whose files
+    /// have not changed since are kept. At most 3 times; then it fails.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resumes: Option<i32>,
 
     /// Why it failed, and the remedy.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -172,6 +172,11 @@ impl Layout {
         format!("{}/howdah/manifests/{id}/backup_manifest", self.server)
     }
 
+    /// Directory of what a running backup notes for the one that goes on after it, without a slash at the end.
+    pub fn resume_dir(&self, id: &BackupId) -> String {
+        format!("{}/howdah/resume/{id}", self.server)
+    }
+
     /// The object that a probe writes and deletes to learn what the store allows.
     pub fn probe(&self) -> String {
         format!("{}/howdah/probe", self.server)

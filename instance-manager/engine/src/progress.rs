@@ -17,6 +17,15 @@ pub enum Phase {
         /// Id that the backup will have.
         backup_id: BackupId,
     },
+    /// Backup: what an interrupted one had stored was looked through; then it goes on as [`Phase::Copying`].
+    Resumed {
+        /// Finished parts that stay.
+        kept: usize,
+        /// Finished parts that were there.
+        found: usize,
+        /// Bytes of files in those that stay.
+        bytes: u64,
+    },
     /// Backup: the start position is known, files are being read and uploaded.
     Copying(BackupStart),
     /// Backup: everything was read; PostgreSQL is told, the last part is being closed.
@@ -140,6 +149,11 @@ impl Progress {
 
     pub(crate) fn add_done(&self, bytes: u64) {
         self.done.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// What was read has to be read once more.
+    pub(crate) fn take_back(&self, bytes: u64) {
+        self.done.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn add_stored(&self, bytes: u64) {

@@ -20,9 +20,14 @@ pub enum Verdict {
     Leave,
     /// Take it.
     Take,
-    /// A former process of this pod worked on it and is gone.
+    /// A former process of this pod worked on it and is gone: go on with it.
+    GoOn,
+    /// Nobody works on it any more, and nobody will.
     Lost,
 }
+
+/// How often a backup is gone on with: a backup that brings its manager down each time must end.
+pub const MOST_RESUMES: i32 = 3;
 
 impl Me<'_> {
     fn holds(&self, status: &BackupStatus) -> bool {
@@ -45,7 +50,7 @@ pub fn decide(backup: &Backup, me: Me<'_>, taken: Option<&str>) -> Verdict {
         return Verdict::Leave;
     }
     if !me.is_this_session(&status) {
-        return Verdict::Lost;
+        return if status.resumes.unwrap_or(0) < MOST_RESUMES { Verdict::GoOn } else { Verdict::Lost };
     }
     match status.phase() {
         BackupPhase::Started => Verdict::Take,
@@ -61,7 +66,7 @@ pub fn may_write(status: &BackupStatus, me: Me<'_>, next: BackupPhase) -> bool {
 }
 
 /// The error of a lost backup.
-pub const LOST: &str = "the instance manager restarted while it took this backup; nothing of it is kept; create another Backup (a schedule does so by itself)";
+pub const LOST: &str = "the instance manager restarted again and again while it took this backup; nothing of it is kept; see in the log of the former container why (kubectl logs --previous), then create another Backup";
 
 #[cfg(test)]
 mod tests {
@@ -89,9 +94,9 @@ mod tests {
     #[case::being_taken("pg", BackupPhase::Running, "pg-1", "s2", Some("u"), Verdict::Leave)]
     #[case::just_taken("pg", BackupPhase::Started, "pg-1", "s2", Some("u"), Verdict::Leave)]
     #[case::forgotten("pg", BackupPhase::Running, "pg-1", "s2", None, Verdict::Lost)]
-    #[case::former_process("pg", BackupPhase::Running, "pg-1", "s1", None, Verdict::Lost)]
-    #[case::former_process_that_never_began("pg", BackupPhase::Started, "pg-1", "s1", None, Verdict::Lost)]
-    #[case::former_process_at_the_end("pg", BackupPhase::Finalizing, "pg-1", "s1", None, Verdict::Lost)]
+    #[case::former_process("pg", BackupPhase::Running, "pg-1", "s1", None, Verdict::GoOn)]
+    #[case::former_process_that_never_began("pg", BackupPhase::Started, "pg-1", "s1", None, Verdict::GoOn)]
+    #[case::former_process_at_the_end("pg", BackupPhase::Finalizing, "pg-1", "s1", None, Verdict::GoOn)]
     #[case::other_pod("pg", BackupPhase::Started, "pg-2", "s2", None, Verdict::Leave)]
     #[case::other_cluster("pgx", BackupPhase::Started, "pg-1", "s2", None, Verdict::Leave)]
     #[case::not_assigned("pg", BackupPhase::Pending, "pg-1", "s2", None, Verdict::Leave)]
@@ -106,6 +111,15 @@ mod tests {
         #[case] want: Verdict,
     ) {
         assert_eq!(decide(&backup(cluster, phase, pod, session), ME, taken), want);
+    }
+
+    #[test]
+    fn a_backup_that_brings_its_manager_down_ends() {
+        let mut backup = backup("pg", BackupPhase::Running, "pg-1", "s1");
+        for (resumes, want) in [(2, Verdict::GoOn), (3, Verdict::Lost)] {
+            backup.status.as_mut().unwrap().resumes = Some(resumes);
+            assert_eq!(decide(&backup, ME, None), want);
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use howdah_api::backup::{Backup, BackupPhase, BackupStatus};
+use howdah_engine::backup::Resume;
 use howdah_engine::{BackupRequest, BackupResult, BackupStart, Phase, Progress, ServerAccess};
 use kube::ResourceExt;
 use kube::runtime::events::EventType;
@@ -15,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::decide::{Me, may_write};
+use super::decide::{Me, Verdict, decide, may_write};
 use super::fields::{self, Look};
 use super::primary::Primary;
 use super::writer::{Patience, Written, write};
@@ -32,14 +33,31 @@ const HEARTBEAT_RETRY: Duration = Duration::from_secs(2);
 /// How long one write may hang.
 const WRITE_LIMIT: Duration = Duration::from_secs(15);
 
+/// How long PostgreSQL may take to come back with the manager, before the backup that goes on is given up.
+const READY_LIMIT: Duration = Duration::from_secs(900);
+
 /// Takes the backup; everything that happens ends up in its status.
 pub async fn take(shared: Arc<Shared>, backup: Backup) {
-    let name = backup.name_any();
-    let uid = backup.uid().unwrap_or_default();
-    let job = Job { shared: shared.clone(), backup, name, uid };
-    let outcome = job.run().await;
-    job.conclude(outcome).await;
-    shared.set_backup(None);
+    Job::new(shared, backup).go().await;
+}
+
+/// Takes over a backup of a former process of this pod.
+pub async fn go_on(shared: Arc<Shared>, backup: Backup) {
+    let (name, uid) = (backup.name_any(), backup.uid().unwrap_or_default());
+    let me = Me { cluster: &shared.env.cluster, pod: &shared.env.pod, session: &shared.session };
+    let adopted = write(&shared.kube, &name, &uid, Patience::Endless, |status, now| {
+        let ours = decide(now, me, None) == Verdict::GoOn;
+        if ours {
+            fields::taken_over(status, &shared.session, Utc::now());
+        }
+        ours
+    })
+    .await;
+    match adopted {
+        Ok(Written::Done(backup)) => Job::new(shared, *backup).go().await,
+        Ok(Written::Refused) => {}
+        Err(error) => tracing::error!(backup = name, "cannot be taken over: {}", error.report()),
+    }
 }
 
 struct Job {
@@ -47,6 +65,8 @@ struct Job {
     backup: Backup,
     name: String,
     uid: String,
+    /// The phase in which it was found; never gone behind.
+    found: BackupPhase,
 }
 
 /// How it ended.
@@ -58,15 +78,47 @@ enum Outcome {
 }
 
 impl Job {
+    fn new(shared: Arc<Shared>, backup: Backup) -> Self {
+        let (name, uid) = (backup.name_any(), backup.uid().unwrap_or_default());
+        let found = backup.status.as_ref().map(BackupStatus::phase).unwrap_or_default();
+        Self { shared, backup, name, uid, found }
+    }
+
+    async fn go(self) {
+        let outcome = self.run().await;
+        self.conclude(outcome).await;
+        self.shared.set_backup(None);
+    }
+
+    /// The interrupted backup to go on from; `None` when this is a new one.
+    fn resume(&self) -> Option<Resume> {
+        let status = self.backup.status.as_ref().filter(|_| self.found != BackupPhase::Started)?;
+        let id = status.backup_id.as_deref()?.parse().ok()?;
+        Some(Resume { id, finishing: self.found == BackupPhase::Finalizing })
+    }
+
     fn me(&self) -> Me<'_> {
         Me { cluster: &self.shared.env.cluster, pod: &self.shared.env.pod, session: &self.shared.session }
     }
 
     async fn run(&self) -> Outcome {
-        let prepared = match self.prepare() {
+        let resumed = self.backup.status.as_ref().is_some_and(|status| status.resumes.is_some());
+        if resumed {
+            self.until_able().await;
+        }
+        let mut prepared = match self.prepare() {
             Ok(prepared) => prepared,
             Err(error) => return Outcome::Failed(error.report()),
         };
+        if self.found != BackupPhase::Started {
+            prepared.resume = self.resume();
+            if let Some(name) = self.backup.status.as_ref().and_then(|status| status.backup_name.clone()) {
+                prepared.name = Some(name);
+            }
+            let note = format!("{} goes on with the backup after a restart", self.shared.env.pod);
+            self.event(EventType::Normal, "Resuming", &note).await;
+            return self.drive(prepared).await;
+        }
         let cluster = self.shared.cluster();
         let Some(store) = cluster.spec.object_store() else {
             return Outcome::Failed("the Cluster has no backup.barmanObjectStore any more".to_owned());
@@ -84,6 +136,28 @@ impl Job {
         }
         self.event(EventType::Normal, "Starting", &format!("{} takes the backup", self.shared.env.pod)).await;
         self.drive(prepared).await
+    }
+
+    /// PostgreSQL went down with the former process: waits until it can be backed up again, with signs of life.
+    async fn until_able(&self) {
+        let mut server = self.shared.server.subscribe();
+        let deadline = Instant::now() + READY_LIMIT;
+        let mut beat = Instant::now() + HEARTBEAT;
+        while self.prepare().is_err() && Instant::now() < deadline {
+            // What else it waits for, the archiver above all, has no bell: it is looked at with each sign of life.
+            tokio::select! {
+                changed = server.changed() => if changed.is_err() { return },
+                () = sleep_until(beat) => {
+                    beat = Instant::now() + HEARTBEAT_RETRY;
+                    let alive = self.write(self.found, Patience::None, |status| {
+                        status.heartbeat_at = Some(crate::time::now());
+                    });
+                    if let Ok(Err(error)) = timeout(WRITE_LIMIT, alive).await {
+                        tracing::warn!(backup = self.name, "no sign of life could be written: {}", error.report());
+                    }
+                }
+            }
+        }
     }
 
     /// Everything that can be refused before PostgreSQL is asked.
@@ -135,9 +209,13 @@ impl Job {
     async fn drive(&self, request: BackupRequest) -> Outcome {
         let (phases, mut phase) = watch::channel(Phase::Preparing);
         let (starts, start) = watch::channel(None::<BackupStart>);
+        let (keeps, keep) = watch::channel(None::<String>);
         let progress = Arc::new(Progress::with_callback(move |p: &Phase| {
             if let Phase::Copying(start) = p {
                 starts.send_replace(Some(start.clone()));
+            }
+            if let Phase::Resumed { kept, found, bytes } = p {
+                keeps.send_replace(Some(fields::resumed(*kept, *found, *bytes)));
             }
             phases.send_replace(p.clone());
         }));
@@ -187,6 +265,10 @@ impl Job {
                 }
             }
         };
+        let kept = keep.borrow().clone();
+        if let Some(note) = kept {
+            self.event(EventType::Normal, "Resumed", &note).await;
+        }
         match result {
             Ok(result) => Outcome::Done(Box::new(result)),
             Err(_) if !ours => Outcome::NotOurs,
@@ -205,6 +287,7 @@ impl Job {
     ) -> Result<Written> {
         let next = match phase {
             Phase::WaitingForWal { .. } | Phase::Committing | Phase::Done => BackupPhase::Finalizing,
+            _ if self.found == BackupPhase::Finalizing => BackupPhase::Finalizing,
             _ => BackupPhase::Running,
         };
         self.write(next, Patience::None, |status| {

@@ -30,6 +30,26 @@ pub fn begun(
     status.heartbeat_at = Some(kube(now));
 }
 
+/// Another process of the same pod goes on with the backup.
+pub fn taken_over(status: &mut BackupStatus, session: &str, now: DateTime<Utc>) {
+    if let Some(instance) = &mut status.instance_id {
+        session.clone_into(&mut instance.session_id);
+    }
+    status.resumes = Some(status.resumes.unwrap_or(0).saturating_add(1));
+    status.heartbeat_at = Some(kube(now));
+}
+
+/// What a backup that goes on could keep, for an event.
+#[must_use]
+pub fn resumed(kept: usize, found: usize, bytes: u64) -> String {
+    match kept {
+        0 => format!(
+            "none of {found} finished parts could be kept: the backup starts again from the beginning"
+        ),
+        _ => format!("{kept} of {found} finished parts ({} of files) are kept", human_size(bytes)),
+    }
+}
+
 fn compression_word(store: &BarmanObjectStore) -> &'static str {
     match store.data.as_ref().and_then(|d| d.compression) {
         None => "none",

@@ -61,7 +61,7 @@ impl Runner {
         match decide(&backup, me, self.current.as_ref().map(|(uid, _)| uid.as_str())) {
             Verdict::Leave => {}
             Verdict::Lost => self.give_up(&backup).await,
-            Verdict::Take if self.current.is_some() => {
+            Verdict::Take | Verdict::GoOn if self.current.is_some() => {
                 let name = backup.name_any();
                 if !self.waiting.contains(&name) {
                     self.waiting.push_back(name);
@@ -70,6 +70,10 @@ impl Runner {
             Verdict::Take => {
                 let uid = backup.uid().unwrap_or_default();
                 self.current = Some((uid, tokio::spawn(execute::take(shared, backup))));
+            }
+            Verdict::GoOn => {
+                let uid = backup.uid().unwrap_or_default();
+                self.current = Some((uid, tokio::spawn(execute::go_on(shared, backup))));
             }
         }
     }
@@ -92,7 +96,7 @@ impl Runner {
         }
     }
 
-    /// A former process of this pod worked on it.
+    /// Nobody will go on with it.
     async fn give_up(&self, backup: &Backup) {
         let shared = &self.shared;
         let name = backup.name_any();

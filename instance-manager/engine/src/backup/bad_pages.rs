@@ -1,5 +1,7 @@
 //! Pages whose checksum is wrong, and what is done about them.
 
+use serde::{Deserialize, Serialize};
+
 /// Pages that are kept by name; further ones are only counted.
 const MOST: usize = 1000;
 
@@ -14,7 +16,7 @@ pub enum BadPagePolicy {
 }
 
 /// A page whose checksum is wrong.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct BadPage {
     /// File relative to the data directory, tablespaces as `pg_tblspc/<oid>/…`.
     pub file: String,
@@ -29,7 +31,7 @@ impl std::fmt::Display for BadPage {
 }
 
 /// The bad pages of one backup.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct BadPages {
     /// How many there are.
     pub count: u64,

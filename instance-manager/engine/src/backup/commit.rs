@@ -2,6 +2,7 @@
 
 use super::part::FinishedPart;
 use super::record::FileRecord;
+use super::resume::Shelf;
 use crate::error::{Error, ErrorKind, Result};
 use barman_cloud::{BackupId, BackupInfo, Layout, Repository};
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,7 @@ const MAX_LIST: u64 = 16 << 20;
 
 /// Names and sizes of all parts, beside the manifest: tells a restore that the last part of an archive is missing,
 /// which the names of the others cannot, and which part holds which file of the manifest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartList {
     /// File names and sizes in the store.
     pub parts: BTreeMap<String, u64>,
@@ -131,6 +132,7 @@ pub async fn remove_parts(repository: &Repository, id: &BackupId) -> Result<(u64
     keys.push(repository.layout().manifest(id));
     keys.push(PartList::key(repository.layout(), id));
     repository.store().delete_many(&keys).await?;
+    Shelf::new(repository, id).clear().await?;
     Ok((count, bytes))
 }
 
@@ -152,6 +154,7 @@ mod tests {
                     modified: chrono::DateTime::UNIX_EPOCH,
                     checksum: None,
                 },
+                identity: Default::default(),
             })
             .collect();
         let parts: Vec<FinishedPart> = ["16400.tar", "data.tar", "data_0001.tar"]

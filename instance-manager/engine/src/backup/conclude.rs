@@ -1,16 +1,17 @@
 //! The end of a backup: what makes it complete, in the order that lets nobody take it for complete too early.
 
 use super::archive_wait::{self, NeededWal};
-use super::bad_pages::BadPagePolicy;
+use super::bad_pages::{BadPagePolicy, BadPages};
 use super::commit::{self, PartList};
 use super::copying::Copied;
-use super::request::{BackupResult, StoredPart};
+use super::request::BackupResult;
+use super::resume::{Sealed, Shelf};
 use super::run::{Run, or_cancelled};
 use super::session::{ServerFacts, Started, Stopped, label_value};
 use crate::control::ControlData;
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Phase;
-use barman_cloud::BackupId;
+use barman_cloud::{BackupId, BackupInfo};
 
 impl Run {
     /// All pages were read by now, so that everything that is damaged is named at once.
@@ -29,15 +30,17 @@ impl Run {
         }
     }
 
-    pub(super) async fn commit(
-        &mut self,
+    /// Stores what makes the data a backup, once PostgreSQL was told the end, and notes that nothing but the archive is
+    /// waited for.
+    pub(super) async fn seal(
+        &self,
         facts: &ServerFacts,
         control: &ControlData,
         started: &Started,
         id: &BackupId,
         copied: Copied,
-    ) -> Result<BackupResult> {
-        let repository = self.request.repository.clone();
+    ) -> Result<Sealed> {
+        let repository = &self.request.repository;
         let stopped = &copied.stopped;
         check_label(started, stopped)?;
         let mut info = self.started_info(facts, control, started);
@@ -45,31 +48,43 @@ impl Run {
         info.backup_name.clone_from(&self.request.name);
         info.cluster_size = Some(copied.bytes);
         info.finish(started.timeline, stopped.lsn, control.wal_segment_size, stopped.time.fixed_offset());
-        let (begin_wal, end_wal) = info.needed_wal()?;
-
-        self.progress.enter(Phase::WaitingForWal { end_wal, end_lsn: stopped.lsn });
-        let needed = NeededWal {
-            begin: begin_wal,
-            end: end_wal,
-            end_lsn: stopped.lsn,
-            size: control.wal_segment_size,
-            closed: !facts.in_recovery,
-        };
-        let limit = self.request.wal_timeout;
-        archive_wait::wait(&repository, needed, self.primary.as_ref(), limit, &self.cancel).await?;
-        super::history::ensure(&repository, &self.request.pgdata, started.timeline).await?;
-
-        self.progress.enter(Phase::Committing);
         let manifest = super::manifest::render(facts, started, stopped, &copied.records)?;
-        let key = repository.layout().manifest(id);
         let list = PartList::new(&copied.parts, &copied.records);
+        let sealed = Sealed { info: info.render(), bad_pages: self.progress.bad_pages() };
         let store = async {
-            repository.store().put(&key, manifest).await?;
-            list.store(&repository, id).await?;
-            // A last look: the store may have lost something since it was confirmed.
-            list.compare(id, &repository, &commit::stored_parts(&repository, id).await?)
+            repository.store().put(&repository.layout().manifest(id), manifest).await?;
+            list.store(repository, id).await?;
+            Shelf::new(repository, id).put_sealed(&sealed).await
         };
         or_cancelled(&self.cancel, store).await?;
+        Ok(sealed)
+    }
+
+    /// Waits for the WAL and sets the commit mark. `closed`: ending the backup closed its last segment.
+    pub(super) async fn commit(&self, id: &BackupId, sealed: &Sealed, closed: bool) -> Result<BackupResult> {
+        let repository = &self.request.repository;
+        let info = BackupInfo::parse(&sealed.info)?;
+        let incomplete = || Error::new(ErrorKind::Corrupt, format!("backup {id}: its record names no end"));
+        let (begin, end) = info.needed_wal()?;
+        let end_lsn = info.end_xlog.ok_or_else(incomplete)?;
+
+        self.progress.enter(Phase::WaitingForWal { end_wal: end, end_lsn });
+        let needed = NeededWal { begin, end, end_lsn, size: info.segment_size()?, closed };
+        let limit = self.request.wal_timeout;
+        archive_wait::wait(repository, needed, self.primary.as_ref(), limit, &self.cancel).await?;
+        super::history::ensure(repository, &self.request.pgdata, begin.timeline).await?;
+
+        self.progress.enter(Phase::Committing);
+        let look = async {
+            let list = PartList::load(repository, id).await?.ok_or_else(|| {
+                let url = repository.store().url_of(&repository.layout().parts(id));
+                Error::new(ErrorKind::Missing, format!("{url} is missing"))
+            })?;
+            // A last look: the store may have lost something since it was confirmed.
+            list.compare(id, repository, &commit::stored_parts(repository, id).await?)?;
+            Ok(list)
+        };
+        let list = or_cancelled(&self.cancel, look).await?;
         repository.put_backup_info(id, &info).await?;
         if !repository.backup_info(id).await?.is_done() {
             return Err(Error::new(
@@ -80,31 +95,23 @@ impl Run {
                 ),
             ));
         }
+        self.finished(id, &info, &list, sealed.bad_pages.clone()).await
+    }
+
+    /// The result of a backup whose commit mark is set.
+    pub(super) async fn finished(
+        &self,
+        id: &BackupId,
+        info: &BackupInfo,
+        list: &PartList,
+        bad_pages: BadPages,
+    ) -> Result<BackupResult> {
+        if let Err(error) = Shelf::new(&self.request.repository, id).clear().await {
+            tracing::warn!(backup = %id, error = %error.report(), "notes of the backup stay in the store; the sweep removes them");
+        }
+        let result = super::outcome::result(id, info, list, bad_pages)?;
         self.progress.enter(Phase::Done);
-        Ok(BackupResult {
-            backup_id: id.clone(),
-            name: self.request.name.clone(),
-            system_id: facts.system_id,
-            server_version: facts.version,
-            timeline: started.timeline,
-            begin_wal,
-            end_wal,
-            begin_lsn: started.lsn,
-            end_lsn: stopped.lsn,
-            started_at: started.time,
-            stopped_at: stopped.time,
-            database_bytes: copied.bytes,
-            stored_bytes: copied.parts.iter().map(|part| part.size).sum(),
-            parts: copied
-                .parts
-                .iter()
-                .map(|part| StoredPart { name: part.name.to_string(), size: part.size })
-                .collect(),
-            compression: self.request.compression,
-            tablespaces: facts.tablespaces.clone(),
-            data_checksums: control.data_checksums,
-            bad_pages: self.progress.bad_pages(),
-        })
+        Ok(result)
     }
 }
 

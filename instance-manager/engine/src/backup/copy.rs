@@ -5,16 +5,18 @@ use super::pages::{self, PageState};
 use super::part::OpenPart;
 use super::record::{FileRecord, Hasher};
 use super::request::ManifestChecksum;
+use super::resume::Identity;
 use super::source::Source;
 use super::throttle::Limits;
 use super::walk::{DirItem, LinkItem, Stat};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
-use barman_cloud::Lsn;
 use barman_cloud::manifest::ManifestFile;
 use barman_cloud::tar::Entry;
+use barman_cloud::{Lsn, PartName};
 use chrono::DateTime;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
 
@@ -118,6 +120,38 @@ impl<'a> Copier<'a> {
         set(&mut entry, &stat);
         part.tar().begin(&entry).map_err(|error| writing(names.entry, error))?;
 
+        let hasher = self.pass(&mut source, size, names, |bytes| {
+            part.tar().data(bytes).map(|_| ()).map_err(|error| writing(names.entry, error))
+        })?;
+        part.tar().end().map_err(|error| writing(names.entry, error))?;
+        self.bytes += size;
+        let file = record(names.manifest.to_owned(), size, stat.mtime, hasher);
+        self.records.push(FileRecord { part: part.name, file, identity: Identity::from(&meta) });
+        Ok(true)
+    }
+
+    /// Reads a file of a part that is in the store already; `None` when it has vanished.
+    pub fn read_again(&mut self, part: PartName, names: FileNames<'_>) -> Result<Option<FileRecord>> {
+        let reading = |error| Error::io("cannot read", names.source, error);
+        let Some(mut source) = Source::open(names.source).map_err(reading)? else { return Ok(None) };
+        let meta = source.metadata().map_err(reading)?;
+        source.prepare(meta.len());
+        let hasher = self.pass(&mut source, meta.len(), names, |_| Ok(()))?;
+        let file = record(names.manifest.to_owned(), meta.len(), meta.mtime(), hasher);
+        // As it is now: what was written while it was read shows.
+        let meta = source.metadata().map_err(reading)?;
+        Ok(Some(FileRecord { part, file, identity: Identity::from(&meta) }))
+    }
+
+    /// Reads `size` bytes of a file once, and gives them on: pages are verified and the checksum is computed on the
+    /// way.
+    fn pass(
+        &mut self,
+        source: &mut Source,
+        size: u64,
+        names: FileNames<'_>,
+        mut give: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<Hasher> {
         let segment = self.check.and_then(|check| {
             let text = names.manifest.to_str()?;
             Some((check, pages::relation_segment(text)?))
@@ -130,24 +164,22 @@ impl<'a> Copier<'a> {
             }
             let want = usize::try_from(size - offset).unwrap_or(usize::MAX).min(self.buffer.len());
             self.limits.read(want)?;
-            let count = source.read_at(&mut self.buffer[..want], offset).map_err(reading)?;
+            let count = source
+                .read_at(&mut self.buffer[..want], offset)
+                .map_err(|error| Error::io("cannot read", names.source, error))?;
             // The file shrank: zeros take the place of what is gone.
             self.buffer[count..want].fill(0);
             if let Some((check, segment)) = segment {
-                self.verify(&source, check, segment, offset, count, names.manifest)?;
+                self.verify(source, check, segment, offset, count, names.manifest)?;
             }
             hasher.update(&self.buffer[..want]);
-            part.tar().data(&self.buffer[..want]).map_err(|error| writing(names.entry, error))?;
+            give(&self.buffer[..want])?;
             self.progress.add_done(want as u64);
             offset += want as u64;
             source.done(offset);
         }
         source.finish();
-        part.tar().end().map_err(|error| writing(names.entry, error))?;
-        self.bytes += size;
-        let file = record(names.manifest.to_owned(), size, stat.mtime, hasher);
-        self.records.push(FileRecord { part: part.name, file });
-        Ok(true)
+        Ok(hasher)
     }
 
     /// Adds a file from memory, owned by whoever owns the data directory.
@@ -163,13 +195,13 @@ impl<'a> Copier<'a> {
         let mut hasher = Hasher::new(self.checksum);
         hasher.update(content);
         let file = record(PathBuf::from(name), content.len() as u64, owner.mtime, hasher);
-        self.records.push(FileRecord { part: part.name, file });
+        self.records.push(FileRecord { part: part.name, file, identity: Identity::default() });
         Ok(())
     }
 
     /// Checks the pages in the buffer, of which `count` bytes were read at `offset` of a file.
     fn verify(
-        &mut self,
+        &self,
         source: &Source,
         check: PageCheck,
         segment: u32,
@@ -213,6 +245,16 @@ fn is_bad(source: &Source, check: PageCheck, in_file: u64, block: u32, path: &Pa
         }
     }
     Ok(true)
+}
+
+/// Size and identity of a regular file; `None` when there is none.
+pub fn identity(path: &Path) -> Result<Option<(u64, Identity)>> {
+    match std::fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_file() => Ok(Some((meta.len(), Identity::from(&meta)))),
+        Ok(_) => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io("cannot look at", path, error)),
+    }
 }
 
 /// Names at the top of the tree are written with `./`, as Barman writes them.

@@ -8,6 +8,7 @@ use super::pool::BufferPool;
 use super::priority;
 use super::record::FileRecord;
 use super::request::TablespaceInfo;
+use super::resume::{Kept, Origin, PartRecord, Shelf};
 use super::run::Run;
 use super::session::{ServerFacts, Session, Started, Stopped};
 use super::throttle::Limits;
@@ -16,7 +17,8 @@ use crate::control::ControlData;
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Phase;
 use barman_cloud::exclude::Scope;
-use barman_cloud::{Archive, BackupId};
+use barman_cloud::{Archive, BackupId, PartName};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -36,8 +38,17 @@ impl Run {
         control: &ControlData,
         started: &Started,
         id: &BackupId,
+        leftover: Option<BTreeMap<PartName, PartRecord>>,
     ) -> Result<Copied> {
         let job = Arc::new(self.job(facts, control, started, id).await?);
+        let request = &self.request;
+        let (codec, level) = (request.compression, request.compression_level);
+        let origin = Origin::new(facts.system_id, facts.version, codec, level, request.manifest_checksum);
+        let kept = match leftover {
+            Some(noted) => self.keep(&job, noted, &origin).await?,
+            None => Kept::default(),
+        };
+        self.note_origin(id, &origin).await?;
         let workers: Vec<_> = (0..self.request.jobs)
             .map(|_| {
                 let job = Arc::clone(&job);
@@ -57,9 +68,14 @@ impl Run {
         for worker in workers {
             all.push(worker.await?);
         }
-        let (filled, tasks) = self.gather(&job, all).await?;
+        let (mut filled, tasks) = self.gather(&job, all).await?;
+        filled.bytes += kept.bytes;
+        filled.records.extend(kept.records);
         self.progress.enter(Phase::Stopping);
-        self.finish(session, facts, &job, filled, tasks).await
+        let mut copied = self.finish(session, facts, &job, filled, tasks).await?;
+        copied.parts.extend(kept.parts);
+        copied.parts.sort_by_key(|part| part.name);
+        Ok(copied)
     }
 
     async fn job(
@@ -94,6 +110,7 @@ impl Run {
                 compression: self.request.compression,
                 level: self.request.compression_level,
                 progress: Arc::clone(&self.progress),
+                shelf: Shelf::new(&self.request.repository, id),
                 limits: Limits::new(asked, READ_BUFFER as u64, sizes.buffer_bytes, cancel.clone()),
                 runtime: tokio::runtime::Handle::current(),
                 uploads: self.uploads.clone(),
@@ -109,7 +126,7 @@ impl Run {
     }
 
     /// Work that reads files or compresses, with the priority of the backup.
-    fn thread<T: Send + 'static>(
+    pub(super) fn thread<T: Send + 'static>(
         &self,
         what: &'static str,
         work: impl FnOnce() -> T + Send + 'static,
@@ -134,7 +151,7 @@ impl Run {
                             let job = Arc::clone(job);
                             let close = move || {
                                 let _job = job;
-                                fill::finish(part)
+                                fill::finish(part, &[])
                             };
                             tasks.push(self.thread("closing a part stopped", close).await??);
                         }
@@ -205,7 +222,7 @@ impl Run {
         let close = move || {
             let mut copier = blocking_job.copier();
             copier.content(&mut part, "backup_label", label.as_bytes(), &owner)?;
-            Ok::<_, Error>((fill::finish(part)?, std::mem::take(&mut copier.records)))
+            Ok::<_, Error>((fill::finish(part, &[])?, std::mem::take(&mut copier.records)))
         };
         let (task, mut label_records) = self.thread("the last part stopped", close).await??;
         tasks.push(task);
@@ -218,7 +235,6 @@ impl Run {
                 Error::new(ErrorKind::Cancelled, "an upload stopped").with_source(error)
             })??);
         }
-        parts.sort_by_key(|part| part.name);
         // In the order of the parts, so that the files of each are one run in the manifest.
         filled.records.sort_by_key(|record| record.part);
         Ok(Copied { parts, records: filled.records, bytes: filled.bytes, stopped })

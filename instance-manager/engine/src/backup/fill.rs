@@ -5,10 +5,12 @@ use super::part::{OpenPart, PartContext, PartTask};
 use super::plan;
 use super::record::FileRecord;
 use super::request::ManifestChecksum;
+use super::resume::manifest_path;
 use super::walk::Tree;
 use crate::error::{Error, Result};
 use barman_cloud::{Archive, BackupId, Layout, PartName};
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +24,8 @@ pub struct Group {
     parts: AtomicU32,
     joined: AtomicUsize,
     most_workers: usize,
+    /// Files that are in parts of an interrupted backup already.
+    stored: OnceLock<HashSet<u32>>,
 }
 
 impl Group {
@@ -37,7 +41,20 @@ impl Group {
             parts: AtomicU32::new(1),
             joined: AtomicUsize::new(0),
             most_workers,
+            stored: OnceLock::new(),
         }
+    }
+
+    /// What its parts are of.
+    pub fn archive(&self) -> Archive {
+        self.archive
+    }
+
+    /// Leaves these files out, and begins new parts at index `next`. Once, before the first worker begins.
+    pub fn leave_out(&self, files: HashSet<u32>, next: u32) {
+        self.parts.store(next.max(1), Ordering::Relaxed);
+        // Never set before: it is called once.
+        let _ = self.stored.set(files);
     }
 
     /// The tree.
@@ -46,7 +63,12 @@ impl Group {
     }
 
     fn take(&self) -> Option<u32> {
-        self.order.get(self.next.fetch_add(1, Ordering::Relaxed)).copied()
+        loop {
+            let file = *self.order.get(self.next.fetch_add(1, Ordering::Relaxed))?;
+            if !self.stored.get().is_some_and(|stored| stored.contains(&file)) {
+                return Some(file);
+            }
+        }
     }
 }
 
@@ -114,6 +136,8 @@ impl Job {
                 continue;
             }
             let mut open = if place == 0 { Some(self.first_part(group, &copier)?) } else { None };
+            // The records from here on are of the part that is open.
+            let mut since = copier.records.len();
             while let Some(file) = group.take() {
                 if self.cancel.is_cancelled() {
                     return Err(Error::cancelled());
@@ -124,14 +148,17 @@ impl Job {
                 };
                 self.copy(&mut copier, group, &mut part, file)?;
                 if part.written() >= self.tar_bytes {
-                    filled.tasks.push(finish(part)?);
+                    filled.tasks.push(finish(part, &copier.records[since..])?);
+                    since = copier.records.len();
                 } else {
                     open = Some(part);
                 }
             }
             match (open, group.archive) {
                 (Some(part), Archive::Data) => filled.open = Some(part),
-                (Some(part), Archive::Tablespace(_)) => filled.tasks.push(finish(part)?),
+                (Some(part), Archive::Tablespace(_)) => {
+                    filled.tasks.push(finish(part, &copier.records[since..])?);
+                }
                 (None, _) => {}
             }
         }
@@ -158,10 +185,7 @@ impl Job {
 
     fn copy(&self, copier: &mut Copier<'_>, group: &Group, part: &mut OpenPart, file: u32) -> Result<()> {
         let (path, source) = group.tree.paths(&group.tree.files[file as usize]);
-        let manifest = match group.archive {
-            Archive::Data => path.clone(),
-            Archive::Tablespace(oid) => PathBuf::from(format!("pg_tblspc/{oid}")).join(&path),
-        };
+        let manifest = manifest_path(group.archive, path.clone());
         let entry = match group.archive {
             Archive::Data => super::copy::entry_name(&path),
             Archive::Tablespace(_) => path,
@@ -174,10 +198,10 @@ impl Job {
     }
 }
 
-/// Closes a part.
-pub fn finish(part: OpenPart) -> Result<PartTask> {
+/// Closes a part that holds these files.
+pub fn finish(part: OpenPart, records: &[FileRecord]) -> Result<PartTask> {
     let name = part.name;
-    part.finish().map_err(|error| {
+    part.finish(records).map_err(|error| {
         Error::new(crate::ErrorKind::Cancelled, format!("{name} could not be stored")).with_source(error)
     })
 }

@@ -13,6 +13,7 @@ mod fill;
 mod history;
 mod manifest;
 mod naming;
+mod outcome;
 mod pages;
 mod part;
 mod plan;
@@ -20,6 +21,7 @@ mod pool;
 mod priority;
 pub(crate) mod record;
 mod request;
+mod resume;
 mod rules;
 mod run;
 mod session;
@@ -34,6 +36,7 @@ pub use request::{
     BackupRequest, BackupResult, ManifestChecksum, PartSize, PrimaryWal, RateLimits, ServerAccess,
     StoredPart, SwitchRequest, TablespaceInfo,
 };
+pub use resume::Resume;
 pub use run::run;
 pub use sweep::{Sweep, sweep_orphans};
 pub use throttle::{Clock, SystemClock};

@@ -5,6 +5,8 @@
 //! and its size compared; a part that is dropped is given up and its upload aborted.
 
 use super::pool::{BufferPool, PoolBuffer};
+use super::record::FileRecord;
+use super::resume::{PartRecord, Shelf};
 use super::throttle::Limits;
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
@@ -29,6 +31,8 @@ pub struct PartContext {
     pub level: Option<i32>,
     pub progress: Arc<Progress>,
     pub limits: Limits,
+    /// Where finished parts are noted.
+    pub shelf: Shelf,
     pub runtime: tokio::runtime::Handle,
     /// Knows the uploads under way, so that a failed backup can wait until they were given up.
     pub uploads: TaskTracker,
@@ -54,7 +58,7 @@ pub struct OpenPart {
 
 enum Message {
     Chunk(Bytes),
-    Finish { size: u64 },
+    Finish { size: u64, note: Option<PartRecord> },
 }
 
 impl OpenPart {
@@ -77,10 +81,10 @@ impl OpenPart {
         self.tar.written()
     }
 
-    /// Ends tar and frame; the task ends when the object is confirmed.
-    pub fn finish(self) -> io::Result<PartTask> {
+    /// Ends tar and frame; the task ends when the object is confirmed, and what is in it is noted.
+    pub fn finish(self, records: &[FileRecord]) -> io::Result<PartTask> {
         let sink = self.tar.finish()?.finish()?;
-        sink.finish();
+        sink.finish(records);
         Ok(self.task)
     }
 }
@@ -100,11 +104,12 @@ impl Sink {
         let _ = self.sender.send(Message::Chunk(buffer.freeze()));
     }
 
-    fn finish(mut self) {
+    fn finish(mut self, records: &[FileRecord]) {
         if let Some(buffer) = self.buffer.take().filter(|buffer| buffer.len() > 0) {
             self.send(buffer);
         }
-        let _ = self.sender.send(Message::Finish { size: self.sent });
+        let note = PartRecord::new(self.sent, records);
+        let _ = self.sender.send(Message::Finish { size: self.sent, note });
     }
 }
 
@@ -144,8 +149,13 @@ async fn send(
 ) -> Result<FinishedPart> {
     let upload = context.store.upload(&key).await?;
     match send_all(&context, &upload, &mut receiver).await {
-        Ok(size) => {
+        Ok((size, note)) => {
             confirm(&context.store, &key, size).await?;
+            if let Some(note) = note
+                && let Err(error) = context.shelf.put_part(name, &note).await
+            {
+                tracing::warn!(part = %name, error = %error.report(), "could not be noted: after an interruption it is stored again");
+            }
             Ok(FinishedPart { name, size })
         }
         Err(error) => {
@@ -161,11 +171,11 @@ async fn send_all(
     context: &PartContext,
     upload: &Upload,
     receiver: &mut UnboundedReceiver<Message>,
-) -> Result<u64> {
+) -> Result<(u64, Option<PartRecord>)> {
     let mut sending: JoinSet<Result<(usize, PartId)>> = JoinSet::new();
     let mut parts: Vec<(usize, PartId)> = Vec::new();
     let mut count = 0;
-    let size = loop {
+    let end = loop {
         tokio::select! {
             biased;
             Some(sent) = sending.join_next() => parts.push(joined(sent)?),
@@ -182,7 +192,7 @@ async fn send_all(
                         Ok((index, part))
                     });
                 }
-                Some(Message::Finish { size }) => break size,
+                Some(Message::Finish { size, note }) => break (size, note),
                 None => return Err(Error::cancelled()),
             }
         }
@@ -192,7 +202,7 @@ async fn send_all(
     }
     parts.sort_unstable_by_key(|(index, _)| *index);
     upload.complete(parts.into_iter().map(|(_, part)| part).collect()).await?;
-    Ok(size)
+    Ok(end)
 }
 
 fn joined(sent: Result<Result<(usize, PartId)>, tokio::task::JoinError>) -> Result<(usize, PartId)> {

@@ -1,6 +1,7 @@
 //! What is noted of a file while it is read: its line in the manifest, its part, and its checksum.
 
 use super::request::ManifestChecksum;
+use super::resume::Identity;
 use barman_cloud::PartName;
 use barman_cloud::manifest::{FileChecksum, ManifestFile};
 use sha2::{Digest, Sha256};
@@ -12,6 +13,8 @@ pub struct FileRecord {
     pub part: PartName,
     /// Its line in the manifest.
     pub file: ManifestFile,
+    /// What the file system said of it when it was read.
+    pub identity: Identity,
 }
 
 /// A checksum under way.

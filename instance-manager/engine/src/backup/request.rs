@@ -2,6 +2,7 @@
 
 use super::bad_pages::{BadPagePolicy, BadPages};
 use super::priority::Priority;
+use super::resume::Resume;
 use super::throttle::{Clock, SystemClock};
 use crate::error::Result;
 use async_trait::async_trait;
@@ -123,6 +124,8 @@ pub struct BackupRequest {
     /// Longest wait for the backup's WAL to reach the archive after the data is stored; `None` waits until
     /// cancelled.
     pub wal_timeout: Option<Duration>,
+    /// The interrupted backup to go on from.
+    pub resume: Option<Resume>,
 }
 
 impl BackupRequest {
@@ -144,6 +147,7 @@ impl BackupRequest {
             limits: RateLimits::default(),
             priority: Priority::default(),
             wal_timeout: Some(Duration::from_secs(3600)),
+            resume: None,
         }
     }
 }

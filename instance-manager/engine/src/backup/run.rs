@@ -1,9 +1,11 @@
 //! A base backup from beginning to end.
 
-use super::commit;
+use super::bad_pages::BadPages;
+use super::commit::{self, PartList};
 use super::naming;
 use super::pool::BufferPool;
 use super::request::{BackupRequest, BackupResult, PrimaryWal};
+use super::resume::Leftover;
 use super::session::{ServerFacts, Session, Started};
 use crate::control::{self, ControlData};
 use crate::error::{Error, ErrorKind, Result};
@@ -73,6 +75,22 @@ pub(super) struct Run {
 impl Run {
     async fn all(&mut self) -> Result<BackupResult> {
         let cancel = self.cancel.clone();
+        let noted = match self.request.resume.clone() {
+            None => None,
+            Some(resume) => match or_cancelled(&cancel, self.leftover(&resume)).await? {
+                Leftover::Parts(parts) => Some(parts),
+                Leftover::Sealed(sealed) => {
+                    tracing::info!(backup = %resume.id, "the interrupted backup only waits for its WAL");
+                    self.claimed = Some((resume.id.clone(), BackupInfo::parse(&sealed.info)?));
+                    return self.commit(&resume.id, &sealed, false).await;
+                }
+                Leftover::Done(info) => {
+                    let list = PartList::load(&self.request.repository, &resume.id).await?;
+                    let list = list.unwrap_or_default();
+                    return self.finished(&resume.id, &info, &list, BadPages::default()).await;
+                }
+            },
+        };
         let session = or_cancelled(&cancel, Session::connect(&self.request.server)).await?;
         // A lost session ends backup mode: going on would copy what cannot be made consistent.
         let lost = session.lost().clone();
@@ -82,9 +100,13 @@ impl Run {
         let system_id = facts.system_id.to_string();
         let claim = async { repository.claim(&system_id, None, Utc::now()).await.map_err(Error::foreign) };
         or_cancelled(&cancel, claim).await?;
-        let catalog = or_cancelled(&cancel, async { Ok(repository.catalog().await?) }).await?;
-        let id = naming::next_id(Utc::now(), &catalog);
-        drop(catalog);
+        let id = match &self.request.resume {
+            Some(resume) => resume.id.clone(),
+            None => {
+                let catalog = or_cancelled(&cancel, async { Ok(repository.catalog().await?) }).await?;
+                naming::next_id(Utc::now(), &catalog)
+            }
+        };
 
         self.progress.enter(Phase::Checkpoint { backup_id: id.clone() });
         let label = format!("Howdah backup {id}");
@@ -101,12 +123,12 @@ impl Run {
             server_version: facts.version,
         }));
 
-        let copied =
-            or_cancelled(&cancel, or_lost(&lost, self.copy(&session, &facts, &control, &started, &id)))
-                .await?;
+        let copy = self.copy(&session, &facts, &control, &started, &id, noted);
+        let copied = or_cancelled(&cancel, or_lost(&lost, copy)).await?;
         session.close().await;
         self.check_pages()?;
-        self.commit(&facts, &control, &started, &id, copied).await
+        let sealed = self.seal(&facts, &control, &started, &id, copied).await?;
+        self.commit(&id, &sealed, !facts.in_recovery).await
     }
 
     /// The data directory must be that of the server, or the backup would be of something else.
@@ -140,6 +162,12 @@ impl Run {
     ) -> Result<BackupId> {
         let info = self.started_info(facts, control, started);
         let repository = &self.request.repository;
+        if self.request.resume.is_some() {
+            // The id is this backup's own already.
+            self.claimed = Some((id.clone(), info.clone()));
+            repository.put_backup_info(&id, &info).await?;
+            return Ok(id);
+        }
         loop {
             let key = repository.layout().backup_info(&id);
             // From here on something may be in the store, even when the answer gets lost.

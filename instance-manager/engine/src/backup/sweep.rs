@@ -1,6 +1,7 @@
 //! Removes what killed backups left in the store.
 
 use super::commit;
+use super::resume::Shelf;
 use crate::error::Result;
 use barman_cloud::backup_info::BackupStatus;
 use barman_cloud::{BackupId, Repository};
@@ -46,6 +47,7 @@ pub async fn sweep_orphans(
         if let Some(mut info) = info.filter(|info| info.status == BackupStatus::Started) {
             info.fail("the backup was interrupted");
             repository.put_backup_info(&id, &info).await?;
+            Shelf::new(repository, &id).clear().await?;
         }
         if !objects.parts.is_empty() {
             let (count, bytes) = commit::remove_parts(repository, &id).await?;

@@ -12,5 +12,6 @@ mod oracle;
 mod pages;
 mod postgres;
 mod recovery_targets;
+mod resume;
 mod site;
 mod standby;

@@ -106,11 +106,15 @@ fn executing(observed: &Observed) -> Decision {
     let silent = observed.silent_for >= SILENCE;
     let seconds = observed.silent_for.as_secs();
     match observed.reports.get(pod) {
+        // A manager that was restarted is given the time to go on with it.
+        _ if !silent => Decision::Watch { alive: false },
         Some(Ok(report)) if report.session_id != instance.session_id => fail(
             "InstanceRestarted",
-            format!("the instance manager in pod {pod} was restarted while it took the backup; {REMEDY}"),
+            format!(
+                "the instance manager in pod {pod} was restarted while it took the backup and did not go on with it \
+                 within {seconds} s; {REMEDY}"
+            ),
         ),
-        _ if !silent => Decision::Watch { alive: false },
         Some(Ok(report)) if report.running_backup_uid.as_deref() == Some(observed.uid()) => {
             Decision::Watch { alive: true }
         }

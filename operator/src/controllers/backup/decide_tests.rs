@@ -104,7 +104,8 @@ decisions! {
     a_silent_one_whose_instance_does_not_answer_fails: silent(one(world().silent(1), Finalizing));
     a_silent_one_whose_container_does_not_run_fails: silent(with(one(world(), Running), |o| { o.reports.clear(); }));
     one_whose_pod_is_gone_fails: with(one(world(), Running), |o| o.pods.clear());
-    one_whose_manager_was_restarted_fails: one(world().change(|w| w.report(1).session_id = "another".into()), Running);
+    one_whose_manager_was_restarted_is_given_time: one(world().change(|w| w.report(1).session_id = "another".into()), Running);
+    one_whose_manager_was_restarted_and_does_not_go_on_fails: silent(one(world().change(|w| w.report(1).session_id = "another".into()), Running));
     one_without_instance_fails: with(one(world(), Running), |o| o.backup.status.as_mut().unwrap().instance_id = None);
 }
 
