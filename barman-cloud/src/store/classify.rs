@@ -1,5 +1,6 @@
 //! From what a store or the network said to an [`Error`] with a kind and a remedy.
 
+use super::codes::{self, WRONG_REGION};
 use crate::error::{Error, ErrorKind};
 use object_store::Error as StoreError;
 use object_store::client::HttpError;
@@ -8,7 +9,7 @@ use std::error::Error as StdError;
 /// Wraps an error of the object store; `doing` is a phrase as "reading", `url` names the object.
 pub fn classify(doing: &str, url: &str, error: StoreError) -> Error {
     let text = chain_text(&error);
-    let code = xml_value(&text, "Code");
+    let code = code_in(&text);
     let (kind, remedy) = kind_of(&error, &text, code);
     let message = match code {
         Some(code) => format!("{doing} {url} failed: {} ({code})", kind_phrase(kind)),
@@ -53,10 +54,8 @@ fn kind_phrase(kind: ErrorKind) -> &'static str {
     }
 }
 
-type Verdict = (ErrorKind, Option<String>);
-
-fn kind_of(error: &StoreError, text: &str, code: Option<&str>) -> Verdict {
-    if let Some(verdict) = code.and_then(kind_of_code) {
+fn kind_of(error: &StoreError, text: &str, code: Option<&str>) -> codes::Verdict {
+    if let Some(verdict) = code.and_then(codes::kind_of_code) {
         return verdict;
     }
     match error {
@@ -83,6 +82,9 @@ fn kind_of(error: &StoreError, text: &str, code: Option<&str>) -> Verdict {
     if has_http_error(error) {
         return (ErrorKind::Network, None);
     }
+    if text.contains("non-partial response") {
+        return (ErrorKind::Unsupported, Some(NO_RANGES.to_owned()));
+    }
     if text.contains("redirect without LOCATION") {
         return (ErrorKind::Invalid, Some(WRONG_REGION.to_owned()));
     }
@@ -95,55 +97,24 @@ fn kind_of(error: &StoreError, text: &str, code: Option<&str>) -> Verdict {
         Some(408) => (ErrorKind::Network, None),
         Some(429) => (ErrorKind::Throttled, None),
         Some(405 | 501) => (ErrorKind::Unsupported, None),
+        Some(507) => (ErrorKind::Other, Some(codes::FULL.to_owned())),
         Some(500..=599) => (ErrorKind::Unavailable, None),
         _ => (ErrorKind::Other, None),
     }
 }
 
-const WRONG_REGION: &str = "set the region and the endpoint URL of the bucket";
-
-/// The error codes that S3 and its relatives put into their answers.
-fn kind_of_code(code: &str) -> Option<Verdict> {
-    let kind = match code {
-        "NoSuchBucket" => ErrorKind::BucketMissing,
-        "NoSuchKey" | "NoSuchUpload" | "NoSuchVersion" => ErrorKind::NotFound,
-        "PreconditionFailed" | "ConditionalRequestConflict" => ErrorKind::AlreadyExists,
-        "AccessDenied" | "AllAccessDisabled" | "AccountProblem" => ErrorKind::Permission,
-        "InvalidAccessKeyId"
-        | "SignatureDoesNotMatch"
-        | "ExpiredToken"
-        | "InvalidToken"
-        | "TokenRefreshRequired"
-        | "InvalidSecurity"
-        | "NotSignedUp" => ErrorKind::Credentials,
-        "RequestTimeTooSkewed" => {
-            let remedy = "set the clock of the node: it differs from the store's by more than 15 minutes";
-            return Some((ErrorKind::Credentials, Some(remedy.to_owned())));
-        }
-        "AuthorizationHeaderMalformed" | "PermanentRedirect" | "IllegalLocationConstraintException" => {
-            return Some((ErrorKind::Invalid, Some(WRONG_REGION.to_owned())));
-        }
-        "SlowDown" | "Throttling" | "ThrottlingException" | "TooManyRequests" | "RequestLimitExceeded" => {
-            ErrorKind::Throttled
-        }
-        "RequestTimeout" | "IncompleteBody" | "BadDigest" | "XAmzContentSHA256Mismatch" => ErrorKind::Network,
-        "InternalError" | "ServiceUnavailable" | "OperationAborted" => ErrorKind::Unavailable,
-        "NotImplemented" | "MethodNotAllowed" => ErrorKind::Unsupported,
-        "InvalidBucketName"
-        | "KMS.NotFoundException"
-        | "KMS.DisabledException"
-        | "InvalidTag"
-        | "InvalidEncryptionAlgorithmError" => ErrorKind::Invalid,
-        "QuotaExceeded" | "InsufficientCapacity" | "XMinioStorageFull" => {
-            return Some((
-                ErrorKind::Other,
-                Some("free space in the object store or raise its quota".to_owned()),
-            ));
-        }
-        _ => return None,
-    };
-    Some((kind, None))
+/// The error code in an answer of the store.
+pub(super) fn code_in(text: &str) -> Option<&str> {
+    xml_value(text, "Code")
 }
+
+/// Whether what a code says may pass.
+pub(super) fn is_transient_code(code: &str) -> bool {
+    codes::kind_of_code(code).is_some_and(|(kind, _)| kind.is_transient())
+}
+
+/// Reads are resumed by ranges.
+const NO_RANGES: &str = "the store, or a proxy before it, ignores ranges of bytes: let it pass the Range header";
 
 fn chain_text(error: &StoreError) -> String {
     let mut text = error.to_string();
@@ -204,32 +175,27 @@ mod tests {
         StoreError::Generic { store: "S3", source: text.to_owned().into() }
     }
 
-    #[rstest]
-    #[case("NoSuchBucket", ErrorKind::BucketMissing)]
-    #[case("NoSuchKey", ErrorKind::NotFound)]
-    #[case("AccessDenied", ErrorKind::Permission)]
-    #[case("InvalidAccessKeyId", ErrorKind::Credentials)]
-    #[case("RequestTimeTooSkewed", ErrorKind::Credentials)]
-    #[case("SlowDown", ErrorKind::Throttled)]
-    #[case("InternalError", ErrorKind::Unavailable)]
-    #[case("NotImplemented", ErrorKind::Unsupported)]
-    #[case("PermanentRedirect", ErrorKind::Invalid)]
-    fn codes_decide(#[case] code: &str, #[case] kind: ErrorKind) {
-        let body = format!(
-            "Server returned non-2xx status code: 400 Bad Request: <Error><Code>{code}</Code><Message>Because.</Message></Error>"
-        );
-        let error = classify("reading", "s3://b/k", generic(&body));
-        assert_eq!(error.kind(), kind);
+    #[test]
+    fn the_code_decides_and_the_message_is_kept() {
+        let body = "Server returned non-2xx status code: 400 Bad Request: \
+                    <Error><Code>SlowDown</Code><Message>Because.</Message></Error>";
+        let error = classify("reading", "s3://b/k", generic(body));
+        assert_eq!(error.kind(), ErrorKind::Throttled);
         let report = error.report();
         assert!(report.starts_with("reading s3://b/k failed: ") && report.contains("Because."), "{report}");
-        assert!(!report.contains('<'), "{report}");
+        assert!(report.contains("(SlowDown)") && !report.contains('<'), "{report}");
     }
 
     #[rstest]
     #[case(404, ErrorKind::NotFound)]
     #[case(403, ErrorKind::Permission)]
     #[case(429, ErrorKind::Throttled)]
+    #[case(408, ErrorKind::Network)]
+    #[case(412, ErrorKind::AlreadyExists)]
     #[case(501, ErrorKind::Unsupported)]
+    #[case(502, ErrorKind::Unavailable)]
+    #[case(504, ErrorKind::Unavailable)]
+    #[case(507, ErrorKind::Other)]
     #[case(503, ErrorKind::Unavailable)]
     fn without_a_code_the_status_decides(#[case] status: u16, #[case] kind: ErrorKind) {
         let text = format!(

@@ -4,8 +4,10 @@
 //! object by URL and carry a kind, requests are retried with growing pauses, reads go on where a connection broke,
 //! and a write that must not replace anything works on stores with and without conditional writes.
 
+mod answer;
 pub mod blocking;
 mod classify;
+mod codes;
 mod connect;
 mod delete;
 pub mod dns;

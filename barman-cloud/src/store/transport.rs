@@ -3,6 +3,7 @@
 //! A request fails when it stands still for too long, never because it is large: progress is each piece of body
 //! taken by the connection, the answer's header, and each piece of its body.
 
+use super::answer::Expected;
 use super::dns::Resolver;
 use super::options::Limits;
 use super::tls;
@@ -72,6 +73,7 @@ impl HttpConnector for Transport {
 impl HttpService for Transport {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let progress = Progress::new();
+        let expected = Expected::of(&request);
         let (parts, body) = request.into_parts();
         let url =
             parts.uri.to_string().parse().map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
@@ -94,7 +96,7 @@ impl HttpService for Transport {
         }
         let timer = Box::pin(tokio::time::sleep(self.stall));
         let body = Incoming { body, stall: self.stall, timer, waiting: false };
-        Ok(HttpResponse::from_parts(parts, HttpResponseBody::new(body)))
+        expected.check(HttpResponse::from_parts(parts, HttpResponseBody::new(body))).await
     }
 }
 

@@ -40,6 +40,27 @@ pub enum Action {
         /// How long, in milliseconds.
         millis: u64,
     },
+    /// Takes so much of the request's body, then reads nothing for a while, then goes on.
+    StallUpload {
+        /// Bytes of the body before the wait.
+        after_bytes: u64,
+        /// How long, in milliseconds.
+        millis: u64,
+    },
+    /// Sends the answer's body in small pieces with a pause before each: slow, but never standing still.
+    Drip {
+        /// Bytes of a piece.
+        piece: u64,
+        /// Length of each pause, in milliseconds.
+        millis: u64,
+    },
+    /// Takes the request's body in small pieces with a pause before each.
+    DripUpload {
+        /// Bytes of a piece.
+        piece: u64,
+        /// Length of each pause, in milliseconds.
+        millis: u64,
+    },
     /// Cuts the connection after so many bytes of the body: the request's, if it has one, else the answer's.
     Reset {
         /// Bytes of the body before the cut.
@@ -51,6 +72,32 @@ pub enum Action {
     ReplaceBody {
         /// The body.
         body: String,
+    },
+    /// Answers this, whatever was asked: the page of a proxy, say.
+    Answer {
+        /// HTTP status.
+        status: u16,
+        /// `Content-Type`.
+        content_type: String,
+        /// The body.
+        body: String,
+    },
+    /// Does what was asked and answers as usual, with another value for one header.
+    SetHeader {
+        /// Name of the header.
+        name: String,
+        /// Its value.
+        value: String,
+    },
+    /// Answers as usual, with only the first bytes of the body, and a `Content-Length` that agrees.
+    TruncateBody {
+        /// Bytes that are kept.
+        bytes: u64,
+    },
+    /// Changes one byte of the request's body before it is looked at, as a bad network card would.
+    CorruptUpload {
+        /// Which byte, from 0. A shorter body stays as it is.
+        offset: u64,
     },
     /// Answers as usual, with one byte of the body changed.
     CorruptBody {
@@ -67,6 +114,12 @@ impl Action {
     /// 503 `SlowDown`.
     pub fn slow_down() -> Self {
         Self::error(503, "SlowDown", "Please reduce your request rate.")
+    }
+
+    /// 200 with a page of HTML, as a proxy or a web console gives.
+    pub fn page() -> Self {
+        let body = "<!DOCTYPE html>\n<html><head><title>Welcome</title></head><body>Sign in</body></html>";
+        Self::Answer { status: 200, content_type: "text/html; charset=utf-8".into(), body: body.into() }
     }
 
     /// 500 `InternalError`.

@@ -1,25 +1,23 @@
 //! What stands between the connection and the protocol: it logs every request and carries out faults.
 
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Incoming};
 use s3s::service::S3Service;
 use serde::Serialize;
 
 use crate::faults::{Action, Fault, Faults};
 use crate::service::{LoseWrite, StaleListing};
+use crate::tamper::{Tamper, Tampered, cut};
 use crate::target::{Operation, Target};
 
-type StdError = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type StdError = Box<dyn std::error::Error + Send + Sync>;
 /// The body of every answer.
 pub(crate) type ReplyBody = UnsyncBoxBody<Bytes, StdError>;
 
@@ -80,11 +78,28 @@ impl Gate {
                 let text = format!(
                     "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>"
                 );
-                answer(status, text)
+                answer(status, "application/xml", text)
             }
             Action::ReplaceBody { body } => {
                 drain(request).await?;
-                answer(200, body)
+                answer(200, "application/xml", body)
+            }
+            Action::Answer { status, content_type, body } => {
+                drain(request).await?;
+                answer(status, &content_type, body)
+            }
+            Action::SetHeader { name, value } => {
+                let mut response = self.pass(request.map(s3s::Body::from)).await?;
+                let name = http::HeaderName::try_from(name)?;
+                response.headers_mut().insert(name, http::HeaderValue::try_from(value)?);
+                Ok(response)
+            }
+            Action::TruncateBody { bytes } => {
+                let (mut parts, body) = self.pass(request.map(s3s::Body::from)).await?.into_parts();
+                let mut whole = body.collect().await?.to_bytes();
+                whole.truncate(usize::try_from(bytes).unwrap_or(usize::MAX));
+                parts.headers.insert(http::header::CONTENT_LENGTH, whole.len().into());
+                Ok(Response::from_parts(parts, full(whole)))
             }
             Action::Stall { millis } => {
                 tokio::time::sleep(Duration::from_millis(millis)).await;
@@ -95,6 +110,19 @@ impl Gate {
                 let response = self.pass(request.map(s3s::Body::from)).await?;
                 Ok(response.map(|body| Tampered::new(body, after_bytes, Tamper::Stall(delay)).boxed_unsync()))
             }
+            Action::StallUpload { after_bytes, millis } => {
+                self.pass(tampered(request, after_bytes, Tamper::Stall(Duration::from_millis(millis)))).await
+            }
+            Action::Drip { piece, millis } => {
+                let tamper = Tamper::Drip { piece, pause: Duration::from_millis(millis) };
+                let response = self.pass(request.map(s3s::Body::from)).await?;
+                Ok(response.map(|body| Tampered::new(body, 0, tamper).boxed_unsync()))
+            }
+            Action::DripUpload { piece, millis } => {
+                let tamper = Tamper::Drip { piece, pause: Duration::from_millis(millis) };
+                self.pass(tampered(request, 0, tamper)).await
+            }
+            Action::CorruptUpload { offset } => self.pass(tampered(request, offset, Tamper::Flip)).await,
             Action::CorruptBody { offset } => {
                 let response = self.pass(request.map(s3s::Body::from)).await?;
                 Ok(response.map(|body| Tampered::new(body, offset, Tamper::Flip).boxed_unsync()))
@@ -131,21 +159,9 @@ impl Gate {
             return Ok(response.map(|body| Tampered::new(body, after, Tamper::Cut(tripped)).boxed_unsync()));
         }
         let tripped: Arc<AtomicBool> = Arc::default();
-        let flag = tripped.clone();
-        let request = request.map(|body| {
-            s3s::Body::http_body_unsync(Tampered::new(
-                body.map_err(StdError::from).boxed_unsync(),
-                after,
-                Tamper::Cut(flag),
-            ))
-        });
-        let response = self.pass(request).await?;
+        let response = self.pass(tampered(request, after, Tamper::Cut(tripped.clone()))).await?;
         if tripped.load(Ordering::Acquire) { Err(cut()) } else { Ok(response) }
     }
-}
-
-fn cut() -> StdError {
-    Box::new(io::Error::new(io::ErrorKind::ConnectionReset, "a fault rule cut the connection"))
 }
 
 /// Reads a request to its end, so that the client gets to read the answer instead of a broken pipe.
@@ -157,110 +173,18 @@ async fn drain(request: Request<Incoming>) -> Result<(), StdError> {
     Ok(())
 }
 
-fn answer(status: u16, text: String) -> Result<Response<ReplyBody>, StdError> {
-    Ok(Response::builder()
-        .status(status)
-        .header("content-type", "application/xml")
-        .body(Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync())?)
+/// A request whose body something happens to at one offset.
+fn tampered(request: Request<Incoming>, at: u64, tamper: Tamper) -> Request<s3s::Body> {
+    request.map(|body| {
+        let body = body.map_err(StdError::from).boxed_unsync();
+        s3s::Body::http_body_unsync(Tampered::new(body, at, tamper))
+    })
 }
 
-enum Tamper {
-    Cut(Arc<AtomicBool>),
-    Stall(Duration),
-    Flip,
-    Done,
+fn answer(status: u16, content_type: &str, text: String) -> Result<Response<ReplyBody>, StdError> {
+    Ok(Response::builder().status(status).header("content-type", content_type).body(full(text.into()))?)
 }
 
-/// A body that something happens to at one offset.
-struct Tampered {
-    inner: ReplyBody,
-    sleep: Option<Pin<Box<tokio::time::Sleep>>>,
-    /// Bytes still to go before it happens.
-    left: u64,
-    tamper: Tamper,
-    /// What follows the bytes before the offset.
-    rest: Option<Bytes>,
-    /// The body ends with an error once the pause is over.
-    cutting: bool,
-}
-
-impl Tampered {
-    fn new(inner: ReplyBody, at: u64, tamper: Tamper) -> Self {
-        Self { inner, sleep: None, left: at, tamper, rest: None, cutting: false }
-    }
-
-    /// Handles the bytes from the offset on.
-    fn happen(&mut self, rest: Bytes) {
-        match std::mem::replace(&mut self.tamper, Tamper::Done) {
-            Tamper::Cut(tripped) => {
-                tripped.store(true, Ordering::Release);
-                // What came before is written to the wire only while this body has nothing to give.
-                self.sleep = Some(Box::pin(tokio::time::sleep(Duration::from_millis(20))));
-                self.cutting = true;
-            }
-            Tamper::Stall(delay) => {
-                self.sleep = Some(Box::pin(tokio::time::sleep(delay)));
-                self.rest = Some(rest);
-            }
-            Tamper::Flip => {
-                let mut changed = rest.to_vec();
-                if let Some(first) = changed.first_mut() {
-                    *first ^= 0xFF;
-                }
-                self.rest = Some(changed.into());
-            }
-            Tamper::Done => self.rest = Some(rest),
-        }
-    }
-}
-
-impl Body for Tampered {
-    type Data = Bytes;
-    type Error = StdError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, StdError>>> {
-        loop {
-            if let Some(sleep) = &mut self.sleep {
-                ready!(sleep.as_mut().poll(cx));
-                self.sleep = None;
-            }
-            if self.cutting {
-                return Poll::Ready(Some(Err(cut())));
-            }
-            if let Some(rest) = self.rest.take() {
-                return Poll::Ready(Some(Ok(Frame::data(rest))));
-            }
-            let Some(frame) = ready!(Pin::new(&mut self.inner).poll_frame(cx)) else {
-                return Poll::Ready(None);
-            };
-            let mut data = match frame.map(Frame::into_data) {
-                Err(error) => return Poll::Ready(Some(Err(error))),
-                Ok(Err(other)) => return Poll::Ready(Some(Ok(other))),
-                Ok(Ok(data)) => data,
-            };
-            let length = data.len() as u64;
-            if matches!(self.tamper, Tamper::Done) || length <= self.left {
-                self.left = self.left.saturating_sub(length);
-                return Poll::Ready(Some(Ok(Frame::data(data))));
-            }
-            // `left` is less than the chunk's length, so it is a usize.
-            let before = data.split_to(self.left as usize);
-            self.left = 0;
-            self.happen(data);
-            if !before.is_empty() {
-                return Poll::Ready(Some(Ok(Frame::data(before))));
-            }
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let mut hint = SizeHint::new();
-        if let Some(exact) = self.inner.size_hint().exact() {
-            hint.set_exact(exact + self.rest.as_ref().map_or(0, |rest| rest.len() as u64));
-        }
-        hint
-    }
+fn full(body: Bytes) -> ReplyBody {
+    Full::new(body).map_err(|never| match never {}).boxed_unsync()
 }

@@ -34,6 +34,7 @@ mod object;
 mod server;
 mod service;
 mod store;
+mod tamper;
 mod target;
 mod tls;
 
