@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::layout::Layout;
-use crate::store::Store;
+use crate::store::{Store, StoreFeatures};
 
 /// One server's backups and WAL under a destination. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -25,6 +25,18 @@ impl Repository {
     /// The keys.
     pub fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// Finds out, once for each bucket, what the store can do; see [`Store::probe_once`]. A store that cannot be
+    /// tried out, because it allows no deletion, say, is used as one that can do least.
+    pub async fn learn(&self) -> StoreFeatures {
+        match self.store.probe_once(&self.layout.probe()).await {
+            Ok(features) => features,
+            Err(error) => {
+                tracing::info!(error = %error.report(), "the object store cannot be tried out");
+                self.store.features()
+            }
+        }
     }
 
     /// `<destination>/<server>`, for messages.

@@ -1,6 +1,8 @@
 //! From API types and Secret values to a repository: the only file that knows both.
 
-use barman_cloud::store::{Credentials, Encryption as StoreEncryption, Secret};
+use std::sync::LazyLock;
+
+use barman_cloud::store::{Connections, Credentials, Encryption as StoreEncryption, Secret};
 use barman_cloud::{Compression, Destination, S3Options, Store};
 use howdah_api::object_store::{BarmanObjectStore, DataCompression, Encryption, WalCompression};
 use howdah_engine::Repository;
@@ -21,6 +23,9 @@ pub enum Purpose {
 const DEFAULT_WAL_PARALLEL: usize = 4;
 /// Parts written or read at the same time when the Cluster does not say.
 const DEFAULT_JOBS: usize = 2;
+
+/// Base backups, WAL and catalogue go over the same connections, and what one learns about a store the others know.
+static CONNECTIONS: LazyLock<Connections> = LazyLock::new(Connections::default);
 
 /// The repository of one server in `store`; `cluster` is the default of `serverName`.
 ///
@@ -43,6 +48,7 @@ pub fn repository(
 /// When a Secret or a key is missing.
 pub fn options(store: &BarmanObjectStore, secrets: &SecretValues, purpose: Purpose) -> Result<S3Options> {
     let mut options = S3Options::new(credentials(store, secrets)?);
+    options.connections = CONNECTIONS.clone();
     options.endpoint = store.endpoint_url.clone();
     if let Some(region) = store.s3_credentials.as_ref().and_then(|c| c.region.as_ref()) {
         options.region = Some(secrets.selected(region)?.to_owned());

@@ -103,7 +103,8 @@ fn is_page(headers: &HeaderMap) -> bool {
 /// that status and are an accident on the way: they get one that is tried again.
 async fn passing(answer: HttpResponse) -> HttpResponse {
     let retried = matches!(answer.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
-    let length = answer.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let length =
+        answer.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if retried || length.is_some_and(|length: usize| length > MAX_ERROR) {
         return answer;
     }
@@ -183,8 +184,7 @@ fn root_of(text: &str) -> Option<&str> {
 }
 
 fn failure(what: &str) -> HttpResponse {
-    let text =
-        format!("<Error><Code>{WRONG_ANSWER}</Code><Message>status 200 and {what}</Message></Error>");
+    let text = format!("<Error><Code>{WRONG_ANSWER}</Code><Message>status 200 and {what}</Message></Error>");
     answer_with(StatusCode::BAD_GATEWAY, text.into())
 }
 
@@ -227,7 +227,10 @@ mod tests {
     #[case::nothing(" ", Verdict::Wrong("an empty body"))]
     #[case::text("It works!", Verdict::Wrong("something that is no XML"))]
     #[case::open("<", Verdict::Wrong("something that is no XML"))]
-    #[case::busy_error("<Error><Code>SlowDown</Code></Error>", Verdict::Error(StatusCode::SERVICE_UNAVAILABLE))]
+    #[case::busy_error(
+        "<Error><Code>SlowDown</Code></Error>",
+        Verdict::Error(StatusCode::SERVICE_UNAVAILABLE)
+    )]
     #[case::lost("<Error><Code>NoSuchUpload</Code></Error>", Verdict::Error(StatusCode::BAD_REQUEST))]
     fn documents_are_judged(#[case] body: &str, #[case] verdict: Verdict) {
         assert_eq!(judge("R", body.as_bytes()), verdict);

@@ -114,7 +114,8 @@ pub(super) fn is_transient_code(code: &str) -> bool {
 }
 
 /// Reads are resumed by ranges.
-const NO_RANGES: &str = "the store, or a proxy before it, ignores ranges of bytes: let it pass the Range header";
+const NO_RANGES: &str =
+    "the store, or a proxy before it, ignores ranges of bytes: let it pass the Range header";
 
 fn chain_text(error: &StoreError) -> String {
     let mut text = error.to_string();

@@ -19,7 +19,8 @@ const ACCOUNT: &str = "pay or reactivate the account at the provider of the stor
 const KMS: &str = "check the encryption key: it must exist, be enabled, and be allowed to these credentials";
 const NO_S3: &str = "check the endpoint URL: something other than an S3 store answers there (a proxy, a sign-in page, \
                      the port of a web console)";
-const COLD: &str = "restore the object from its archive tier, and keep lifecycle rules off the destination path";
+const COLD: &str =
+    "restore the object from its archive tier, and keep lifecycle rules off the destination path";
 const LOCKED: &str = "the bucket's retention or object lock forbids it: wait, or exempt the destination path";
 const PARTS: &str = "the store no longer has parts that it had accepted: start again";
 
@@ -60,12 +61,27 @@ pub(super) fn kind_of_code(code: &str) -> Option<Verdict> {
         | "IllegalLocationConstraintException"
         | "InvalidRegion"
         | "InvalidRegionName" => (K::Invalid, Some(WRONG_REGION)),
-        "SlowDown" | "SlowDownRead" | "SlowDownWrite" | "Throttling" | "ThrottlingException"
-        | "ThrottledException" | "TooManyRequests" | "TooManyRequestsException" | "RequestLimitExceeded"
-        | "RequestThrottled" | "RateLimitExceeded" | "UserRateLimitExceeded" | "BandwidthLimitExceeded"
+        "SlowDown"
+        | "SlowDownRead"
+        | "SlowDownWrite"
+        | "Throttling"
+        | "ThrottlingException"
+        | "ThrottledException"
+        | "TooManyRequests"
+        | "TooManyRequestsException"
+        | "RequestLimitExceeded"
+        | "RequestThrottled"
+        | "RateLimitExceeded"
+        | "UserRateLimitExceeded"
+        | "BandwidthLimitExceeded"
         | "Busy" => (K::Throttled, None),
-        "RequestTimeout" | "IncompleteBody" | "BadDigest" | "XAmzContentSHA256Mismatch" | "CrcMismatch"
-        | "XAmzContentChecksumMismatch" | "ClientDisconnected" => (K::Network, None),
+        "RequestTimeout"
+        | "IncompleteBody"
+        | "BadDigest"
+        | "XAmzContentSHA256Mismatch"
+        | "CrcMismatch"
+        | "XAmzContentChecksumMismatch"
+        | "ClientDisconnected" => (K::Network, None),
         "InternalError"
         | "ServiceUnavailable"
         | "OperationAborted"
@@ -78,7 +94,11 @@ pub(super) fn kind_of_code(code: &str) -> Option<Verdict> {
         | "XMinioBackendDown"
         | "ConditionalRequestConflict" => (K::Unavailable, None),
         "NotImplemented" | "MethodNotAllowed" => (K::Unsupported, None),
-        "InvalidBucketName" | "InvalidTag" | "KeyTooLongError" | "KeyTooLong" | "InvalidObjectName"
+        "InvalidBucketName"
+        | "InvalidTag"
+        | "KeyTooLongError"
+        | "KeyTooLong"
+        | "InvalidObjectName"
         | "InvalidStorageClass" => (K::Invalid, None),
         "InvalidEncryptionAlgorithmError"
         | "KMS.NotFoundException"

@@ -1,19 +1,19 @@
 //! Making stores: S3, and memory for tests of logic.
 
+use super::dialect::{Cheaper, Client};
 use super::options::{Credentials, Encryption, S3Options};
-use super::pending::Raw;
-use super::transport::Transport;
+use super::raw::Raw;
 use super::{Inner, Store};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{Destination, normalise_endpoint};
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use http::{HeaderName, HeaderValue};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum};
 use object_store::client::HttpClient;
 use object_store::list::PaginatedListStore;
 use object_store::memory::InMemory;
 use object_store::multipart::MultipartStore;
 use object_store::{BackoffConfig, ObjectStore, RetryConfig, TagSet};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 /// The region of stores that have none.
 const DEFAULT_REGION: &str = "us-east-1";
@@ -37,7 +37,7 @@ impl Store {
             let inherit = options.credentials == Credentials::Inherit;
             inherit.then(|| environment("AWS_REGION").or_else(|| environment("AWS_DEFAULT_REGION"))).flatten()
         });
-        let transport = Transport::new(options.ca_pem.as_deref(), &options.limits)?;
+        let transport = options.connections.transport(options.ca_pem.as_deref(), &options.limits)?;
         let region = region.unwrap_or_else(|| DEFAULT_REGION.to_owned());
         let mut builder = AmazonS3Builder::new()
             .with_bucket_name(destination.bucket())
@@ -59,16 +59,25 @@ impl Store {
             Error::new(ErrorKind::Invalid, format!("the settings of {destination} cannot be used"))
                 .with_source(error)
         };
+        let store = Arc::new(builder.clone().build().map_err(unusable)?);
+        // One that fetches temporary keys does so once for all.
+        let builder = builder.with_credentials(store.credentials().clone());
         let singles = builder.clone().with_disable_bulk_delete(true).build().map_err(unusable)?;
-        let store = Arc::new(builder.build().map_err(unusable)?);
+        let bucket = bucket_url(destination.bucket(), options.endpoint.as_deref(), &region)?;
         let pages: Arc<dyn PaginatedListStore> = store.clone();
         let mut made = Self::assemble(store.clone(), store.clone(), Some(pages), destination);
         made.singles = Arc::new(singles);
+        made.known = options.connections.known(&bucket);
+        made.cheaper = match options.sign_payload {
+            true => cheaper(&builder, bucket.starts_with("https://")).map_err(unusable)?,
+            false => Cheaper { unprotected: true, ..Cheaper::default() },
+        };
         made.raw = Some(Raw {
             client: HttpClient::new(transport),
             credentials: store.credentials().clone(),
-            bucket: bucket_url(destination.bucket(), options.endpoint.as_deref(), &region)?,
+            bucket,
             region,
+            encryption: encryption_headers(options.encryption.as_ref())?,
         });
         made.tags = tag_set(&options.tags)?;
         made.history_tags =
@@ -104,10 +113,23 @@ impl Store {
             tags: TagSet::default(),
             history_tags: TagSet::default(),
             limits: super::Limits::default(),
-            conditional: AtomicBool::new(true),
-            bulk_delete: AtomicBool::new(true),
+            cheaper: Cheaper::default(),
+            known: Arc::default(),
         }
     }
+}
+
+/// Clients that do not hash each body for its signature.
+fn cheaper(builder: &AmazonS3Builder, https: bool) -> object_store::Result<Cheaper> {
+    let client = |builder: AmazonS3Builder| {
+        let store = Arc::new(builder.with_unsigned_payload(true).build()?);
+        Ok::<_, object_store::Error>(Client { objects: store.clone(), multipart: store })
+    };
+    Ok(Cheaper {
+        crc: Some(client(builder.clone().with_checksum_algorithm(Checksum::CRC64NVME))?),
+        transport: if https { Some(client(builder.clone())?) } else { None },
+        unprotected: false,
+    })
 }
 
 /// The URL that the client makes of the same settings.
@@ -214,6 +236,24 @@ fn tag_set(tags: &[(String, String)]) -> Result<TagSet> {
         set.push(key, value);
     }
     Ok(set)
+}
+
+/// The same as headers, for requests of our own.
+fn encryption_headers(encryption: Option<&Encryption>) -> Result<Vec<(HeaderName, HeaderValue)>> {
+    const ALGORITHM: HeaderName = HeaderName::from_static("x-amz-server-side-encryption");
+    const KEY: HeaderName = HeaderName::from_static("x-amz-server-side-encryption-aws-kms-key-id");
+    let wrong = |error| Error::invalid("the id of the encryption key cannot be sent").with_source(error);
+    Ok(match encryption {
+        None => Vec::new(),
+        Some(Encryption::Aes256) => vec![(ALGORITHM, HeaderValue::from_static("AES256"))],
+        Some(Encryption::AwsKms { key_id }) => {
+            let mut headers = vec![(ALGORITHM, HeaderValue::from_static("aws:kms"))];
+            if let Some(id) = key_id {
+                headers.push((KEY, HeaderValue::try_from(id).map_err(wrong)?));
+            }
+            headers
+        }
+    })
 }
 
 #[cfg(test)]

@@ -20,12 +20,12 @@ impl Store {
     /// Deletes objects; the order is not defined. Whoever needs an order calls it several times.
     pub async fn delete_many(&self, keys: &[String]) -> Result<()> {
         for batch in keys.chunks(BATCH) {
-            if batch.len() > 1 && self.inner.bulk_delete.load(Ordering::Relaxed) {
+            if batch.len() > 1 && self.inner.known.bulk_delete.load(Ordering::Relaxed) {
                 match self.retrying(|| self.delete_batch(batch)).await {
                     Ok(()) => continue,
                     Err(error) if refuses_bulk(&error) => {
                         tracing::info!(store = self.url(), "no bulk deletion here; deleting one by one");
-                        self.inner.bulk_delete.store(false, Ordering::Relaxed);
+                        self.inner.known.bulk_delete.store(false, Ordering::Relaxed);
                     }
                     Err(error) => return Err(error),
                 }

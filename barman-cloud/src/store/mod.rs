@@ -9,18 +9,23 @@ pub mod blocking;
 mod classify;
 mod codes;
 mod connect;
+mod connections;
 mod delete;
+mod dialect;
 pub mod dns;
 mod list;
 mod options;
 mod pending;
 mod probe;
+mod raw;
 mod read;
 mod tls;
 mod transport;
 mod upload;
 mod write;
 
+pub use connections::Connections;
+pub use dialect::BodyCheck;
 pub use list::Listing;
 pub use options::{Credentials, Encryption, Limits, S3Options, Secret};
 pub use pending::PendingUpload;
@@ -38,7 +43,6 @@ use object_store::{ObjectMeta, ObjectStore, TagSet};
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 /// An object as a listing or a look shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,16 +87,16 @@ struct Inner {
     /// Raw prefix listing, where the backend has it.
     pages: Option<Arc<dyn PaginatedListStore>>,
     /// For requests that the client library lacks.
-    raw: Option<pending::Raw>,
+    raw: Option<raw::Raw>,
+    /// Clients that protect large bodies at less cost.
+    cheaper: dialect::Cheaper,
     url: String,
     prefix: String,
     tags: TagSet,
     history_tags: TagSet,
     limits: Limits,
-    /// Learned by trying: the store takes `If-None-Match` on writes.
-    conditional: AtomicBool,
-    /// Learned by trying: the store deletes many objects in one request.
-    bulk_delete: AtomicBool,
+    /// What was learned by trying.
+    known: Arc<dialect::Known>,
 }
 
 impl fmt::Debug for Store {

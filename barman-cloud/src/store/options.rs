@@ -1,5 +1,6 @@
 //! Settings of an S3 store. Debug output shows no secret.
 
+use super::connections::Connections;
 use std::fmt;
 use std::time::Duration;
 
@@ -82,9 +83,12 @@ pub struct S3Options {
     pub tags: Vec<(String, String)>,
     /// Tags of timeline history files; they replace `tags` there. Empty: history files get `tags`.
     pub history_tags: Vec<(String, String)>,
-    /// Whether the body of each upload is covered by the signature. Off saves a SHA-256 per byte; the store then
-    /// has no checksum unless TLS protects the transfer.
+    /// Whether the body of each upload is protected: by the signature, until a probe finds that the store honours
+    /// something cheaper (see [`super::BodyCheck`]). Off, the store has no checksum unless TLS protects the
+    /// transfer.
     pub sign_payload: bool,
+    /// Connections to share with other stores; a pool of its own by default.
+    pub connections: Connections,
     /// Time limits and retries.
     pub limits: Limits,
 }
@@ -110,6 +114,7 @@ impl S3Options {
             tags: Vec::new(),
             history_tags: Vec::new(),
             sign_payload: true,
+            connections: Connections::default(),
             limits: Limits::default(),
         }
     }
@@ -138,6 +143,8 @@ pub struct Limits {
     pub connect: Duration,
     /// Longest time in which a transfer may make no progress, in either direction.
     pub stall: Duration,
+    /// A connection that nobody uses is closed after this time.
+    pub idle: Duration,
     /// Most retries of one request that failed in a way that may pass.
     pub retries: usize,
     /// No retry is begun later than this after the first try.
@@ -153,6 +160,7 @@ impl Default for Limits {
         Self {
             connect: Duration::from_secs(10),
             stall: Duration::from_secs(30),
+            idle: Duration::from_secs(30),
             retries: 6,
             retry_for: Duration::from_secs(60),
             backoff_first: Duration::from_millis(100),

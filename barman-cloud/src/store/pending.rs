@@ -1,13 +1,10 @@
 //! Uploads that were begun and never completed: what killed runs leave, invisible and billed.
-//!
-//! The client library has no call for listing them, so the request is made here and signed with its signer.
 
+use super::raw::{Raw, RawRequest, encoded, refusal};
 use super::{Inner, Store};
 use crate::error::{Error, ErrorKind, Result};
 use chrono::{DateTime, Utc};
-use http::{Method, StatusCode};
-use object_store::aws::{AwsAuthorizer, AwsCredentialProvider};
-use object_store::client::{HttpClient, HttpRequest, HttpRequestBody};
+use http::StatusCode;
 use serde::Deserialize;
 
 /// An upload under way, or abandoned.
@@ -19,15 +16,6 @@ pub struct PendingUpload {
     pub id: String,
     /// When it was begun, by the store's clock.
     pub begun: DateTime<Utc>,
-}
-
-/// What it takes to send a request of our own.
-pub(super) struct Raw {
-    pub(super) client: HttpClient,
-    pub(super) credentials: AwsCredentialProvider,
-    pub(super) region: String,
-    /// URL of the bucket, without a slash at the end.
-    pub(super) bucket: String,
 }
 
 #[derive(Deserialize)]
@@ -92,7 +80,7 @@ impl Store {
 }
 
 async fn page(inner: &Inner, raw: &Raw, prefix: &str, marker: Option<&(String, String)>) -> Result<Page> {
-    let url = format!("{}/{prefix}", inner.url);
+    let url = format!("{}{}", inner.url, prefix.strip_prefix(&inner.prefix).unwrap_or(prefix));
     let failed = |error| super::classify::classify("listing the uploads of", &url, error);
     let broken = |error: Box<dyn std::error::Error + Send + Sync>| {
         Error::new(ErrorKind::Unavailable, "the list of uploads cannot be read")
@@ -103,44 +91,17 @@ async fn page(inner: &Inner, raw: &Raw, prefix: &str, marker: Option<&(String, S
     if let Some((key, id)) = marker {
         query = format!("key-marker={}&{query}&upload-id-marker={}", encoded(key), encoded(id));
     }
-    let mut request = HttpRequest::new(HttpRequestBody::empty());
-    *request.method_mut() = Method::GET;
-    *request.uri_mut() =
-        format!("{}?{query}", raw.bucket).parse().map_err(|error| broken(Box::new(error)))?;
-    let credential = raw.credentials.get_credential().await.map_err(failed)?;
-    AwsAuthorizer::new(&credential, "s3", &raw.region).try_authorize(&mut request, None).map_err(failed)?;
-    let generic = |source| object_store::Error::Generic { store: "S3", source };
-    let response = raw.client.execute(request).await.map_err(|error| failed(generic(Box::new(error))))?;
-    let status = response.status();
-    let body = response.into_body().bytes().await.map_err(|error| failed(generic(Box::new(error))))?;
-    let body = String::from_utf8_lossy(&body);
+    let (status, body) = raw.send(RawRequest::get(format!("?{query}"))).await.map_err(failed)?;
     if status != StatusCode::OK {
-        let text = format!("Server returned non-2xx status code: {status}: {body}");
-        return Err(failed(generic(text.into())));
+        return Err(failed(refusal(status, &body)));
     }
+    let body = String::from_utf8_lossy(&body);
     quick_xml::de::from_str(&body).map_err(|error| broken(Box::new(error)))
-}
-
-/// Percent-encoding of everything but what a signature leaves as it is.
-fn encoded(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                char::from(byte).to_string()
-            }
-            other => format!("%{other:02X}"),
-        })
-        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn queries_are_encoded_as_they_are_signed() {
-        assert_eq!(encoded("a/b c+é~"), "a%2Fb%20c%2B%C3%A9~");
-    }
 
     #[test]
     fn a_page_is_read() {

@@ -28,16 +28,22 @@ use tokio::time::{Instant, Sleep};
 /// Bodies are handed to the connection in pieces of this size, so that progress can be seen.
 const PIECE: usize = 128 << 10;
 
+/// Idle connections to one host that are kept: as many as the largest number of transfers at a time.
+const MAX_IDLE: usize = 32;
+
 /// Makes the clients of an object store.
 #[derive(Clone)]
-pub struct Transport {
+pub struct Transport(pub(super) Arc<Shared>);
+
+/// What all clones use.
+pub struct Shared {
     client: reqwest::Client,
     stall: Duration,
 }
 
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transport").field("stall", &self.stall).finish_non_exhaustive()
+        f.debug_struct("Transport").field("stall", &self.0.stall).finish_non_exhaustive()
     }
 }
 
@@ -48,7 +54,8 @@ impl Transport {
             .tls_backend_preconfigured(tls::client_config(extra_ca)?)
             .dns_resolver(Arc::new(Resolver::new()))
             .connect_timeout(limits.connect)
-            .pool_idle_timeout(Duration::from_secs(60))
+            .pool_idle_timeout(limits.idle)
+            .pool_max_idle_per_host(MAX_IDLE)
             .tcp_keepalive(Duration::from_secs(30))
             .tcp_nodelay(true)
             // Large transfers in parallel need connections of their own: one HTTP/2 connection shares one window.
@@ -59,7 +66,7 @@ impl Transport {
             .map_err(|error| {
                 Error::new(ErrorKind::Other, "the HTTP client cannot be set up").with_source(error)
             })?;
-        Ok(Self { client, stall: limits.stall })
+        Ok(Self(Arc::new(Shared { client, stall: limits.stall })))
     }
 }
 
@@ -72,6 +79,7 @@ impl HttpConnector for Transport {
 #[async_trait]
 impl HttpService for Transport {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let Shared { client, stall } = &*self.0;
         let progress = Progress::new();
         let expected = Expected::of(&request);
         let (parts, body) = request.into_parts();
@@ -85,8 +93,8 @@ impl HttpService for Transport {
             *outgoing.body_mut() = Some(reqwest::Body::wrap(body));
         }
         let response = tokio::select! {
-            response = self.client.execute(outgoing) => response.map_err(classify)?,
-            () = progress.stalled(self.stall) => return Err(stall_error(self.stall)),
+            response = client.execute(outgoing) => response.map_err(classify)?,
+            () = progress.stalled(*stall) => return Err(stall_error(*stall)),
         };
         let response: http::Response<reqwest::Body> = response.into();
         let (mut parts, body) = response.into_parts();
@@ -94,8 +102,8 @@ impl HttpService for Transport {
             // The client above retries every 5xx; this one will not change its mind.
             parts.status = http::StatusCode::METHOD_NOT_ALLOWED;
         }
-        let timer = Box::pin(tokio::time::sleep(self.stall));
-        let body = Incoming { body, stall: self.stall, timer, waiting: false };
+        let timer = Box::pin(tokio::time::sleep(*stall));
+        let body = Incoming { body, stall: *stall, timer, waiting: false };
         expected.check(HttpResponse::from_parts(parts, HttpResponseBody::new(body))).await
     }
 }

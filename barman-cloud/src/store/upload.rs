@@ -4,6 +4,7 @@
 //! relatives want all parts but the last to be equal. Parts may be sent in any order and several at a time.
 
 use super::Store;
+use super::dialect::{BodyCheck, LARGE};
 use crate::error::{Error, ErrorKind, Result};
 use bytes::Bytes;
 use object_store::path::Path;
@@ -62,6 +63,8 @@ pub struct Upload {
     key: String,
     path: Path,
     id: String,
+    /// How its parts are protected; S3 wants to know when the upload begins, and the same for all.
+    check: BodyCheck,
 }
 
 impl std::fmt::Debug for Upload {
@@ -75,19 +78,23 @@ impl Store {
     pub async fn upload(&self, key: &str) -> Result<Upload> {
         let path = self.path(key)?;
         let options = PutMultipartOptions { tags: self.tags_for(key), ..PutMultipartOptions::default() };
+        let check = self.inner.body_check(LARGE);
+        let multipart = self.inner.multipart_for(check);
         let begun = if options.tags.is_empty() {
             // Not every backend knows the call with options.
-            self.inner.multipart.create_multipart(&path).await
+            multipart.create_multipart(&path).await
         } else {
-            self.inner.multipart.create_multipart_opts(&path, options).await
+            multipart.create_multipart_opts(&path, options).await
         };
         let id = begun.map_err(|error| self.error("beginning an upload of", key, error))?;
-        Ok(Upload { store: self.clone(), key: key.to_owned(), path, id })
+        Ok(Upload { store: self.clone(), key: key.to_owned(), path, id, check })
     }
 
-    /// Takes up an upload that an earlier process began, by its id.
+    /// Takes up an upload that an earlier process began, by its id. Its further parts are signed: what the earlier
+    /// process had told the store about checksums is not known, and a signature always suits.
     pub fn resume_upload(&self, key: &str, id: &str) -> Result<Upload> {
-        Ok(Upload { store: self.clone(), key: key.to_owned(), path: self.path(key)?, id: id.to_owned() })
+        let (path, check) = (self.path(key)?, BodyCheck::Signature);
+        Ok(Upload { store: self.clone(), key: key.to_owned(), path, id: id.to_owned(), check })
     }
 }
 
@@ -128,7 +135,8 @@ impl Upload {
                     .with_key(this.store.url_of(&this.key))
                     .with_remedy("plan larger parts or split the archive"));
             }
-            let sent = this.store.inner.multipart.put_part(&this.path, &this.id, index, payload).await;
+            let multipart = this.store.inner.multipart_for(this.check);
+            let sent = multipart.put_part(&this.path, &this.id, index, payload).await;
             sent.map(|id| PartId { id, size })
                 .map_err(|error| this.gone(this.store.error("sending a part of", &this.key, error)))
         }
@@ -138,7 +146,8 @@ impl Upload {
     pub async fn complete(&self, parts: Vec<PartId>) -> Result<()> {
         let size: u64 = parts.iter().map(|part| part.size).sum();
         let parts = parts.into_iter().map(|part| part.id).collect();
-        let done = self.store.inner.multipart.complete_multipart(&self.path, &self.id, parts).await;
+        let multipart = self.store.inner.multipart_for(self.check);
+        let done = multipart.complete_multipart(&self.path, &self.id, parts).await;
         let Err(error) = done else { return Ok(()) };
         let error = self.store.error("completing the upload of", &self.key, error);
         // When the answer to a first try was lost, the second finds the upload gone and the object there.

@@ -17,14 +17,14 @@ impl Store {
     /// Writes an object unless there is one. Atomic where the store has conditional writes; elsewhere a look goes
     /// before the write, and two writers at the same instant may both think they were first.
     pub async fn create(&self, key: &str, content: Bytes) -> Result<Created> {
-        if self.inner.conditional.load(Ordering::Relaxed) {
+        if self.inner.known.conditional.load(Ordering::Relaxed) {
             let attempt = self.retrying(|| self.put_mode(key, content.clone(), PutMode::Create)).await;
             match attempt {
                 Ok(()) => return Ok(Created::Yes),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(Created::Exists),
                 Err(error) if refuses_condition(&error) => {
                     tracing::info!(store = self.url(), "no conditional writes here; looking before writing");
-                    self.inner.conditional.store(false, Ordering::Relaxed);
+                    self.inner.known.conditional.store(false, Ordering::Relaxed);
                 }
                 Err(error) => return Err(error),
             }
@@ -40,7 +40,7 @@ impl Store {
         let path = self.path(key)?;
         let options = PutOptions { mode, tags: self.tags_for(key), ..PutOptions::default() };
         self.inner
-            .objects
+            .objects_for(self.inner.body_check(content.len()))
             .put_opts(&path, PutPayload::from_bytes(content), options)
             .await
             .map(|_| ())

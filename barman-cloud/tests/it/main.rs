@@ -2,8 +2,13 @@
 
 mod archive;
 mod connection;
+mod dialect;
 mod golden;
 mod operations;
 mod recovery;
+mod repertoire;
+mod stalls;
 mod support;
+mod throttling;
 mod uploads;
+mod wrong_answers;

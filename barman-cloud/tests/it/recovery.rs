@@ -139,5 +139,5 @@ async fn a_skewed_clock_is_named() {
     server.faults().add(Rule::new(action));
     let error = store(&server).put("k", Bytes::from_static(b"x")).await.expect_err("skewed");
     assert_eq!(error.kind(), ErrorKind::Credentials);
-    assert!(error.remedy().contains("clock"), "{}", error.report());
+    assert!(error.remedy().contains("clock of this node"), "{}", error.report());
 }

@@ -16,6 +16,7 @@ pub fn limits() -> Limits {
     Limits {
         connect: Duration::from_secs(5),
         stall: Duration::from_millis(2500),
+        idle: Duration::from_secs(30),
         retries: 5,
         retry_for: Duration::from_secs(60),
         backoff_first: Duration::from_millis(5),

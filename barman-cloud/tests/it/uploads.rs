@@ -76,6 +76,27 @@ async fn a_lost_upload_says_so() {
     assert!(error.remedy().contains("start again"), "{}", error.report());
 }
 
+/// A lifecycle rule took it between the parts and the end; the object under the key, if any, is another's.
+#[rstest]
+#[case::nothing_there(None)]
+#[case::an_older_object(Some(7))]
+#[tokio::test]
+async fn an_upload_lost_before_its_end_says_so(#[case] older: Option<usize>) {
+    let server = server().await;
+    let store = store(&server);
+    if let Some(size) = older {
+        store.put("data.tar", noise(size).into()).await.expect("written");
+    }
+    let upload = store.upload("data.tar").await.expect("begun");
+    let part = upload.put_part(0, parts()[0].clone()).await.expect("sent");
+    let gone = Action::error(404, "NoSuchUpload", "The specified upload does not exist.");
+    server.faults().add(Rule::new(gone).operation(Operation::CompleteMultipartUpload));
+    let error = upload.complete(vec![part]).await.expect_err("gone");
+    assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Other, false));
+    let report = error.report();
+    assert!(report.contains("some/path/data.tar") && error.remedy().contains("start again"), "{report}");
+}
+
 #[tokio::test]
 async fn another_object_is_no_completed_upload() {
     let server = server().await;

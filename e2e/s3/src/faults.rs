@@ -89,6 +89,8 @@ pub enum Action {
         /// Its value.
         value: String,
     },
+    /// Does what was asked without a look at checksums, as a store that does not know them.
+    IgnoreChecksums,
     /// Answers as usual, with only the first bytes of the body, and a `Content-Length` that agrees.
     TruncateBody {
         /// Bytes that are kept.
@@ -154,6 +156,9 @@ pub struct Rule {
     /// Key pattern, `*` for any run of characters; any when absent.
     #[serde(default)]
     pub key: Option<String>,
+    /// A header that the request has to have, `name` or `name: value`; any request when absent.
+    #[serde(default)]
+    pub header: Option<String>,
     /// Matching requests that pass first.
     #[serde(default)]
     pub skip: u64,
@@ -167,7 +172,16 @@ pub struct Rule {
 impl Rule {
     /// A rule for every request, for ever.
     pub fn new(action: Action) -> Self {
-        Self { method: None, operation: None, bucket: None, key: None, skip: 0, count: None, action }
+        Self {
+            method: None,
+            operation: None,
+            bucket: None,
+            key: None,
+            header: None,
+            skip: 0,
+            count: None,
+            action,
+        }
     }
 
     /// Only this HTTP method.
@@ -198,6 +212,13 @@ impl Rule {
         self
     }
 
+    /// Only requests with this header, `name` or `name: value`.
+    #[must_use]
+    pub fn header(mut self, header: &str) -> Self {
+        self.header = Some(header.to_owned());
+        self
+    }
+
     /// Lets so many matching requests pass first.
     #[must_use]
     pub fn skip(mut self, requests: u64) -> Self {
@@ -217,6 +238,7 @@ impl Rule {
             && self.operation.is_none_or(|operation| operation == target.operation)
             && self.bucket.as_deref().is_none_or(|bucket| bucket == target.bucket)
             && self.key.as_deref().is_none_or(|pattern| glob::matches(pattern, &target.key))
+            && self.header.as_deref().is_none_or(|header| target.has_header(header))
     }
 }
 
@@ -405,7 +427,8 @@ mod tests {
     }
 
     fn target(method: &str, key: &str, operation: Operation) -> Target {
-        Target { operation, method: method.parse().unwrap(), bucket: "b".into(), key: key.into() }
+        let headers = http::HeaderMap::new();
+        Target { operation, method: method.parse().unwrap(), bucket: "b".into(), key: key.into(), headers }
     }
 
     #[test]

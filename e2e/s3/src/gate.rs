@@ -13,7 +13,7 @@ use s3s::service::S3Service;
 use serde::Serialize;
 
 use crate::faults::{Action, Fault, Faults};
-use crate::service::{LoseWrite, StaleListing};
+use crate::service::{IgnoreChecksums, LoseWrite, StaleListing};
 use crate::tamper::{Tamper, Tampered, cut};
 use crate::target::{Operation, Target};
 
@@ -139,6 +139,11 @@ impl Gate {
                 if let Some(snapshot) = fault.snapshot {
                     request.extensions_mut().insert(StaleListing(snapshot));
                 }
+                self.pass(request).await
+            }
+            Action::IgnoreChecksums => {
+                let mut request = request.map(s3s::Body::from);
+                request.extensions_mut().insert(IgnoreChecksums);
                 self.pass(request).await
             }
             Action::LoseWrite => {

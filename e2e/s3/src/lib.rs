@@ -41,6 +41,7 @@ mod tls;
 pub use error::Error;
 pub use faults::{Action, Faults, Rule, RuleId};
 pub use gate::RequestRecord;
+pub use listener::Connections;
 pub use object::{ObjectInfo, UploadInfo};
 pub use server::{Builder, Server};
 pub use target::Operation;

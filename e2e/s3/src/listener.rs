@@ -18,6 +18,34 @@ use tokio_util::task::TaskTracker;
 
 use crate::gate::Gate;
 
+/// Connections of a server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Connections {
+    /// Accepted since the start.
+    pub accepted: u64,
+    /// Open now.
+    pub open: u64,
+}
+
+/// Counts one connection for as long as it lives.
+struct Counted(watch::Sender<Connections>);
+
+impl Counted {
+    fn new(counter: &watch::Sender<Connections>) -> Self {
+        counter.send_modify(|count| {
+            count.accepted += 1;
+            count.open += 1;
+        });
+        Self(counter.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| count.open -= 1);
+    }
+}
+
 fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
@@ -29,6 +57,7 @@ fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
 /// A bound address, listening or not.
 pub(crate) struct Port {
     pub address: SocketAddr,
+    pub connections: watch::Sender<Connections>,
     _reservation: TcpSocket,
     listener: Option<TcpListener>,
 }
@@ -41,7 +70,8 @@ impl Port {
         let reservation = socket(address)?;
         let address = reservation.local_addr()?;
         let listener = socket(address)?.listen(1024)?;
-        Ok(Self { address, _reservation: reservation, listener: Some(listener) })
+        let connections = watch::Sender::default();
+        Ok(Self { address, connections, _reservation: reservation, listener: Some(listener) })
     }
 }
 
@@ -83,7 +113,9 @@ pub(crate) async fn serve(
             accepted = accept(port.listener.as_ref()) => match accepted {
                 Ok(stream) => {
                     let (gate, tls, cutter) = (gate.clone(), tls.clone(), cutter.clone());
+                    let counted = Counted::new(&port.connections);
                     connections.spawn(async move {
+                        let _counted = counted;
                         tokio::select! {
                             () = cutter.cancelled() => {}
                             () = connection(stream, gate, tls) => {}

@@ -20,7 +20,7 @@ use crate::conditions::WriteCondition;
 use crate::error::Error;
 use crate::faults::Faults;
 use crate::gate::{Gate, RequestRecord};
-use crate::listener::{self, Port};
+use crate::listener::{self, Connections, Port};
 use crate::object::{ObjectInfo, UploadInfo};
 use crate::service::Service;
 use crate::store::{OpenBody, Store};
@@ -165,7 +165,7 @@ impl Builder {
         service.set_access(self.credentials);
 
         let port = Port::bind(address).map_err(|source| Error::Listen { address, source })?;
-        let address = port.address;
+        let (address, connections) = (port.address, port.connections.subscribe());
         let (wanted, wanted_rx) = watch::channel(false);
         let (actual_tx, actual) = watch::channel(false);
         let faults = Faults::new(store.clone(), wanted, actual);
@@ -173,8 +173,16 @@ impl Builder {
         let stop = CancellationToken::new();
         let mut tasks =
             vec![tokio::spawn(listener::serve(port, gate, acceptor, wanted_rx, actual_tx, stop.clone()))];
-        let mut server =
-            Server { address, admin: None, tls: self.tls, store, faults, stop, tasks: Vec::new() };
+        let mut server = Server {
+            address,
+            admin: None,
+            tls: self.tls,
+            store,
+            faults,
+            connections,
+            stop,
+            tasks: Vec::new(),
+        };
         if let Some(admin) = admin {
             let listener = tokio::net::TcpListener::bind(admin)
                 .await
@@ -210,6 +218,7 @@ pub struct Server {
     tls: Option<Tls>,
     store: Arc<Store>,
     faults: Faults,
+    connections: watch::Receiver<Connections>,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -266,6 +275,17 @@ impl Server {
     /// Forgets the requests so far.
     pub fn clear_requests(&self) {
         self.faults.forget_records();
+    }
+
+    /// Its connections: how many were accepted and how many are open.
+    pub fn connections(&self) -> Connections {
+        *self.connections.borrow()
+    }
+
+    /// Returns once no connection is open.
+    pub async fn all_connections_closed(&self) {
+        // An error means that the listener is gone, and with it every connection.
+        let _ = self.connections.clone().wait_for(|connections| connections.open == 0).await;
     }
 
     /// Makes a bucket; false when it was there.

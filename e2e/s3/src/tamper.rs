@@ -100,12 +100,14 @@ impl Body for Tampered {
             let mut data = match self.rest.take() {
                 // Anything but dripping happens once: what follows passes.
                 Some(rest) => rest,
-                None => match ready!(Pin::new(&mut self.inner).poll_frame(cx)).map(|f| f.map(Frame::into_data)) {
-                    None => return Poll::Ready(None),
-                    Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                    Some(Ok(Err(other))) => return Poll::Ready(Some(Ok(other))),
-                    Some(Ok(Ok(data))) => data,
-                },
+                None => {
+                    match ready!(Pin::new(&mut self.inner).poll_frame(cx)).map(|f| f.map(Frame::into_data)) {
+                        None => return Poll::Ready(None),
+                        Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                        Some(Ok(Err(other))) => return Poll::Ready(Some(Ok(other))),
+                        Some(Ok(Ok(data))) => data,
+                    }
+                }
             };
             let length = data.len() as u64;
             if matches!(self.tamper, Tamper::Done) || length <= self.left {

@@ -38,9 +38,18 @@ pub(crate) struct Target {
     pub method: http::Method,
     pub bucket: String,
     pub key: String,
+    pub headers: http::HeaderMap,
 }
 
 impl Target {
+    /// Whether the request has a header, `name` or `name: value`.
+    pub fn has_header(&self, wanted: &str) -> bool {
+        match wanted.split_once(':') {
+            None => self.headers.contains_key(wanted),
+            Some((name, value)) => self.headers.get(name).is_some_and(|found| found == value.trim()),
+        }
+    }
+
     /// Reads a path-style request.
     pub fn of<B>(request: &http::Request<B>) -> Self {
         let path = request.uri().path().trim_start_matches('/');
@@ -58,6 +67,7 @@ impl Target {
             method: request.method().clone(),
             bucket: percent_decode_str(bucket).decode_utf8_lossy().into_owned(),
             key: percent_decode_str(key).decode_utf8_lossy().into_owned(),
+            headers: request.headers().clone(),
         }
     }
 }

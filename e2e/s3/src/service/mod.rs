@@ -22,6 +22,18 @@ pub(crate) struct StaleListing(pub Arc<std::collections::BTreeMap<String, Snapsh
 #[derive(Clone, Copy)]
 pub(crate) struct LoseWrite;
 
+/// Set on a request by a fault rule: do not look at checksums, nor keep them.
+#[derive(Clone, Copy)]
+pub(crate) struct IgnoreChecksums;
+
+/// The headers that announce checksums, unless they are to be ignored.
+fn checksum_headers<T>(request: &S3Request<T>) -> http::HeaderMap {
+    match request.extensions.get::<IgnoreChecksums>() {
+        Some(_) => http::HeaderMap::new(),
+        None => request.headers.clone(),
+    }
+}
+
 /// The implementation behind the protocol.
 #[derive(Clone)]
 pub(crate) struct Service {

@@ -7,7 +7,7 @@ use s3s::dto::*;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::objects::{content_encoding, etag, sse};
-use super::{LoseWrite, Reply, Service, signed, timestamp};
+use super::{LoseWrite, Reply, Service, checksum_headers, signed, timestamp};
 use crate::body;
 use crate::conditions::WriteCondition;
 use crate::object::{ObjectInfo, parse_tagging};
@@ -70,13 +70,14 @@ impl Service {
     }
 
     pub(super) async fn upload_part(&self, request: S3Request<UploadPartInput>) -> Reply<UploadPartOutput> {
+        let headers = checksum_headers(&request);
         let (input, lose) = (request.input, request.extensions.get::<LoseWrite>().is_some());
         let number = part_number(input.part_number)?;
         self.require_upload(&input.bucket, &input.key, &input.upload_id)?;
         let received = body::receive(
             self.store.backend(),
             input.body,
-            &request.headers,
+            &headers,
             request.trailing_headers,
             input.content_md5.as_deref(),
         )

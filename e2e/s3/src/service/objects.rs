@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use s3s::dto::*;
 use s3s::{S3Request, S3Response, s3_error};
 
-use super::{LoseWrite, Reply, Service, signed, timestamp};
+use super::{LoseWrite, Reply, Service, checksum_headers, signed, timestamp};
 use crate::body;
 use crate::conditions::{ReadCondition, WriteCondition};
 use crate::object::{ObjectInfo, parse_tagging};
@@ -39,12 +39,13 @@ fn metadata(info: &ObjectInfo) -> Option<Metadata> {
 
 impl Service {
     pub(super) async fn put_object(&self, request: S3Request<PutObjectInput>) -> Reply<PutObjectOutput> {
+        let headers = checksum_headers(&request);
         let (input, lose) = (request.input, request.extensions.get::<LoseWrite>().is_some());
         self.require_bucket(&input.bucket)?;
         let received = body::receive(
             self.store.backend(),
             input.body,
-            &request.headers,
+            &headers,
             request.trailing_headers,
             input.content_md5.as_deref(),
         )

@@ -61,8 +61,9 @@ impl PartList {
     pub async fn store(&self, repository: &Repository, id: &BackupId) -> Result<()> {
         let body = serde_json::to_vec_pretty(self)
             .map_err(|error| Error::new(ErrorKind::Invalid, "the list of parts").with_source(error))?;
-        repository.store().put(&Self::key(repository.layout(), id), body.into()).await?;
-        Ok(())
+        let (key, size) = (Self::key(repository.layout(), id), body.len() as u64);
+        repository.store().put(&key, body.into()).await?;
+        super::part::confirm(repository.store(), &key, size).await
     }
 
     /// Reads the list; `None` when there is none, as in backups that Barman wrote.

@@ -50,7 +50,8 @@ impl Run {
         info.finish(started.timeline, stopped.lsn, control.wal_segment_size, stopped.time.fixed_offset());
         let manifest = super::manifest::render(facts, started, stopped, &copied.records)?;
         let list = PartList::new(&copied.parts, &copied.records);
-        let sealed = Sealed { info: info.render(), bad_pages: self.progress.bad_pages() };
+        let manifest_bytes = manifest.len() as u64;
+        let sealed = Sealed { info: info.render(), manifest_bytes, bad_pages: self.progress.bad_pages() };
         let store = async {
             repository.store().put(&repository.layout().manifest(id), manifest).await?;
             list.store(repository, id).await?;
@@ -81,6 +82,8 @@ impl Run {
                 Error::new(ErrorKind::Missing, format!("{url} is missing"))
             })?;
             // A last look: the store may have lost something since it was confirmed.
+            let manifest = repository.layout().manifest(id);
+            super::part::confirm(repository.store(), &manifest, sealed.manifest_bytes).await?;
             list.compare(id, repository, &commit::stored_parts(repository, id).await?)?;
             Ok(list)
         };

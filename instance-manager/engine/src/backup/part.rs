@@ -210,14 +210,18 @@ fn joined(sent: Result<Result<(usize, PartId)>, tokio::task::JoinError>) -> Resu
 }
 
 /// What the store holds must be what was sent.
-async fn confirm(store: &Store, key: &str, size: u64) -> Result<()> {
-    let stored = store.head(key).await?.size;
-    if stored != size {
-        return Err(Error::new(
+pub(super) async fn confirm(store: &Store, key: &str, size: u64) -> Result<()> {
+    let lost = |held: String| {
+        Error::new(
             ErrorKind::Corrupt,
-            format!("{}: {size} bytes were sent and the store holds {stored}", store.url_of(key)),
+            format!("{}: {size} bytes were sent and the store holds {held}", store.url_of(key)),
         )
-        .with_remedy("take the backup again; if it repeats, the object store loses data"));
+        .with_remedy("take the backup again; if it repeats, the object store loses data")
+    };
+    match store.head(key).await {
+        Ok(found) if found.size == size => Ok(()),
+        Ok(found) => Err(lost(found.size.to_string())),
+        Err(error) if error.is_not_found() => Err(lost("none".to_owned())),
+        Err(error) => Err(error.into()),
     }
-    Ok(())
 }

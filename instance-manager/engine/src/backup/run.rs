@@ -100,6 +100,7 @@ impl Run {
         let system_id = facts.system_id.to_string();
         let claim = async { repository.claim(&system_id, None, Utc::now()).await.map_err(Error::foreign) };
         or_cancelled(&cancel, claim).await?;
+        or_cancelled(&cancel, async { Ok(repository.learn().await) }).await?;
         let id = match &self.request.resume {
             Some(resume) => resume.id.clone(),
             None => {

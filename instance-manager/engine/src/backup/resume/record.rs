@@ -119,6 +119,8 @@ impl PartRecord {
 pub struct Sealed {
     /// `backup.info` as it will be.
     pub info: String,
+    /// Bytes of the manifest.
+    pub manifest_bytes: u64,
     /// Pages with a wrong checksum that were found.
     pub bad_pages: BadPages,
 }
