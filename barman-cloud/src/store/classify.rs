@@ -157,7 +157,13 @@ fn status_in(text: &str) -> Option<u16> {
 /// The message of the store, or what the network said; without URLs of requests and XML.
 fn detail(text: &str) -> Option<String> {
     if let Some(message) = xml_value(text, "Message") {
-        return Some(message.to_owned());
+        let clocks = (xml_value(text, "ServerTime"), xml_value(text, "RequestTime"));
+        return Some(match clocks {
+            (Some(theirs), Some(ours)) => {
+                format!("{message} The clock of the store shows {theirs}, that of this node {ours}.")
+            }
+            _ => message.to_owned(),
+        });
     }
     let tail = match text.find("HTTP error: ") {
         Some(at) => &text[at + "HTTP error: ".len()..],
@@ -185,6 +191,16 @@ mod tests {
         let report = error.report();
         assert!(report.starts_with("reading s3://b/k failed: ") && report.contains("Because."), "{report}");
         assert!(report.contains("(SlowDown)") && !report.contains('<'), "{report}");
+    }
+
+    #[test]
+    fn two_clocks_that_differ_are_both_shown() {
+        let body = "Server returned non-2xx status code: 403 Forbidden: <Error><Code>RequestTimeTooSkewed</Code>\
+                    <Message>Too large.</Message><RequestTime>20261125T120000Z</RequestTime>\
+                    <ServerTime>2026-11-25T13:00:00Z</ServerTime></Error>";
+        let report = classify("reading", "s3://b/k", generic(body)).report();
+        assert!(report.contains("the store shows 2026-11-25T13:00:00Z"), "{report}");
+        assert!(report.contains("this node 20261125T120000Z"), "{report}");
     }
 
     #[rstest]

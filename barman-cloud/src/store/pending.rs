@@ -80,7 +80,8 @@ impl Store {
 }
 
 async fn page(inner: &Inner, raw: &Raw, prefix: &str, marker: Option<&(String, String)>) -> Result<Page> {
-    let url = format!("{}{}", inner.url, prefix.strip_prefix(&inner.prefix).unwrap_or(prefix));
+    let below = prefix.strip_prefix(inner.prefix.as_str()).unwrap_or(prefix).trim_start_matches('/');
+    let url = format!("{}/{below}", inner.url);
     let failed = |error| super::classify::classify("listing the uploads of", &url, error);
     let broken = |error: Box<dyn std::error::Error + Send + Sync>| {
         Error::new(ErrorKind::Unavailable, "the list of uploads cannot be read")

@@ -110,8 +110,12 @@ async fn whole_operations_survive_what_passes() {
     ];
     let too_many = Action::error(429, "TooManyRequests", "Reduce your rate of simultaneous reads.");
     let body_lost = Action::error(400, "RequestTimeout", "Your socket connection was idle.");
-    for action in [Action::slow_down(), too_many, body_lost, Action::page()] {
-        spread(&site, &action, &writing);
+    for action in [Action::slow_down(), too_many, body_lost.clone(), Action::page()] {
+        // The answer to HEAD has no document, so a status of 400 would tell nothing.
+        let bodiless = action == body_lost;
+        let met: Vec<Operation> =
+            writing.into_iter().filter(|o| !(bodiless && *o == Operation::HeadObject)).collect();
+        spread(&site, &action, &met);
         backed_up(&site, &primary).await;
         spent(&site);
     }
