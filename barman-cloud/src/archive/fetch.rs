@@ -1,7 +1,7 @@
 //! Getting a WAL file out of the archive.
 
 use super::find::WalObject;
-use super::put::blocking;
+use super::pack::blocking;
 use crate::codec::{Bounded, Decoder};
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::Repository;
@@ -13,6 +13,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
 
 /// What a fetched file must be.
 #[derive(Debug, Clone, Default)]
@@ -43,13 +44,21 @@ impl Repository {
     /// over. Fails with [`ErrorKind::NotFound`] when there is none and with [`ErrorKind::Corrupt`] when what is
     /// there cannot be the file; `dest` is removed then.
     pub async fn fetch_wal(&self, name: WalName, dest: &Path, options: &FetchOptions) -> Result<FetchedWal> {
-        let mut found = self.find_wal(name).await?;
-        if !options.accept_partial {
-            found.retain(|object| object.name == name);
-        }
+        let found = self.find_wal(name).await?;
+        self.fetch_wal_found(name, &found, dest, options).await
+    }
+
+    /// As [`Repository::fetch_wal`], for a caller that knows the objects under the name, best first.
+    pub async fn fetch_wal_found(
+        &self,
+        name: WalName,
+        found: &[WalObject],
+        dest: &Path,
+        options: &FetchOptions,
+    ) -> Result<FetchedWal> {
         let mut damaged = None;
-        for object in found {
-            match self.fetch_wal_object(&object, dest, options).await {
+        for object in found.iter().filter(|object| options.accept_partial || object.name == name) {
+            match self.fetch_wal_object(object, dest, options).await {
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
                     tracing::warn!(error = %error.report(), "a damaged object of the WAL archive");
                     damaged.get_or_insert(error);
@@ -68,7 +77,8 @@ impl Repository {
         }))
     }
 
-    /// Fetches one object of the archive; see [`Repository::fetch_wal`].
+    /// Fetches one object of the archive; see [`Repository::fetch_wal`]. Dropping the future ends the work on its
+    /// thread, too.
     pub async fn fetch_wal_object(
         &self,
         object: &WalObject,
@@ -79,8 +89,10 @@ impl Repository {
         let reader = BlockingReader::new(stream);
         let url = self.store().url_of(&object.object.key);
         let (wanted, dest, options) = (object.clone(), dest.to_owned(), options.clone());
+        let wish = Arc::new(());
+        let wanted_still = Arc::downgrade(&wish);
         let size = blocking(move || {
-            let written = write_file(&wanted, reader, &dest, &options);
+            let written = write_file(&wanted, Wanted { reader, wish: wanted_still }, &dest, &options);
             if written.is_err() {
                 // Best effort: a file that is not there is as good as removed.
                 let _ = std::fs::remove_file(&dest);
@@ -88,16 +100,27 @@ impl Repository {
             written.map_err(|error| error.with_key(url))
         })
         .await?;
+        drop(wish);
         Ok(FetchedWal { object: object.clone(), size })
     }
 }
 
-fn write_file(
-    object: &WalObject,
+/// A reader that fails once nobody wants what is read: a thread cannot be stopped from outside.
+struct Wanted {
     reader: BlockingReader,
-    dest: &PathBuf,
-    options: &FetchOptions,
-) -> Result<u64> {
+    wish: Weak<()>,
+}
+
+impl Read for Wanted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.wish.strong_count() == 0 {
+            return Err(io::Error::other("nobody waits for it any more"));
+        }
+        self.reader.read(buffer)
+    }
+}
+
+fn write_file(object: &WalObject, reader: Wanted, dest: &PathBuf, options: &FetchOptions) -> Result<u64> {
     let limit = match options.segment_size {
         Some(size) if object.name.has_segment_size() => size.bytes(),
         _ if object.name.has_segment_size() => SegmentSize::MAX.bytes(),

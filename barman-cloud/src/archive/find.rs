@@ -29,6 +29,11 @@ impl WalObject {
     }
 }
 
+/// Sorts objects as a reader of `name` prefers them: complete before partial, then by key.
+pub(super) fn by_preference(objects: &mut [WalObject], name: WalName) {
+    objects.sort_by(|a, b| (a.name != name, &a.object.key).cmp(&(b.name != name, &b.object.key)));
+}
+
 impl Repository {
     /// All objects under the name of a file, whatever their compression; and, for a segment, its partial form.
     /// In the order in which a reader prefers them: complete before partial, then by key.
@@ -41,7 +46,7 @@ impl Repository {
             (WalName::Partial(partial), WalName::Segment(segment)) => partial == segment,
             _ => false,
         });
-        found.sort_by(|a, b| (a.name != name, &a.object.key).cmp(&(b.name != name, &b.object.key)));
+        by_preference(&mut found, name);
         Ok(found)
     }
 

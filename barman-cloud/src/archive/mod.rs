@@ -3,13 +3,24 @@
 //! A name stands for one content for ever. The same file may be put again, in any compression, and nothing
 //! happens; another content under a known name is refused, because recovery could then replay foreign WAL.
 
+mod compare;
 mod fetch;
 mod find;
+mod lookout;
+mod memory;
+mod pack;
 mod put;
+mod source;
+mod window;
+mod writer;
 
 pub use fetch::{FetchOptions, FetchedWal};
 pub use find::WalObject;
-pub use put::{ArchiveOptions, ArchivedWal, WalSource};
+pub use lookout::Lookout;
+pub use put::{ArchiveOptions, ArchivedWal};
+pub use source::WalSource;
+pub use window::WalWindow;
+pub use writer::{Lane, WalWriter, WriterLimits};
 
 /// Largest history or label file that is read.
 pub(crate) const MAX_TEXT: u64 = 4 << 20;

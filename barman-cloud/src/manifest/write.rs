@@ -44,8 +44,8 @@ impl<W: Write> ManifestWriter<W> {
         if let Some(checksum) = &file.checksum {
             let _ = write!(
                 line,
-                ", \"Checksum-Algorithm\": \"{}\", \"Checksum\": \"{}\"",
-                checksum.algorithm(),
+                ", \"Checksum-Algorithm\": {}, \"Checksum\": \"{}\"",
+                json_text(checksum.algorithm()),
                 checksum.hex()
             );
         }

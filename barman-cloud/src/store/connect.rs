@@ -72,6 +72,7 @@ impl Store {
             true => cheaper(&builder, bucket.starts_with("https://")).map_err(unusable)?,
             false => Cheaper { unprotected: true, ..Cheaper::default() },
         };
+        made.throttled = transport.throttled();
         made.raw = Some(Raw {
             client: HttpClient::new(transport),
             credentials: store.credentials().clone(),
@@ -115,6 +116,7 @@ impl Store {
             limits: super::Limits::default(),
             cheaper: Cheaper::default(),
             known: Arc::default(),
+            throttled: Arc::default(),
         }
     }
 }

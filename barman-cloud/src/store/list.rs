@@ -49,6 +49,34 @@ impl Store {
         Ok(Listing { dirs, objects })
     }
 
+    /// The first objects of a directory whose keys come after `after`, ordered by key, from one request, and
+    /// whether these are all. `None` from a store that does not know where to start: it listed what lies before.
+    pub async fn list_after(&self, dir: &str, after: &str) -> Result<Option<(Vec<ObjectInfo>, bool)>> {
+        let Some(pages) = &self.inner.pages else {
+            let found = self.list(dir).await?;
+            return Ok(Some((
+                found.into_iter().filter(|object| object.key.as_str() > after).collect(),
+                true,
+            )));
+        };
+        let below = format!("{}/", self.path(dir)?);
+        let (_, within) = after.split_at_checked(dir.len()).unwrap_or_default();
+        let offset = Some(format!("{}{within}", self.path(dir)?));
+        let options = PaginatedListOptions { offset, ..PaginatedListOptions::default() };
+        let page = pages
+            .list_paginated(Some(&below), options)
+            .await
+            .map_err(|error| self.error("listing", dir, error))?;
+        let complete = page.page_token.is_none();
+        let mut found: Vec<ObjectInfo> =
+            page.result.objects.into_iter().filter_map(|meta| self.info(meta)).collect();
+        if found.iter().any(|object| object.key.as_str() <= after) {
+            return Ok(None);
+        }
+        found.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(Some((found, complete)))
+    }
+
     /// All objects whose key begins with `prefix`, which need not end at a slash; ordered by key.
     pub async fn list_prefix(&self, prefix: &str) -> Result<Vec<ObjectInfo>> {
         let Some(pages) = &self.inner.pages else {

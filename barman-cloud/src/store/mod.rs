@@ -43,6 +43,7 @@ use object_store::{ObjectMeta, ObjectStore, TagSet};
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// An object as a listing or a look shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +98,8 @@ struct Inner {
     limits: Limits,
     /// What was learned by trying.
     known: Arc<dialect::Known>,
+    /// Answers that asked for fewer requests.
+    throttled: Arc<AtomicU64>,
 }
 
 impl fmt::Debug for Store {
@@ -119,6 +122,11 @@ impl Store {
     /// Time limits and retries in force.
     pub fn limits(&self) -> &Limits {
         &self.inner.limits
+    }
+
+    /// How often the store asked for fewer requests so far, whether a retry succeeded or not.
+    pub fn throttled(&self) -> u64 {
+        self.inner.throttled.load(Ordering::Relaxed)
     }
 
     /// Full path of a key in the bucket.

@@ -39,6 +39,7 @@ pub struct Transport(pub(super) Arc<Shared>);
 pub struct Shared {
     client: reqwest::Client,
     stall: Duration,
+    throttled: Arc<AtomicU64>,
 }
 
 impl fmt::Debug for Transport {
@@ -66,7 +67,12 @@ impl Transport {
             .map_err(|error| {
                 Error::new(ErrorKind::Other, "the HTTP client cannot be set up").with_source(error)
             })?;
-        Ok(Self(Arc::new(Shared { client, stall: limits.stall })))
+        Ok(Self(Arc::new(Shared { client, stall: limits.stall, throttled: Arc::default() })))
+    }
+
+    /// Counts the answers that asked for fewer requests, those that were retried below included.
+    pub fn throttled(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.0.throttled)
     }
 }
 
@@ -98,6 +104,9 @@ impl HttpService for Transport {
         };
         let response: http::Response<reqwest::Body> = response.into();
         let (mut parts, body) = response.into_parts();
+        if matches!(parts.status.as_u16(), 429 | 503) {
+            self.0.throttled.fetch_add(1, Ordering::Relaxed);
+        }
         if parts.status == http::StatusCode::NOT_IMPLEMENTED {
             // The client above retries every 5xx; this one will not change its mind.
             parts.status = http::StatusCode::METHOD_NOT_ALLOWED;

@@ -116,6 +116,9 @@ impl<R: Read> TarReader<R> {
     ) -> Result<Entry> {
         let number = |field, key: &str| field_number(block, &meta, field, key, at);
         let size = number(header::SIZE, "size")?;
+        if i64::try_from(size).is_err() {
+            return Err(damaged(at, "a size that no file can have"));
+        }
         let text = |field, key: &str| match meta.get(key.as_bytes()) {
             Some(value) => String::from_utf8_lossy(value).into_owned(),
             None => String::from_utf8_lossy(header::text(block, field)).into_owned(),

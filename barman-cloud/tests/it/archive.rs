@@ -1,7 +1,7 @@
 //! The WAL archive on a store that has bad days.
 
 use crate::support::{BUCKET, noise, repository, server};
-use barman_cloud::archive::{ArchiveOptions, FetchOptions, WalSource};
+use barman_cloud::archive::{ArchiveOptions, FetchOptions, Lane, WalSource, WalWriter, WriterLimits};
 use barman_cloud::store::Created;
 use barman_cloud::{Compression, ErrorKind, WalName};
 use bytes::Bytes;
@@ -12,6 +12,10 @@ const NAME: &str = "000000010000000000000007";
 
 fn name() -> WalName {
     NAME.parse().expect("valid")
+}
+
+fn numbered(number: u32) -> WalName {
+    format!("0000000100000000{number:08X}").parse().expect("valid")
 }
 
 fn segment() -> Bytes {
@@ -25,12 +29,84 @@ fn options() -> ArchiveOptions {
 }
 
 #[tokio::test]
-async fn archiving_takes_three_requests() {
+async fn archiving_takes_three_requests_and_two_for_the_next() {
     let server = server().await;
+    let writer = WalWriter::new(repository(&server), options(), WriterLimits::default());
+    let (list, put) = (Operation::ListObjects, Operation::PutObject);
+    for (number, expected) in [(7, vec![list, put, list]), (8, vec![list, put, list, put, list])] {
+        let source = WalSource::Bytes(segment());
+        writer.archive(numbered(number), &source, Lane::Requested).await.expect("archived");
+        let operations: Vec<Operation> =
+            server.requests().into_iter().map(|request| request.operation).collect();
+        assert_eq!(operations, expected);
+    }
+}
+
+#[tokio::test]
+async fn files_archived_together_share_their_listings() {
+    let server = server().await;
+    let limits = WriterLimits { sending: 8, ..WriterLimits::default() };
+    let writer = WalWriter::new(repository(&server), options(), limits);
+    let source = WalSource::Bytes(segment());
+    let all = (0x10..0x18).map(|number| writer.archive(numbered(number), &source, Lane::Ahead));
+    for archived in futures::future::join_all(all).await {
+        assert_eq!(archived.expect("archived").created, Created::Yes);
+    }
+    let count = |wanted| server.requests().iter().filter(|request| request.operation == wanted).count();
+    assert_eq!((count(Operation::PutObject), count(Operation::HeadObject)), (8, 0));
+    // One tells that all names are free; one after each write at most.
+    assert!(count(Operation::ListObjects) <= 9, "{} listings", count(Operation::ListObjects));
+}
+
+#[rstest]
+#[case::same(false)]
+#[case::other(true)]
+#[tokio::test]
+async fn another_writer_with_another_codec_is_noticed_after_the_write(#[case] other: bool) {
+    let server = server().await;
+    let writer = WalWriter::new(repository(&server), options(), WriterLimits::default());
+    // The first listing does not show what the other writer has just put there.
+    server.faults().add(Rule::new(Action::StaleList).operation(Operation::ListObjects).times(1));
+    let mut content = segment().to_vec();
+    content[5] ^= u8::from(other);
+    let theirs = format!("some/path/srv/wals/0000000100000000/{NAME}");
+    server.put(BUCKET, &theirs, content).await.expect("written");
+    let outcome = writer.archive(name(), &WalSource::Bytes(segment()), Lane::Requested).await;
+    let ours = server.get(BUCKET, &format!("{theirs}.gz")).await;
+    match other {
+        false => assert!(outcome.is_ok() && ours.is_ok(), "{outcome:?}"),
+        true => {
+            let error = outcome.expect_err("other content");
+            assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{}", error.report());
+            assert!(ours.is_err(), "the object that nobody was told of stays");
+        }
+    }
+    assert!(server.get(BUCKET, &theirs).await.is_ok(), "the other writer's object is gone");
+}
+
+#[tokio::test]
+async fn a_listing_that_lags_behind_is_no_loss() {
+    let server = server().await;
+    server.faults().add(Rule::new(Action::StaleList).operation(Operation::ListObjects));
     let repo = repository(&server);
     repo.archive_wal(name(), WalSource::Bytes(segment()), &options()).await.expect("archived");
-    let operations: Vec<Operation> = server.requests().into_iter().map(|request| request.operation).collect();
-    assert_eq!(operations, [Operation::ListObjects, Operation::PutObject, Operation::HeadObject]);
+    let last = server.requests().pop().expect("a request");
+    assert_eq!(last.operation, Operation::HeadObject);
+}
+
+#[tokio::test]
+async fn a_large_segment_never_replaces_what_came_meanwhile() {
+    let server = server().await;
+    let repo = repository(&server);
+    let mut content = noise(400_000);
+    content.resize(64 << 20, 0);
+    server.faults().add(Rule::new(Action::StaleList).operation(Operation::ListObjects).times(1));
+    let key = format!("some/path/srv/wals/0000000100000000/{NAME}.gz");
+    server.put(BUCKET, &key, "other").await.expect("written");
+    let outcome = repo.archive_wal(name(), WalSource::Bytes(content.into()), &options()).await;
+    assert!(outcome.is_err());
+    assert_eq!(server.get(BUCKET, &key).await.expect("untouched"), "other");
+    assert!(repo.store().list_uploads("srv").await.expect("listed").is_empty(), "parts are left");
 }
 
 #[rstest]

@@ -63,8 +63,8 @@ impl Ahead {
         self.0.insert(name, upload);
     }
 
-    /// Forgets what PostgreSQL no longer has in its queue.
-    pub fn retain(&mut self, ready: &[WalName]) {
-        self.0.retain(|name, upload| !upload.task.is_finished() || ready.contains(name));
+    /// Forgets what is done and not next in PostgreSQL's queue.
+    pub fn forget(&mut self, behind: &[WalName]) {
+        self.0.retain(|name, upload| !upload.task.is_finished() || behind.contains(name));
     }
 }

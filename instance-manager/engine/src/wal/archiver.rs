@@ -1,20 +1,28 @@
 //! `archive_command`: uploads what PostgreSQL asks for, and in parallel what is ready behind it.
 //!
 //! PostgreSQL asks for one file at a time and waits. While the requested file travels, the next ones in its queue
-//! travel too; their failures are nobody's business until they are asked for themselves. WAL is left in the page
-//! cache: PostgreSQL recycles the files by writing over them, and senders to replicas read them.
+//! travel too; their failures are nobody's business until they are asked for themselves. One file more than may be
+//! sent at a time is under way, so that it is compressed when its turn comes. WAL is left in the page cache:
+//! PostgreSQL recycles the files by writing over them, and senders to replicas read them.
+//!
+//! Memory is bounded whatever `max_parallel` and the segment size are: [`AHEAD_MEMORY`] for all files ahead, and on
+//! top the one that is asked for (a segment, or three parts of one that goes in parts).
 
 use super::ahead::{Ahead, Fingerprint, Upload};
-use super::ready;
+use super::pace::Pace;
+use super::queue::{self, Queue};
 use crate::control::ControlData;
 use crate::error::{Error, ErrorKind, Result};
-use barman_cloud::archive::{ArchiveOptions, WalSource};
+use barman_cloud::archive::{ArchiveOptions, Lane, WalSource, WalWriter, WriterLimits};
 use barman_cloud::{Compression, Repository, SegmentSize, WalName};
 use chrono::{DateTime, Utc};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::sync::OnceCell;
+
+/// Bytes in memory of files that were not asked for yet.
+const AHEAD_MEMORY: u64 = 32 << 20;
 
 /// How WAL is archived.
 #[derive(Debug, Clone)]
@@ -27,7 +35,7 @@ pub struct ArchiverConfig {
     pub compression: Compression,
     /// Level; `None` is the codec's usual one.
     pub compression_level: Option<i32>,
-    /// Files uploaded at the same time, the requested one included; at least 1.
+    /// Files sent at the same time, the requested one included; at least 1.
     pub max_parallel: usize,
     /// Who claims the archive, for people who look at `lineage.json`: for example namespace and name of the cluster.
     pub claimed_by: Option<String>,
@@ -56,9 +64,12 @@ pub struct Archiver(Arc<Inner>);
 
 struct Inner {
     config: ArchiverConfig,
+    writer: WalWriter,
     /// Segment size of the server that the archive was claimed for.
     owner: OnceCell<SegmentSize>,
+    queue: Mutex<Queue>,
     ahead: Mutex<Ahead>,
+    pace: Mutex<Pace>,
     stats: Mutex<ArchiverStats>,
 }
 
@@ -71,9 +82,23 @@ impl std::fmt::Debug for Archiver {
 impl Archiver {
     /// A service that has not touched the store yet.
     pub fn new(config: ArchiverConfig) -> Self {
+        let options = ArchiveOptions {
+            compression: config.compression,
+            level: config.compression_level,
+            confirm: true,
+        };
+        let limits = WriterLimits {
+            packing: std::thread::available_parallelism().map_or(1, usize::from),
+            sending: config.max_parallel,
+            memory: AHEAD_MEMORY,
+        };
+        let writer = WalWriter::new(config.repository.clone(), options, limits);
         Self(Arc::new(Inner {
+            writer,
+            pace: Mutex::new(Pace::new(config.max_parallel)),
             config,
             owner: OnceCell::new(),
+            queue: Mutex::new(Queue::default()),
             ahead: Mutex::new(Ahead::default()),
             stats: Mutex::new(ArchiverStats::default()),
         }))
@@ -106,7 +131,7 @@ impl Archiver {
     pub fn stats(&self) -> ArchiverStats {
         let mut stats = lock(&self.0.stats).clone();
         // While PostgreSQL is being set up there is no queue.
-        stats.waiting = ready::list(&self.0.config.pgdata).map_or(0, |names| names.len() as u64);
+        stats.waiting = queue::count(&self.0.config.pgdata).unwrap_or(0);
         stats
     }
 
@@ -122,20 +147,25 @@ impl Inner {
         let segment_size = self.owner().await?;
         let file = Fingerprint::of(path).map_err(|error| Error::io("cannot archive", path, error))?;
         let known = lock(&self.ahead).take(name, file);
-        self.look_ahead(name, segment_size).await;
-        if let Some(task) = known {
-            match task.await {
-                Ok(Ok(())) => return Ok(()),
-                Ok(Err(error)) => {
-                    tracing::debug!(%name, error = %error.report(), "failed ahead of its request; trying again")
-                }
-                Err(error) => tracing::debug!(%name, %error, "stopped ahead of its request; trying again"),
+        let ahead = self.look_ahead(name, segment_size);
+        let Some(task) = known else {
+            // The requested file first: it is at work before those behind it begin.
+            let upload = self.upload(name, path, segment_size, Lane::Requested);
+            let (outcome, ()) = tokio::join!(upload, ahead);
+            return outcome;
+        };
+        ahead.await;
+        match task.await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => {
+                tracing::debug!(%name, error = %error.report(), "failed ahead of its request; trying again")
             }
+            Err(error) => tracing::debug!(%name, %error, "stopped ahead of its request; trying again"),
         }
-        self.upload(name, path, segment_size).await
+        self.upload(name, path, segment_size, Lane::Requested).await
     }
 
-    async fn upload(&self, name: WalName, path: &Path, segment_size: SegmentSize) -> Result<()> {
+    async fn upload(&self, name: WalName, path: &Path, segment_size: SegmentSize, lane: Lane) -> Result<()> {
         if name.has_segment_size() {
             let size =
                 std::fs::metadata(path).map_err(|error| Error::io("cannot archive", path, error))?.len();
@@ -151,13 +181,10 @@ impl Inner {
                 .with_remedy("see what truncated the file; PostgreSQL keeps it until it is archived whole"));
             }
         }
-        let options = ArchiveOptions {
-            compression: self.config.compression,
-            level: self.config.compression_level,
-            confirm: true,
-        };
-        let source = WalSource::File(path.to_owned());
-        let archived = self.config.repository.archive_wal(name, source, &options).await?;
+        let throttled = self.config.repository.store().throttled();
+        let outcome = self.writer.archive(name, &WalSource::File(path.to_owned()), lane).await;
+        lock(&self.pace).done(self.config.repository.store().throttled() != throttled);
+        let archived = outcome?;
         tracing::debug!(%name, key = archived.key, stored = archived.stored, "archived");
         let mut stats = lock(&self.stats);
         stats.archived_count += 1;
@@ -167,26 +194,30 @@ impl Inner {
 
     /// Begins to upload what is ready behind the requested file.
     async fn look_ahead(self: &Arc<Self>, requested: WalName, segment_size: SegmentSize) {
-        let most = self.config.max_parallel.saturating_sub(1);
-        if most == 0 {
-            return;
+        let most = self.config.max_parallel;
+        // One more than is wanted tells whether more than the last is left.
+        if lock(&self.queue).pass(requested, most + 1) {
+            let pgdata = self.config.pgdata.clone();
+            let reading = tokio::task::spawn_blocking(move || queue::first(&pgdata, requested));
+            let Ok(Ok(names)) = reading.await else { return };
+            lock(&self.queue).fill(names);
         }
-        let pgdata = self.config.pgdata.clone();
-        // The queue may hold many thousands of files after a long outage.
-        let Ok(Ok(queue)) = tokio::task::spawn_blocking(move || ready::list(&pgdata)).await else { return };
+        let behind: Vec<WalName> = lock(&self.queue).behind().take(most + 1).collect();
+        let wanted = lock(&self.pace).ahead(behind.len());
         let mut ahead = lock(&self.ahead);
-        ahead.retain(&queue);
-        let free = most.saturating_sub(ahead.running());
-        let next: Vec<WalName> = queue
-            .into_iter()
-            .filter(|name| *name != requested && !ahead.contains(*name))
-            .take(free)
-            .collect();
-        for name in next {
+        ahead.forget(&behind);
+        for name in behind {
+            if ahead.running() >= wanted {
+                return;
+            }
+            if ahead.contains(name) {
+                continue;
+            }
             let path = self.config.pgdata.join("pg_wal").join(name.to_string());
             let Ok(file) = Fingerprint::of(&path) else { continue };
             let inner = Arc::clone(self);
-            let task = tokio::spawn(async move { inner.upload(name, &path, segment_size).await });
+            let task =
+                tokio::spawn(async move { inner.upload(name, &path, segment_size, Lane::Ahead).await });
             ahead.insert(name, Upload { file, begun: Instant::now(), task });
         }
     }

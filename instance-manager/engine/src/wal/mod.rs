@@ -2,7 +2,10 @@
 
 mod ahead;
 mod archiver;
-mod ready;
+mod depth;
+mod pace;
+mod prefetch;
+mod queue;
 mod restorer;
 mod spool;
 

@@ -2,19 +2,21 @@
 //!
 //! PostgreSQL takes "not there" as the end of the archive and ends recovery, so it is said only when the store says
 //! so. What may pass is retried here; what will not is an error, which must stop recovery.
+//!
+//! One listing tells which segments follow, so a segment costs one request. A requested segment that is not on its
+//! way already waits for no turn among those fetched ahead, and none of these begins while it travels.
 
+use super::prefetch::{Ahead, Prefetch, Stage};
 use super::spool::{self, Spool};
 use crate::control::ControlData;
 use crate::error::{Error, Result};
 use crate::owner::Owner;
-use barman_cloud::archive::FetchOptions;
+use barman_cloud::archive::{FetchOptions, FetchedWal, Lookout};
 use barman_cloud::{Repository, Segment, SegmentSize, WalName};
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::OnceCell;
-use tokio::task::JoinHandle;
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit, watch};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
@@ -53,8 +55,29 @@ struct Inner {
     spool: Spool,
     /// What the server's control file says; read at the first request, when the directory is complete.
     server: OnceCell<Server>,
+    lookout: Lookout,
     /// Segments that are or will be in the spool.
-    ahead: Mutex<HashMap<Segment, JoinHandle<Result<()>>>>,
+    ahead: Mutex<Ahead>,
+    /// Turns of fetches ahead.
+    turns: Semaphore,
+    /// Requests that are answered from the store now.
+    direct: watch::Sender<usize>,
+}
+
+/// Holds up fetches ahead.
+struct Direct<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Direct<'a> {
+    fn begin(requests: &'a watch::Sender<usize>) -> Self {
+        requests.send_modify(|count| *count += 1);
+        Self(requests)
+    }
+}
+
+impl Drop for Direct<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -74,7 +97,16 @@ impl Restorer {
     /// A service that has not touched the store yet.
     pub fn new(config: RestorerConfig) -> Self {
         let spool = Spool::new(&config.spool, &config.repository);
-        Self(Arc::new(Inner { config, spool, server: OnceCell::new(), ahead: Mutex::new(HashMap::new()) }))
+        let parallel = config.max_parallel.saturating_sub(1);
+        Self(Arc::new(Inner {
+            config,
+            spool,
+            server: OnceCell::new(),
+            lookout: Lookout::default(),
+            ahead: Mutex::new(Ahead::new(parallel)),
+            turns: Semaphore::new(parallel),
+            direct: watch::Sender::new(0),
+        }))
     }
 
     /// Fetches `name` (`%f`) to `dest` (`%p`: relative to the data directory, or absolute). Transient failures
@@ -92,11 +124,9 @@ impl Restorer {
 
     /// Stops prefetching and removes the spool.
     pub async fn shutdown(&self) -> Result<()> {
-        let tasks: Vec<_> = lock(&self.0.ahead).drain().map(|(_, task)| task).collect();
-        for task in tasks {
-            task.abort();
-            // Aborted or done: either way it writes no more.
-            let _ = task.await;
+        let fetches = lock(&self.0.ahead).drain();
+        for fetch in fetches {
+            fetch.stop().await;
         }
         self.0.spool.remove()
     }
@@ -117,11 +147,11 @@ impl Inner {
     }
 
     async fn segment(self: &Arc<Self>, segment: Segment, dest: &Path, server: Server) -> Result<WalFetch> {
-        let known = lock(&self.ahead).remove(&segment);
-        if let Some(task) = known {
+        let known = lock(&self.ahead).take(segment);
+        if let Some(fetch) = known {
             // Room for the next one while this one is on its way.
             self.run_ahead(segment, server);
-            if let Ok(Ok(())) = task.await {
+            if fetch.finish().await.is_ok() {
                 let (from, dest) = (self.spool.path(segment), dest.to_owned());
                 let deliver = move || spool::deliver(&from, &dest, server.owner);
                 let delivered = tokio::task::spawn_blocking(deliver).await;
@@ -130,8 +160,11 @@ impl Inner {
             }
             // Not there, or failed: ask for it properly, so that the answer is right.
         }
+        // Replay went somewhere else: what is fetched for the old place ends now.
+        self.keep(&self.wanted(segment, server));
         let fetched = self.fetch(WalName::Segment(segment), dest, server).await?;
         if fetched == WalFetch::Restored {
+            lock(&self.ahead).forget_failures();
             self.run_ahead(segment, server);
         }
         Ok(fetched)
@@ -139,16 +172,11 @@ impl Inner {
 
     /// Fetches one file, again and again while the failure may pass.
     async fn fetch(&self, name: WalName, dest: &Path, server: Server) -> Result<WalFetch> {
-        let options = FetchOptions {
-            segment_size: Some(server.segment_size),
-            system_id: Some(server.system_id),
-            accept_partial: self.config.allow_partial,
-            sync: false,
-        };
+        let _direct = Direct::begin(&self.direct);
         let near = spool::beside(dest);
         let mut pause = FIRST_PAUSE;
         loop {
-            match self.config.repository.fetch_wal(name, &near, &options).await {
+            match self.fetch_once(name, &near, server).await {
                 Ok(fetched) => {
                     server.owner.own(&near)?;
                     std::fs::rename(&near, dest).map_err(|error| Error::io("cannot make", dest, error))?;
@@ -166,51 +194,95 @@ impl Inner {
         }
     }
 
-    /// Begins to fetch the segments after this one, and forgets all others.
-    fn run_ahead(self: &Arc<Self>, segment: Segment, server: Server) {
+    async fn fetch_once(
+        &self,
+        name: WalName,
+        near: &Path,
+        server: Server,
+    ) -> barman_cloud::Result<FetchedWal> {
+        let repository = &self.config.repository;
+        let options = server.options(self.config.allow_partial);
+        let WalName::Segment(segment) = name else { return repository.fetch_wal(name, near, &options).await };
+        let window = self.lookout.fresh(repository, segment).await?;
+        let found = window.of(segment).unwrap_or_default();
+        repository.fetch_wal_found(name, found, near, &options).await
+    }
+
+    /// The segments after this one that may be ahead.
+    fn wanted(&self, segment: Segment, server: Server) -> Vec<Segment> {
+        if self.config.max_parallel <= 1 {
+            return Vec::new();
+        }
         let size = server.segment_size;
-        let wanted: Vec<Segment> =
-            std::iter::successors(Some(segment.next(size)), |segment| Some(segment.next(size)))
-                .take(self.config.max_parallel.saturating_sub(1))
-                .collect();
-        let mut ahead = lock(&self.ahead);
-        ahead.retain(|known, task| {
-            let keep = wanted.contains(known);
-            if !keep {
-                task.abort();
-                self.spool.discard(*known);
-            }
-            keep
-        });
-        for segment in wanted {
-            if !ahead.contains_key(&segment) {
-                let inner = Arc::clone(self);
-                ahead.insert(segment, tokio::spawn(async move { inner.prefetch(segment, server).await }));
-            }
+        let depth = lock(&self.ahead).depth(size.bytes(), self.spool.free());
+        std::iter::successors(Some(segment.next(size)), |segment| Some(segment.next(size)))
+            .take(depth)
+            .collect()
+    }
+
+    /// Forgets all others.
+    fn keep(&self, wanted: &[Segment]) {
+        for segment in lock(&self.ahead).retain(wanted) {
+            self.spool.discard(segment);
         }
     }
 
+    /// Begins to fetch the segments after this one, and forgets all others.
+    fn run_ahead(self: &Arc<Self>, segment: Segment, server: Server) {
+        let wanted = self.wanted(segment, server);
+        self.keep(&wanted);
+        let mut ahead = lock(&self.ahead);
+        for segment in wanted {
+            if ahead.contains(segment) {
+                continue;
+            }
+            let (inner, stage) = (Arc::clone(self), Stage::default());
+            let told = stage.clone();
+            let task = tokio::spawn(async move {
+                let fetched = inner.prefetch(segment, server, &told).await;
+                if fetched.is_err() {
+                    told.fail();
+                }
+                fetched
+            });
+            ahead.insert(segment, Prefetch::new(stage, task));
+        }
+    }
+
+    /// The turn of a fetch ahead; it ends when dropped.
+    async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        // Neither is ever closed.
+        let turn = self.turns.acquire().await.ok();
+        let _ = self.direct.subscribe().wait_for(|count| *count == 0).await;
+        turn
+    }
+
     /// Fetches one segment into the spool. One try: whatever goes wrong is found out again when it is asked for.
-    async fn prefetch(&self, segment: Segment, server: Server) -> Result<()> {
-        let options = FetchOptions {
-            segment_size: Some(server.segment_size),
-            system_id: Some(server.system_id),
-            // Whether a partial segment will do is known only when PostgreSQL asks for it.
-            accept_partial: false,
-            sync: false,
+    async fn prefetch(&self, segment: Segment, server: Server, stage: &Stage) -> Result<()> {
+        let _turn = tokio::select! {
+            turn = self.turn() => turn,
+            () = stage.hurried() => None,
         };
-        let part = self.spool.partial_path(segment);
-        self.config.repository.fetch_wal(WalName::Segment(segment), &part, &options).await?;
-        server.owner.own(&part)?;
+        let repository = &self.config.repository;
+        let window = self.lookout.recent(repository, segment).await?;
+        let found = window.of(segment).unwrap_or_default();
+        // Whether a partial segment will do is known only when PostgreSQL asks for it.
+        let options = server.options(false);
+        let file = self.spool.unfinished(segment);
+        repository.fetch_wal_found(WalName::Segment(segment), found, file.path(), &options).await?;
+        server.owner.own(file.path())?;
         let path = self.spool.path(segment);
-        std::fs::rename(&part, &path).map_err(|error| Error::io("cannot make", &path, error))
+        std::fs::rename(file.path(), &path).map_err(|error| Error::io("cannot make", &path, error))
     }
 }
 
-impl Drop for Inner {
-    fn drop(&mut self) {
-        for (_, task) in lock(&self.ahead).drain() {
-            task.abort();
+impl Server {
+    fn options(&self, accept_partial: bool) -> FetchOptions {
+        FetchOptions {
+            segment_size: Some(self.segment_size),
+            system_id: Some(self.system_id),
+            accept_partial,
+            sync: false,
         }
     }
 }

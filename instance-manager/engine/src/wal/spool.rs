@@ -5,6 +5,7 @@ use crate::owner::Owner;
 use barman_cloud::{Repository, Segment};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The directory. Files appear under their names only when they are complete.
 #[derive(Debug, Clone)]
@@ -40,15 +41,39 @@ impl Spool {
         self.dir.join(segment.to_string())
     }
 
-    /// Where it is written.
-    pub fn partial_path(&self, segment: Segment) -> PathBuf {
-        self.dir.join(format!("{segment}.tmp"))
+    /// Where it is written: a file of its own for each try, since a try that was given up may still end.
+    pub fn unfinished(&self, segment: Segment) -> Unfinished {
+        static TRY: AtomicU64 = AtomicU64::new(0);
+        let number = TRY.fetch_add(1, Ordering::Relaxed);
+        Unfinished(self.dir.join(format!("{segment}.{number}.tmp")))
+    }
+
+    /// Free bytes on the volume.
+    pub fn free(&self) -> u64 {
+        rustix::fs::statvfs(&self.dir).map_or(0, |volume| volume.f_bavail.saturating_mul(volume.f_frsize))
     }
 
     /// Drops a segment that nobody will ask for.
     pub fn discard(&self, segment: Segment) {
         // A file that is not there is as good as removed; anything else shows when the spool is removed.
         let _ = std::fs::remove_file(self.path(segment));
+    }
+}
+
+/// A file that is being written; removed when dropped, unless it was renamed.
+pub struct Unfinished(PathBuf);
+
+impl Unfinished {
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // Renamed, or never made: nothing to do.
+        let _ = std::fs::remove_file(&self.0);
     }
 }
 

@@ -274,3 +274,119 @@ async fn partial_damaged_and_unreachable_segments() {
     queue.site.s3.faults().remove(rule);
     assert_eq!(asking.await.expect("ends").expect("an answer"), WalFetch::Restored);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_segment_ahead_costs_one_write_and_shares_its_listings() {
+    let queue = Queue::new().await;
+    let archiver = queue.archiver(4);
+    archiver.claim().await.expect("claims");
+    let paths: Vec<PathBuf> = (0x10..0x20).map(|number| queue.ready(number, number as u8)).collect();
+    let before = queue.site.s3.requests().len();
+    for path in &paths {
+        queue.archive(&archiver, path).await;
+    }
+    let requests = queue.site.s3.requests();
+    let count = |wanted| requests[before..].iter().filter(|request| request.operation == wanted).count();
+    assert_eq!((count(Operation::PutObject), count(Operation::HeadObject)), (16, 0));
+    // One tells that the names are free, and at most one follows each write.
+    assert!(count(Operation::ListObjects) <= 17, "{} listings", count(Operation::ListObjects));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_travels_ahead_when_the_queue_is_short() {
+    let queue = Queue::new().await;
+    let archiver = queue.archiver(8);
+    let paths: Vec<PathBuf> = (0x10..0x12).map(|number| queue.ready(number, number as u8)).collect();
+    queue.archive(&archiver, &paths[0]).await;
+    assert_eq!(queue.stored().await, 1);
+    queue.archive(&archiver, &paths[1]).await;
+    assert_eq!(queue.stored().await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_throttles_gets_fewer_files_ahead() {
+    let queue = Queue::new().await;
+    let archiver = queue.archiver(8);
+    archiver.claim().await.expect("claims");
+    let paths: Vec<PathBuf> = (0x10..0x40).map(|number| queue.ready(number, number as u8)).collect();
+    let faults = queue.site.s3.faults();
+    // Each of the first nine is told to slow down once, and its retry succeeds.
+    faults.add(Rule::new(Action::slow_down()).operation(Operation::PutObject).times(9));
+    for path in &paths[..9] {
+        queue.archive(&archiver, path).await;
+    }
+    // Whatever was ahead then has been asked for; far fewer than eight follow the next request.
+    let before = queue.stored().await;
+    queue.archive(&archiver, &paths[9]).await;
+    assert!(queue.stored().await <= before + 5, "{before} before");
+    for path in &paths[10..] {
+        queue.archive(&archiver, path).await;
+    }
+    assert_eq!(queue.stored().await, paths.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_segment_ahead_costs_one_read() {
+    let queue = Queue::new().await;
+    let archiver = queue.archiver(8);
+    for number in 0x40..0x60 {
+        queue.archive(&archiver, &queue.ready(number, number as u8)).await;
+    }
+    let before = queue.site.s3.requests().len();
+    let restorer = queue.restorer(false);
+    let dest = Path::new("pg_wal/RECOVERYXLOG");
+    for number in 0x40..0x60 {
+        assert_eq!(
+            restorer.restore(&Queue::name(number), dest).await.expect("an answer"),
+            WalFetch::Restored
+        );
+    }
+    let requests = queue.site.s3.requests();
+    let count = |wanted| requests[before..].iter().filter(|request| request.operation == wanted).count();
+    assert_eq!(count(Operation::GetObject), 32);
+    // One listing told of all.
+    assert_eq!(count(Operation::ListObjects), 1);
+    // What was not there is asked for anew when it matters, and then what follows is fetched ahead again.
+    assert_eq!(restorer.restore(&Queue::name(0x60), dest).await.expect("an answer"), WalFetch::NotThere);
+    for number in 0x60..0x68 {
+        queue.archive(&archiver, &queue.ready(number, number as u8)).await;
+    }
+    for number in 0x60..0x68 {
+        assert_eq!(
+            restorer.restore(&Queue::name(number), dest).await.expect("an answer"),
+            WalFetch::Restored
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_elsewhere_does_not_queue_behind_what_is_fetched_ahead() {
+    let queue = Queue::new().await;
+    let archiver = queue.archiver(8);
+    for number in 0x40..0x50 {
+        queue.archive(&archiver, &queue.ready(number, number as u8)).await;
+    }
+    let restorer = queue.restorer(false);
+    let dest = Path::new("pg_wal/RECOVERYXLOG");
+    // Everything that is fetched ahead of the first segment stands still.
+    let faults = queue.site.s3.faults();
+    let rules: Vec<_> = (0x41..0x48)
+        .map(|number| {
+            let key = format!("**/{}*", Queue::name(number));
+            let stall = Action::StallBody { after_bytes: 1, millis: 600_000 };
+            faults.add(Rule::new(stall).operation(Operation::GetObject).key(&key))
+        })
+        .collect();
+    assert_eq!(restorer.restore(&Queue::name(0x40), dest).await.expect("an answer"), WalFetch::Restored);
+    while rules.iter().map(|rule| faults.hits(*rule)).sum::<u64>() < 3 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    // Replay jumps; all three turns are taken by transfers that never end.
+    for number in 0x4A..0x50 {
+        assert_eq!(
+            restorer.restore(&Queue::name(number), dest).await.expect("an answer"),
+            WalFetch::Restored
+        );
+    }
+    restorer.shutdown().await.expect("stops");
+}

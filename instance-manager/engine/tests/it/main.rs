@@ -13,5 +13,6 @@ mod pages;
 mod postgres;
 mod recovery_targets;
 mod resume;
+mod segments;
 mod site;
 mod standby;
