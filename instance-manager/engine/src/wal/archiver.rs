@@ -33,7 +33,7 @@ pub struct ArchiverConfig {
     pub repository: Repository,
     /// Codec.
     pub compression: Compression,
-    /// Level; `None` is the codec's usual one.
+    /// Level; `None` is the usual one for WAL.
     pub compression_level: Option<i32>,
     /// Files sent at the same time, the requested one included; at least 1.
     pub max_parallel: usize,

@@ -37,6 +37,8 @@ impl Place {
 #[derive(Debug, Default)]
 pub struct Queue {
     names: VecDeque<WalName>,
+    /// The file that was asked for last.
+    passed: Option<Place>,
     read: Option<Instant>,
 }
 
@@ -50,8 +52,9 @@ impl Queue {
     /// Passes on to a requested file: it and what comes before leave the window. Whether the directory must be read
     /// to know what comes behind.
     pub fn pass(&mut self, requested: WalName, wanted: usize) -> bool {
-        let backwards = self.names.front().is_some_and(|first| Place::of(requested) < Place::of(*first));
-        while self.names.front().is_some_and(|name| Place::of(*name) <= Place::of(requested)) {
+        let place = Place::of(requested);
+        let backwards = self.passed.replace(place).is_some_and(|passed| place < passed);
+        while self.names.front().is_some_and(|name| Place::of(*name) <= place) {
             self.names.pop_front();
         }
         // The end of a window may be the end of the queue; only reading tells, and is cheap then.
@@ -145,6 +148,18 @@ mod tests {
             ]
         );
         assert_eq!(count(temp.path()).expect("counts"), 6);
+    }
+
+    #[test]
+    fn of_a_long_queue_the_beginning_is_remembered() {
+        let files: Vec<String> = (0..WINDOW as u32 + 500)
+            .rev()
+            .map(|number| format!("0000000100000000{number:08X}.ready"))
+            .collect();
+        let temp = queue(&files.iter().map(String::as_str).collect::<Vec<_>>());
+        let names = first(temp.path(), name("000000010000000000000009")).expect("lists");
+        assert_eq!((names.len(), names[0]), (WINDOW, name("00000001000000000000000A")));
+        assert!(names.is_sorted_by_key(|name| Place::of(*name)));
     }
 
     #[test]
