@@ -15,6 +15,10 @@ impl BackupInfo {
                 continue;
             }
             let wrong = |what: String| Error::corrupt(format!("backup.info line {}: {what}", index + 1));
+            if line.contains('\r') {
+                // Barman takes it for the end of the line.
+                return Err(wrong("it has a carriage return in it".to_owned()));
+            }
             let (key, value) = line.split_once('=').ok_or_else(|| wrong("it is not key=value".to_owned()))?;
             let (key, value) = (key.trim(), value.trim());
             // `None` is null for every key.

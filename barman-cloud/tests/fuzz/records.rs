@@ -33,6 +33,16 @@ fn exercise(info: &BackupInfo) {
     }
 }
 
+/// Found by these tests: such a line was read as one, while Barman reads two.
+#[test]
+fn a_carriage_return_within_a_line_is_refused() {
+    let text = INFOS[0].replacen("backup_name=", "backup_name=first\r", 1);
+    assert_ne!(text, INFOS[0]);
+    refused(&BackupInfo::parse(&text).expect_err("two lines"));
+    // At the end of lines it is what some editors write.
+    BackupInfo::parse(&INFOS[0].replace('\n', "\r\n")).expect("the same record");
+}
+
 proptest! {
     #[test]
     fn backup_info(bytes in info_bytes()) {

@@ -8,7 +8,8 @@ use std::sync::{Mutex, PoisonError};
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// One measurement at a time: the allocator counts for the whole process.
+/// One measurement at a time: the allocator counts for the whole process. The runner gives each test a process of its
+/// own; with several tests in one, what the others allocate outside of their measurements counts too.
 static TURN: Mutex<()> = Mutex::new(());
 
 /// Runs `parse` and checks that it did not allocate more than `bound` bytes at a time.
