@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
 use rstest::rstest;
-use std::io::{Read, Write};
+use std::io::{BufRead, Read, Write};
 
 fn encode(codec: Compression, level: Option<i32>, data: &[u8]) -> Vec<u8> {
     let mut encoder = Encoder::new(codec, level, Vec::new()).expect("a level the codec knows");
@@ -189,4 +189,85 @@ proptest! {
             let _ = Bounded::new(decoder, 1 << 20).read_to_end(&mut out);
         }
     }
+}
+
+/// As a restore reads: what lies there, without copying, in pieces of any size.
+fn decode_in_place(codec: Compression, data: &[u8], piece: usize) -> std::io::Result<Vec<u8>> {
+    let mut decoder = Decoder::new(codec, std::io::BufReader::with_capacity(1000, data))?;
+    let mut out = Vec::new();
+    loop {
+        let there = decoder.fill_buf()?;
+        if there.is_empty() {
+            return Ok(out);
+        }
+        let count = there.len().min(piece);
+        out.extend_from_slice(&there[..count]);
+        decoder.consume(count);
+    }
+}
+
+#[rstest]
+fn reading_in_place_gives_the_same(
+    #[values(
+        Compression::None,
+        Compression::Gzip,
+        Compression::Bzip2,
+        Compression::Snappy,
+        Compression::Lz4,
+        Compression::Zstd,
+        Compression::Xz
+    )]
+    codec: Compression,
+    #[values(777, 1 << 20)] piece: usize,
+) {
+    let data = sample();
+    let mut packed = encode(codec, None, &data);
+    packed.extend(encode(codec, None, b"more"));
+    let expected = [data.as_slice(), b"more"].concat();
+    assert_eq!(decode_in_place(codec, &packed, piece).expect("own output"), expected);
+}
+
+#[test]
+fn reading_in_place_and_copying_may_alternate() {
+    let data = sample();
+    for codec in Compression::ALL {
+        let packed = encode(codec, None, &data);
+        let mut decoder = Decoder::new(codec, packed.as_slice()).expect("a decoder");
+        let mut out = Vec::new();
+        let mut copy = [0; 1234];
+        loop {
+            let there = decoder.fill_buf().expect("own output");
+            let count = there.len().min(4321);
+            out.extend_from_slice(&there[..count]);
+            decoder.consume(count);
+            let copied = decoder.read(&mut copy).expect("own output");
+            out.extend_from_slice(&copy[..copied]);
+            if count == 0 && copied == 0 {
+                break;
+            }
+        }
+        assert_eq!(out, data, "{codec}");
+    }
+}
+
+/// The decoder below takes the end of the input for the end of the frame there.
+#[test]
+fn an_lz4_frame_cut_between_two_blocks_is_noticed() {
+    let packed = encode(Compression::Lz4, None, &sample());
+    let mut at = 7;
+    let mut blocks = 0;
+    loop {
+        let length = u32::from_le_bytes(packed[at..at + 4].try_into().expect("four bytes")) & 0x7fff_ffff;
+        for cut in [&packed[..at], &packed[..at + 4]] {
+            let error = decode(Compression::Lz4, cut).expect_err("no end");
+            assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof, "cut at {}", cut.len());
+            assert!(decode_in_place(Compression::Lz4, cut, 1 << 20).is_err());
+        }
+        if length == 0 {
+            break;
+        }
+        at += 4 + length as usize;
+        blocks += 1;
+    }
+    assert!(blocks > 2, "{blocks}");
 }

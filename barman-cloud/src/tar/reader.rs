@@ -5,7 +5,7 @@ use super::{BLOCK, Entry, EntryKind, padding};
 use crate::error::{Error, ErrorKind, Result};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
-use std::io::Read;
+use std::io::BufRead;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -18,7 +18,7 @@ type Records = HashMap<Vec<u8>, Vec<u8>>;
 ///
 /// Every error says where in the stream it is. The end of the stream before the end blocks is an error; after
 /// them [`TarReader::next_entry`] drains the stream, so that a decoder below gets to check its own end.
-pub struct TarReader<R: Read> {
+pub struct TarReader<R: BufRead> {
     input: R,
     position: u64,
     /// Content of the current entry still to be read.
@@ -31,7 +31,7 @@ pub struct TarReader<R: Read> {
     done: bool,
 }
 
-impl<R: Read> TarReader<R> {
+impl<R: BufRead> TarReader<R> {
     /// A tar from `input`.
     pub fn new(input: R) -> Self {
         Self {
@@ -81,21 +81,35 @@ impl<R: Read> TarReader<R> {
         }
     }
 
-    /// Content of the current entry; 0 at its end.
-    pub fn read_data(&mut self, buffer: &mut [u8]) -> Result<usize> {
-        if self.open == 0 || buffer.is_empty() {
-            return Ok(0);
+    /// The next content of the current entry, where it lies; empty at its end. Give it back with
+    /// [`TarReader::consume`].
+    pub fn data(&mut self) -> Result<&[u8]> {
+        if self.open == 0 {
+            return Ok(&[]);
         }
-        let want = usize::try_from(self.open).unwrap_or(usize::MAX).min(buffer.len());
-        let count = self.read_some(&mut buffer[..want])?;
-        if count == 0 {
+        if self.fill()? == 0 {
             return Err(truncated(self.position, "in the content of an entry"));
         }
-        self.open -= count as u64;
-        if self.open == 0 {
-            self.discard(self.pad as u64)?;
-            self.pad = 0;
-        }
+        let (position, open) = (self.position, self.open);
+        let data = self.input.fill_buf().map_err(|error| unreadable(position, error))?;
+        Ok(&data[..usize::try_from(open).unwrap_or(usize::MAX).min(data.len())])
+    }
+
+    /// Marks bytes that [`TarReader::data`] gave as read.
+    pub fn consume(&mut self, count: usize) {
+        let count = self.open.min(count as u64);
+        self.open -= count;
+        self.position += count;
+        // Not more than was there, so it fits.
+        self.input.consume(count as usize);
+    }
+
+    /// Content of the current entry, copied; 0 at its end.
+    pub fn read_data(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        let data = self.data()?;
+        let count = data.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&data[..count]);
+        self.consume(count);
         Ok(count)
     }
 
@@ -212,22 +226,29 @@ impl<R: Read> TarReader<R> {
 
     /// Reads to the end of the stream; what follows the end blocks is padding.
     fn finish(&mut self) -> Result<()> {
-        let mut buffer = [0; 8192];
-        while self.read_some(&mut buffer)? > 0 {}
+        while self.fill()? > 0 {
+            self.take(usize::MAX)?;
+        }
         self.done = true;
         Ok(())
     }
 
     fn discard(&mut self, mut count: u64) -> Result<()> {
-        let mut buffer = [0; 8192];
         while count > 0 {
-            let want = count.min(buffer.len() as u64) as usize;
-            match self.read_some(&mut buffer[..want])? {
-                0 => return Err(truncated(self.position, "in an entry")),
-                got => count -= got as u64,
+            if self.fill()? == 0 {
+                return Err(truncated(self.position, "in an entry"));
             }
+            count -= self.take(usize::try_from(count).unwrap_or(usize::MAX))?;
         }
         Ok(())
+    }
+
+    /// Passes over what is there, up to `most` bytes.
+    fn take(&mut self, most: usize) -> Result<u64> {
+        let count = self.fill()?.min(most);
+        self.input.consume(count);
+        self.position += count as u64;
+        Ok(count as u64)
     }
 
     fn read_full(&mut self, buffer: &mut [u8], place: &str) -> Result<()> {
@@ -242,20 +263,29 @@ impl<R: Read> TarReader<R> {
     }
 
     fn read_some(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        let count = self.fill()?.min(buffer.len());
+        let position = self.position;
+        let data = self.input.fill_buf().map_err(|error| unreadable(position, error))?;
+        buffer[..count].copy_from_slice(&data[..count]);
+        self.input.consume(count);
+        self.position += count as u64;
+        Ok(count)
+    }
+
+    /// How many bytes are there without waiting, after waiting for some; 0 at the end of the stream.
+    fn fill(&mut self) -> Result<usize> {
         loop {
-            match self.input.read(buffer) {
-                Ok(count) => {
-                    self.position += count as u64;
-                    return Ok(count);
-                }
+            match self.input.fill_buf() {
+                Ok(data) => return Ok(data.len()),
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    let text = format!("the tar cannot be read after {} bytes", self.position);
-                    return Err(Error::from_io(error, ErrorKind::Io, text));
-                }
+                Err(error) => return Err(unreadable(self.position, error)),
             }
         }
     }
+}
+
+fn unreadable(position: u64, error: std::io::Error) -> Error {
+    Error::from_io(error, ErrorKind::Io, format!("the tar cannot be read after {position} bytes"))
 }
 
 fn truncated(at: u64, place: &str) -> Error {

@@ -70,7 +70,11 @@ enum Command {
         no_switch: bool,
     },
     /// Restores the newest backup into the data directory.
-    Restore,
+    Restore {
+        /// Into a data directory of the same system: only what differs.
+        #[arg(long)]
+        delta: bool,
+    },
     /// Archives files of the data directory.
     Archive {
         /// `%p`, as often as wanted.
@@ -151,12 +155,13 @@ async fn run(cli: Cli) -> Result<serde_json::Value> {
                 "parts": done.parts.len(), "badPages": done.bad_pages.count,
             })
         }
-        Command::Restore => {
+        Command::Restore { delta } => {
             let mut request = RestoreRequest::new(repository, place.pgdata);
-            request.jobs = place.jobs;
+            (request.jobs, request.delta) = (place.jobs, delta);
             let done = restore::run(request, progress, CancellationToken::new()).await?;
             serde_json::json!({
                 "id": done.plan.backup_id.to_string(), "files": done.files, "bytes": done.bytes, "verified": done.verified,
+                "keptFiles": done.kept_files, "keptBytes": done.kept_bytes, "fetchedBytes": done.fetched_bytes,
             })
         }
         Command::Archive { paths } => archive(repository, &place, paths).await?,

@@ -41,6 +41,8 @@ pub enum Phase {
     Committing,
     /// Restore: the repository is being checked; nothing was written yet.
     Checking,
+    /// Restore: files that are there already are being compared with the manifest.
+    Comparing,
     /// Restore: parts are being fetched and extracted.
     Fetching {
         /// The backup that was chosen.
@@ -117,7 +119,8 @@ impl Progress {
         Self { callback: Some(Box::new(callback)), ..Self::default() }
     }
 
-    /// Bytes of database files read (backup) or of stored parts fetched (restore) so far.
+    /// Bytes of database files read (backup), of local files compared (restore, [`Phase::Comparing`]) or of stored
+    /// parts fetched (restore) so far.
     pub fn bytes_done(&self) -> u64 {
         self.done.load(Ordering::Relaxed)
     }
@@ -158,6 +161,17 @@ impl Progress {
 
     pub(crate) fn add_stored(&self, bytes: u64) {
         self.stored.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Takes back what was counted for something that is tried again.
+    pub(crate) fn take_done(&self, bytes: u64) {
+        self.done.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Begins to count anew, with another total.
+    pub(crate) fn restart(&self, total: u64) {
+        self.done.store(0, Ordering::Relaxed);
+        self.set_total(total);
     }
 
     pub(crate) fn set_total(&self, bytes: u64) {

@@ -85,7 +85,7 @@ pub async fn run(context: &Context) -> Result<()> {
         backup_end: Some(plan.end_time.to_rfc3339()),
         target: target.cloned(),
     };
-    // The engine resumes or cleans what an interrupted restore left: the mark only says that it is ours.
+    // The engine goes on from what an interrupted restore left: the mark only says that it is ours.
     marker::begin(paths, KIND)?;
     // The chosen backup is pinned, so that a new one that appears meanwhile changes nothing.
     request.choice = BackupChoice::Id(plan.backup_id.clone());
@@ -99,7 +99,8 @@ pub async fn run(context: &Context) -> Result<()> {
         never = log_progress(&progress) => match never {},
     };
     tracing::info!(
-        backup = %plan.backup_id, files = result.files, bytes = result.bytes, verified = result.verified,
+        backup = %plan.backup_id, files = result.files, bytes = result.bytes, kept_files = result.kept_files,
+        kept_bytes = result.kept_bytes, fetched_bytes = result.fetched_bytes, verified = result.verified,
         "the backup is restored"
     );
 

@@ -1,7 +1,7 @@
 //! The note beside the data directory that says what a restore has done to it.
 //!
 //! It is written before the first file and outlives a crash, so that the next run knows the half-filled directories
-//! as its own and may empty them. Without it, a directory that is not empty is somebody's data and is left alone.
+//! as its own, keeps what is right in them and removes the rest. Without it, a directory that is not empty is somebody's data and is left alone.
 
 use crate::error::{Error, ErrorKind, Result};
 use barman_cloud::BackupId;
@@ -77,19 +77,18 @@ impl Marker {
     }
 }
 
-/// Makes the directories of a restore empty and existing. `ours` are those that an interrupted restore was filling;
-/// any other that holds something is refused.
-pub fn prepare(directories: &[PathBuf], ours: &[PathBuf]) -> Result<()> {
-    for dir in ours {
+/// Makes the directories of a restore exist. `ours` are those that an interrupted restore was filling: they are
+/// emptied. `used` are those whose content is dealt with later; any other that holds something is refused.
+pub fn prepare(directories: &[PathBuf], ours: &[PathBuf], used: &[PathBuf]) -> Result<()> {
+    for dir in ours.iter().filter(|dir| !used.contains(dir)) {
         empty(dir)?;
     }
     for dir in directories {
         std::fs::create_dir_all(dir).map_err(|error| Error::io("cannot make", dir, error))?;
-        let mut entries = std::fs::read_dir(dir).map_err(|error| Error::io("cannot list", dir, error))?;
-        if let Some(entry) =
-            entries.find(|entry| entry.as_ref().map_or(true, |entry| entry.file_name() != "lost+found"))
-        {
-            let name = entry.map(|entry| entry.file_name()).unwrap_or_default();
+        if used.contains(dir) {
+            continue;
+        }
+        if let Some(name) = first_entry(dir)? {
             return Err(Error::new(
                 ErrorKind::Invalid,
                 format!("{} is not empty: it holds {:?}", dir.display(), name),
@@ -100,7 +99,24 @@ pub fn prepare(directories: &[PathBuf], ours: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-fn empty(dir: &Path) -> Result<()> {
+/// Whether a directory holds nothing, or is not there.
+pub fn is_empty(dir: &Path) -> Result<bool> {
+    Ok(!dir.exists() || first_entry(dir)?.is_none())
+}
+
+fn first_entry(dir: &Path) -> Result<Option<std::ffi::OsString>> {
+    let failed = |error| Error::io("cannot list", dir, error);
+    for entry in std::fs::read_dir(dir).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        if name != "lost+found" {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
+/// Removes everything in a directory.
+pub fn empty(dir: &Path) -> Result<()> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -154,9 +170,10 @@ mod tests {
             std::fs::write(dir.join("PG_VERSION"), "15").expect("a file");
         }
         std::os::unix::fs::symlink(&theirs, ours.join("link")).expect("a link");
-        prepare(from_ref(&ours), from_ref(&ours)).expect("prepares");
+        prepare(from_ref(&ours), from_ref(&ours), &[]).expect("prepares");
         assert_eq!(std::fs::read_dir(&ours).expect("lists").count(), 0);
-        let error = prepare(from_ref(&theirs), &[]).expect_err("not empty");
+        prepare(from_ref(&theirs), from_ref(&theirs), from_ref(&theirs)).expect("left for later");
+        let error = prepare(from_ref(&theirs), &[], &[]).expect_err("not empty");
         assert!(error.to_string().contains(&theirs.display().to_string()), "{error}");
         assert!(theirs.join("PG_VERSION").exists());
     }

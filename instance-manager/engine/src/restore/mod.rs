@@ -1,15 +1,20 @@
 //! Restores: what a caller asks for and what it gets.
 //!
 //! Everything is checked to be there before a byte is fetched; every file is compared with the manifest while it is
-//! written; nothing is called done before it was forced to disk.
+//! written; nothing is called done before it was forced to disk. What is on disk already and right by the manifest
+//! is not fetched again.
 
 mod check;
 mod extract;
+mod fetch;
+mod inplace;
+mod leftover;
 mod marker;
 mod path;
 mod place;
 mod plan;
 mod reach;
+mod readahead;
 mod request;
 mod run;
 mod space;

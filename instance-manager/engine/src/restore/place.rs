@@ -7,9 +7,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::owner::Owner;
 use barman_cloud::{Archive, BackupInfo, manifest};
 use bytes::Bytes;
+use std::collections::BTreeSet;
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+
+/// The control file, which appears last.
+pub const PG_CONTROL: &str = "global/pg_control";
 
 /// The directory of each archive: the data directory first.
 pub fn targets(request: &RestoreRequest, info: &BackupInfo) -> Result<Vec<(Archive, Target)>> {
@@ -49,6 +53,12 @@ pub fn targets(request: &RestoreRequest, info: &BackupInfo) -> Result<Vec<(Archi
     Ok(targets)
 }
 
+/// The target that a path of the manifest belongs to.
+pub fn of(targets: &[Target], path: &Path) -> Option<usize> {
+    // Tablespaces come after the data directory, whose prefix fits everything.
+    targets.iter().rposition(|target| path.starts_with(&target.manifest_prefix))
+}
+
 /// The links that `pg_tblspc` must have.
 pub fn tablespace_links(targets: &[(Archive, Target)]) -> Vec<(u32, PathBuf)> {
     targets
@@ -68,12 +78,14 @@ pub struct Finish {
     pub links: Links,
     pub manifest: Option<Bytes>,
     pub directories: Vec<PathBuf>,
+    pub volumes: Volumes,
 }
 
 impl Finish {
-    /// Makes links and `pg_wal`, writes the manifest, and forces everything to disk.
+    /// Makes links and `pg_wal`, writes the manifest, forces everything to disk, and lets the control file appear.
     pub fn run(self) -> Result<()> {
         let owner = Owner::of(&self.pgdata)?;
+        share_root(&self.pgdata)?;
         extract::make_links(&self.pgdata, &self.links)?;
         for dir in &self.directories {
             owner.own(dir)?;
@@ -103,10 +115,22 @@ impl Finish {
                 .map_err(|error| Error::io("cannot write", &path, error))?;
             owner.own(&path)?;
         }
-        for dir in &self.directories {
-            sync(dir)?;
+        self.volumes.sync()?;
+        self.control()
+    }
+
+    fn control(&self) -> Result<()> {
+        let path = self.pgdata.join(PG_CONTROL);
+        let failed = |error| Error::io("cannot put in place", &path, error);
+        match std::fs::rename(extract::unfinished(&path), &path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Error::new(ErrorKind::Missing, format!("the backup has no {PG_CONTROL}"))
+                    .with_remedy("use another backup"));
+            }
+            renamed => renamed.map_err(failed)?,
         }
-        Ok(())
+        let dir = path.parent().unwrap_or(&self.pgdata);
+        std::fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)
     }
 
     /// `pg_wal`, empty, as a directory or as a link to one elsewhere.
@@ -144,9 +168,44 @@ fn make_dir(path: &Path) -> Result<()> {
         .map_err(|error| Error::io("cannot make", path, error))
 }
 
-/// One call for the whole file system: much faster than one for each file.
-fn sync(dir: &Path) -> Result<()> {
-    std::fs::File::open(dir)
-        .and_then(|dir| rustix::fs::syncfs(dir).map_err(Into::into))
-        .map_err(|error| Error::io("cannot sync", dir, error))
+/// The root is stored with 0700, whatever it was, because Barman's readers take it as it is. A cluster that lets
+/// its group read (`initdb -g`) shows in its files.
+fn share_root(pgdata: &Path) -> Result<()> {
+    let failed = |error| Error::io("cannot set the mode of", pgdata, error);
+    let shared = std::fs::metadata(pgdata.join("PG_VERSION"))
+        .is_ok_and(|version| version.permissions().mode() & 0o777 == 0o640);
+    if shared {
+        std::fs::set_permissions(pgdata, std::fs::Permissions::from_mode(0o750)).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// The file systems that a restore writes to, held open from before the first write: the kernel tells of a failed
+/// write-back only those who were there.
+pub struct Volumes(Vec<(PathBuf, std::fs::File)>);
+
+impl Volumes {
+    /// The file systems of these directories.
+    pub fn open(directories: &[PathBuf]) -> Result<Self> {
+        let mut seen = BTreeSet::new();
+        let mut volumes = Vec::new();
+        for dir in directories {
+            let failed = |error| Error::io("cannot open", dir, error);
+            let file = std::fs::File::open(dir).map_err(failed)?;
+            if seen.insert(file.metadata().map_err(failed)?.dev()) {
+                volumes.push((dir.clone(), file));
+            }
+        }
+        Ok(Self(volumes))
+    }
+
+    /// One call for a whole file system: much faster than one for each file.
+    fn sync(&self) -> Result<()> {
+        for (dir, file) in &self.0 {
+            rustix::fs::syncfs(file).map_err(|error| {
+                Error::io("cannot force to disk what was written to the volume of", dir, error.into())
+            })?;
+        }
+        Ok(())
+    }
 }

@@ -16,6 +16,8 @@ pub struct Detailed {
     pub plan: RestorePlan,
     pub info: BackupInfo,
     pub parts: BTreeMap<Archive, Vec<PartObject>>,
+    /// What the backup itself says of its parts.
+    pub list: Option<PartList>,
 }
 
 /// Chooses the backup and checks that everything is in the store: every part, every segment from begin to end,
@@ -30,7 +32,7 @@ pub async fn detailed(request: &RestoreRequest) -> Result<Detailed> {
     let histories = path::histories(repository).await?;
     let (id, info, history) = choose(repository, &catalog, request, &histories)?;
     let objects = repository.backup_objects(&id).await?;
-    let parts = parts(repository, &id, &info, &objects).await?;
+    let (parts, list) = parts(repository, &id, &info, &objects).await?;
     let (begin_wal, end_wal) = info.needed_wal()?;
     let size = info.segment_size()?;
     repository.require_wal(SegmentRange::new(begin_wal, end_wal, size)?).await.map_err(
@@ -70,7 +72,7 @@ pub async fn detailed(request: &RestoreRequest) -> Result<Detailed> {
         parts: parts.values().map(Vec::len).sum(),
         has_manifest,
     };
-    Ok(Detailed { plan, info, parts })
+    Ok(Detailed { plan, info, parts, list })
 }
 
 /// What must be known of a backup.
@@ -154,7 +156,7 @@ async fn parts(
     id: &BackupId,
     info: &BackupInfo,
     objects: &BackupObjects,
-) -> Result<BTreeMap<Archive, Vec<PartObject>>> {
+) -> Result<(BTreeMap<Archive, Vec<PartObject>>, Option<PartList>)> {
     let parts = objects.complete(id, info).map_err(|error| match error.kind() {
         barman_cloud::ErrorKind::NotFound => {
             Error::new(ErrorKind::Missing, format!("{}: {error}", repository.url()))
@@ -162,14 +164,15 @@ async fn parts(
         }
         _ => error.into(),
     })?;
-    if let Some(list) = PartList::load(repository, id).await? {
+    let list = PartList::load(repository, id).await?;
+    if let Some(list) = &list {
         list.compare(id, repository, &stored_parts(repository, id).await?)?;
     }
     if let Some(empty) = parts.values().flatten().find(|part| part.object.size == 0) {
         let url = repository.store().url_of(&empty.object.key);
         return Err(Error::new(ErrorKind::Corrupt, format!("{url} is empty")));
     }
-    Ok(parts)
+    Ok((parts, list))
 }
 
 /// A target before the end of the backup cannot be reached: the data is not consistent before it.

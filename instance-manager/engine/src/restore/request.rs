@@ -57,7 +57,8 @@ pub struct RestoreRequest {
     pub target: RecoveryTarget,
     /// Along which timeline.
     pub timeline: TargetTimeline,
-    /// Data directory: absent, empty, or left by an interrupted restore.
+    /// Data directory: absent, empty, or left by an interrupted restore, from which goes on what is right by the
+    /// manifest; with `delta` also one of the same database system.
     pub pgdata: PathBuf,
     /// Where `pg_wal` lives when not in the data directory; the link is made.
     pub wal_dir: Option<PathBuf>,
@@ -65,6 +66,10 @@ pub struct RestoreRequest {
     pub tablespaces: BTreeMap<String, PathBuf>,
     /// Parts fetched at the same time; at least 1.
     pub jobs: usize,
+    /// Turns a data directory of the same database system into the backup: files with the size and checksum that
+    /// the manifest says stay, everything else in it is removed or replaced, its WAL included. No server may run
+    /// on it.
+    pub delta: bool,
 }
 
 impl RestoreRequest {
@@ -79,6 +84,7 @@ impl RestoreRequest {
             wal_dir: None,
             tablespaces: BTreeMap::new(),
             jobs: 2,
+            delta: false,
         }
     }
 }
@@ -130,6 +136,12 @@ pub struct RestoreResult {
     pub files: u64,
     /// Bytes written.
     pub bytes: u64,
+    /// Files that were on disk already, as the manifest says.
+    pub kept_files: u64,
+    /// Their bytes.
+    pub kept_bytes: u64,
+    /// Bytes of parts that came from the store, repeated ones included.
+    pub fetched_bytes: u64,
     /// Whether every file was compared with the manifest.
     pub verified: bool,
     /// The directory was complete already, from an earlier run.

@@ -14,6 +14,13 @@ pub struct Need {
     pub bytes: u64,
 }
 
+/// Takes off what each directory gives back before.
+pub fn less(needs: &mut [Need], freed: &[u64]) {
+    for (need, freed) in needs.iter_mut().zip(freed) {
+        need.bytes = need.bytes.saturating_sub(*freed);
+    }
+}
+
 /// Adds up what each volume must take, and fails when one cannot.
 pub fn check(needs: &[Need]) -> Result<()> {
     let mut volumes: BTreeMap<u64, (&Path, u64)> = BTreeMap::new();

@@ -5,9 +5,11 @@
 mod archiving;
 mod backup_restore;
 mod damage;
+mod delta;
 mod faults;
 mod gentle;
 mod interrupted;
+mod modes;
 mod oracle;
 mod pages;
 mod postgres;

@@ -12,8 +12,21 @@ use std::process::{Command, Output};
 
 /// Programs of PostgreSQL 15.
 pub fn program(name: &str) -> PathBuf {
-    let path = Path::new("/usr/lib/postgresql/15/bin").join(name);
-    assert!(path.exists(), "{} is missing: apt-get install -y postgresql-15", path.display());
+    program_of(15, name)
+}
+
+/// Programs of a version: 15 of the system, others among the parts of the lab.
+pub fn program_of(major: u32, name: &str) -> PathBuf {
+    let path = match major {
+        15 => PathBuf::from("/usr/lib/postgresql/15/bin"),
+        other => Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../target/parts/pg{other}/bin")),
+    };
+    let path = path.join(name);
+    assert!(
+        path.exists(),
+        "{} is missing: apt-get install -y postgresql-15, or ./hack/test for the parts",
+        path.display()
+    );
     path
 }
 
@@ -73,6 +86,7 @@ pub struct Postgres {
     pub user: User,
     pub data: PathBuf,
     pub socket: PathBuf,
+    major: u32,
     log: PathBuf,
     running: bool,
 }
@@ -80,17 +94,28 @@ pub struct Postgres {
 impl Postgres {
     /// A new cluster with page checksums and archiving, not started. `segment` is the WAL segment size in MiB.
     pub fn init(root: &Path, name: &str, segment: u32) -> Self {
-        let server = Self::adopt(root, name, &root.join(name));
+        Self::init_version(root, name, 15, &[&format!("--wal-segsize={segment}")])
+    }
+
+    /// The same of any version, with more arguments for `initdb`.
+    pub fn init_version(root: &Path, name: &str, major: u32, more: &[&str]) -> Self {
+        let mut server = Self::adopt(root, name, &root.join(name));
+        server.major = major;
         server.user.make_dir(&server.data);
         run(server
             .user
-            .command(program("initdb"))
+            .command(server.program("initdb"))
             .args(["-k", "-A", "trust", "-U", "postgres", "--no-sync", "--no-locale", "-E", "UTF8"])
-            .arg(format!("--wal-segsize={segment}"))
+            .args(more)
             .arg("-D")
             .arg(&server.data));
         server.configure("fsync = off\nmax_wal_senders = 10\nwal_level = replica\n");
         server
+    }
+
+    /// A program of this server's version.
+    pub fn program(&self, name: &str) -> PathBuf {
+        program_of(self.major, name)
     }
 
     /// A server on a data directory that is or will be there.
@@ -102,6 +127,7 @@ impl Postgres {
             user,
             data: data.to_owned(),
             socket,
+            major: 15,
             log: root.join(format!("{name}.sock/log")),
             running: false,
         }
@@ -119,7 +145,7 @@ impl Postgres {
     pub fn start(&mut self) {
         self.running = true;
         let log = self.log.clone();
-        let mut command = self.user.command(program("pg_ctl"));
+        let mut command = self.user.command(self.program("pg_ctl"));
         command.arg("-D").arg(&self.data).arg("-l").arg(&log).args(["-w", "-t", "120", "start"]);
         // The server inherits the pipes of its starter, so they must not be waited for.
         let status = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).status();
@@ -138,7 +164,7 @@ impl Postgres {
 
     pub fn stop(&mut self) {
         if std::mem::take(&mut self.running) {
-            let mut command = self.user.command(program("pg_ctl"));
+            let mut command = self.user.command(self.program("pg_ctl"));
             command.arg("-D").arg(&self.data).args(["-w", "-t", "60", "-m", "immediate", "stop"]);
             // Already stopped is fine.
             let _ = command.output();
@@ -146,7 +172,7 @@ impl Postgres {
     }
 
     pub fn psql(&self) -> Command {
-        let mut command = self.user.command(program("psql"));
+        let mut command = self.user.command(self.program("psql"));
         command.arg("-h").arg(&self.socket).args([
             "-U",
             "postgres",
@@ -243,7 +269,7 @@ impl Load {
         let script = |sql: &str| format!("while [ ! -e '{}' ]; do {sql} || exit 1; done", stop.display());
         let psql = format!(
             "{} -h '{}' -U postgres -d postgres -Xqc",
-            program("psql").display(),
+            postgres.program("psql").display(),
             postgres.socket.display()
         );
         let work = [

@@ -188,7 +188,7 @@ pub async fn try_restore(request: RestoreRequest) -> Result<RestoreResult, Error
 
 /// PostgreSQL's own judgement of a restored directory.
 pub fn verify(postgres: &Postgres) {
-    let mut command = postgres.user.command(crate::postgres::program("pg_verifybackup"));
+    let mut command = postgres.user.command(postgres.program("pg_verifybackup"));
     crate::postgres::run(command.args(["-n", "-e"]).arg(&postgres.data));
 }
 
@@ -200,7 +200,7 @@ pub struct Switch {
 
 impl Switch {
     pub fn of(postgres: &Postgres) -> Self {
-        Self { psql: crate::postgres::program("psql"), socket: postgres.socket.clone() }
+        Self { psql: postgres.program("psql"), socket: postgres.socket.clone() }
     }
 }
 
