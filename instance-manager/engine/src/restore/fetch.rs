@@ -167,15 +167,18 @@ impl Fetch {
         let mut tries = 0;
         loop {
             tries += 1;
-            let counted = Arc::new(AtomicU64::new(0));
-            let outcome = self.try_part(&item, ahead, &counted).await;
-            let counted = counted.load(Ordering::Relaxed);
+            let shown = item.wanted != Wanted::Structure;
+            let count = Count::new(shown.then(|| Arc::clone(&self.progress)));
+            let outcome = self.try_part(&item, ahead, &count).await;
+            let counted = count.close();
             self.fetched.fetch_add(counted, Ordering::Relaxed);
             match outcome {
                 Ok(extracted) => {
                     self.progress.add_done(item.expected().saturating_sub(counted));
                     return Ok(extracted);
                 }
+                // A stream that was ended looks like a damaged part.
+                Err(_) if self.cancel.is_cancelled() => return Err(Error::cancelled()),
                 Err(error)
                     if error.is_transient() && error.kind() != ErrorKind::Cancelled && tries < TRIES =>
                 {
@@ -191,7 +194,7 @@ impl Fetch {
         self: &Arc<Self>,
         item: &Arc<Item>,
         ahead: bool,
-        counted: &Arc<AtomicU64>,
+        count: &Arc<Count>,
     ) -> Result<Extracted> {
         let (info, stream) = self.repository.store().open(&item.part.object.key, None).await?;
         if info.size != item.part.object.size {
@@ -202,8 +205,7 @@ impl Fetch {
         }
         // A thread that waits for the store must end with the rest.
         let stream = stream.take_until(self.cancel.clone().cancelled_owned()).boxed();
-        let progress = (item.wanted != Wanted::Structure).then(|| Arc::clone(&self.progress));
-        let reader = Counting { inner: BlockingReader::new(stream), counted: Arc::clone(counted), progress };
+        let reader = Counting { inner: BlockingReader::new(stream), count: Arc::clone(count) };
         let (job, item) = (Arc::clone(self), Arc::clone(item));
         let thread = self.threads.spawn_blocking(move || {
             let decoder = Decoder::new(item.part.name.compression, reader).map_err(|error| {
@@ -244,11 +246,39 @@ fn about(error: Error, url: &str) -> Error {
     }
 }
 
-/// Counts what was read of a part.
+/// How much of a part was read in one try.
+struct Count {
+    progress: Option<Arc<Progress>>,
+    /// Bytes, and whether the try is over: a thread that reads ahead may not know yet.
+    state: Mutex<(u64, bool)>,
+}
+
+impl Count {
+    fn new(progress: Option<Arc<Progress>>) -> Arc<Self> {
+        Arc::new(Self { progress, state: Mutex::default() })
+    }
+
+    fn add(&self, bytes: u64) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if !state.1 {
+            state.0 += bytes;
+            if let Some(progress) = &self.progress {
+                progress.add_done(bytes);
+            }
+        }
+    }
+
+    fn close(&self) -> u64 {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.1 = true;
+        state.0
+    }
+}
+
+/// Counts what is read.
 struct Counting<R> {
     inner: R,
-    counted: Arc<AtomicU64>,
-    progress: Option<Arc<Progress>>,
+    count: Arc<Count>,
 }
 
 impl<R: BufRead> BufRead for Counting<R> {
@@ -258,10 +288,7 @@ impl<R: BufRead> BufRead for Counting<R> {
 
     fn consume(&mut self, amount: usize) {
         self.inner.consume(amount);
-        self.counted.fetch_add(amount as u64, Ordering::Relaxed);
-        if let Some(progress) = &self.progress {
-            progress.add_done(amount as u64);
-        }
+        self.count.add(amount as u64);
     }
 }
 
