@@ -16,19 +16,26 @@ pub const TRANSIENT: u8 = 75;
 /// Exit code of a failure that needs a person (`EX_CONFIG`).
 pub const PERMANENT: u8 = 78;
 
-/// Runs a future on a small runtime: the manager waits most of the time, and its memory is its users'.
+/// A small runtime: the manager waits most of the time, and its memory is its users'.
 ///
 /// # Errors
-/// Those of the future, or when threads cannot be made.
-pub fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+/// When threads cannot be made.
+pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(64)
         .thread_stack_size(1 << 20)
         .thread_keep_alive(std::time::Duration::from_secs(5))
         .enable_all()
         .build()
-        .map_err(|e| Error::transient("the runtime cannot be started").because(e))?;
+}
+
+/// Runs a future on the small runtime.
+///
+/// # Errors
+/// Those of the future, or when threads cannot be made.
+pub fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = runtime().map_err(|e| Error::transient("the runtime cannot be started").because(e))?;
     let result = runtime.block_on(future);
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     result

@@ -5,6 +5,7 @@ pub mod configure;
 pub mod passwords;
 pub mod recovery_watch;
 pub mod role;
+pub mod served;
 pub mod shared;
 pub mod socket;
 pub mod start;

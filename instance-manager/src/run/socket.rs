@@ -7,11 +7,9 @@ use howdah_api::instance::{SocketAnswer, SocketRequest};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
-use super::role::Running;
-use super::shared::Shared;
+use super::served::Served;
 use crate::error::{IoContext, Result};
 use crate::pg::files::remove_optional;
-use crate::pg::sql::MAINTENANCE_DB;
 use crate::wal_client::USAGE;
 
 /// Longest request.
@@ -27,13 +25,13 @@ pub fn listen(socket: &Path) -> Result<UnixListener> {
 }
 
 /// Answers requests until the task is dropped.
-pub async fn serve(listener: UnixListener, shared: Arc<Shared>) {
+pub async fn serve(listener: UnixListener, served: Arc<impl Served>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let shared = shared.clone();
+                let served = served.clone();
                 tokio::spawn(async move {
-                    if let Err(error) = answer(stream, &shared).await {
+                    if let Err(error) = answer(stream, &*served).await {
                         tracing::debug!(%error, "a WAL command went away before its answer");
                     }
                 });
@@ -46,41 +44,27 @@ pub async fn serve(listener: UnixListener, shared: Arc<Shared>) {
     }
 }
 
-/// Whether this is a replica now. PostgreSQL asks first after a promotion, before the supervisor knows of it, so
-/// PostgreSQL itself is asked.
-async fn is_replica(shared: &Shared) -> bool {
-    if shared.server.borrow().running != Some(Running::Standby) {
-        return false;
-    }
-    let asking = async {
-        let sql = shared.local.connect(MAINTENANCE_DB).await?;
-        let row = sql.query_one("SELECT pg_is_in_recovery()", &[]).await?;
-        Ok::<bool, crate::error::Error>(row.try_get(0)?)
-    };
-    asking.await.unwrap_or(true)
-}
-
-async fn answer(mut stream: UnixStream, shared: &Shared) -> std::io::Result<()> {
+async fn answer(mut stream: UnixStream, served: &impl Served) -> std::io::Result<()> {
     let (read, mut write) = stream.split();
     let mut line = String::new();
     let mut reader = BufReader::new(read.take(REQUEST_LIMIT));
     reader.read_line(&mut line).await?;
     if let Ok(SocketRequest::Status) = serde_json::from_str(&line) {
-        let mut text = serde_json::to_vec(&crate::serve::status::collect(shared).await)?;
+        let mut text = serde_json::to_vec(&served.status().await)?;
         text.push(b'\n');
         return write.write_all(&text).await;
     }
     let answering = async {
         match serde_json::from_str(&line) {
             Ok(SocketRequest::Archive { path }) => {
-                let answer = shared.wal.archive(&path, is_replica(shared).await).await;
+                let answer = served.wal().archive(&path, served.is_replica().await).await;
                 if let Some(error) = &answer.error {
                     tracing::warn!(path, "not archived: {error}");
                 }
                 answer
             }
             Ok(SocketRequest::Restore { name, path }) => {
-                let answer = shared.wal.restore(&name, &path).await;
+                let answer = served.wal().restore(&name, &path).await;
                 if let Some(error) = answer.error.as_ref().filter(|_| answer.code != Some(1)) {
                     tracing::error!(name, "not restored: {error}");
                 }

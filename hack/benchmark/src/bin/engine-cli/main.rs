@@ -1,55 +1,37 @@
-//! The engine from the command line, for measuring: backup, restore, archive and fetch against an S3 endpoint.
+//! The engine from the command line, for measuring: backup, restore and WAL against an S3 endpoint, with the
+//! settings that the instance manager has: the same allocator limits, runtime, and client of the store.
 //!
 //! Credentials come from `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, never from arguments. Every command prints
 //! one line of JSON.
 
 #![allow(clippy::print_stdout, reason = "printing is what this program is for")]
 
+mod place;
+mod serve;
+
 use async_trait::async_trait;
-use barman_cloud::{Compression, Destination, S3Options, Store};
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use howdah_engine::backup::{self, ManifestChecksum, SwitchRequest};
 use howdah_engine::{
-    Archiver, ArchiverConfig, BackupRequest, Error, PrimaryWal, Progress, Repository, RestoreRequest,
-    Restorer, RestorerConfig, Result, ServerAccess, WalFetch, restore,
+    Archiver, ArchiverConfig, BackupRequest, Error, ErrorKind, PrimaryWal, Progress, RestoreRequest, Restorer,
+    RestorerConfig, Result, ServerAccess, WalFetch, restore,
 };
+use howdah_instance_manager::objstore::Purpose;
+use howdah_instance_manager::{memory, report};
+use place::Place;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+/// The data plane alone.
 #[derive(Parser)]
 struct Cli {
     #[command(flatten)]
     place: Place,
     #[command(subcommand)]
     command: Command,
-}
-
-#[derive(Args)]
-struct Place {
-    /// Endpoint URL.
-    #[arg(long)]
-    endpoint: String,
-    /// Destination, `s3://bucket/path`.
-    #[arg(long)]
-    destination: String,
-    /// Server name.
-    #[arg(long)]
-    server: String,
-    /// Codec of what is written.
-    #[arg(long, default_value = "none")]
-    compression: Compression,
-    /// Jobs, or files at a time.
-    #[arg(long, default_value_t = 2)]
-    jobs: usize,
-    /// Sign request bodies.
-    #[arg(long)]
-    sign: bool,
-    /// Data directory.
-    #[arg(long)]
-    pgdata: PathBuf,
 }
 
 #[derive(Subcommand)]
@@ -65,9 +47,6 @@ enum Command {
         /// SHA-256 instead of CRC-32C in the manifest.
         #[arg(long)]
         sha256: bool,
-        /// Do not wait for WAL: for measuring the data path of a server that archives elsewhere.
-        #[arg(long)]
-        no_switch: bool,
     },
     /// Restores the newest backup into the data directory.
     Restore {
@@ -79,6 +58,12 @@ enum Command {
     Archive {
         /// `%p`, as often as wanted.
         paths: Vec<PathBuf>,
+    },
+    /// Serves a manager's socket to `wal-archive` and `wal-restore` until SIGTERM.
+    Serve {
+        /// What `CONTROLLER_DIR` is for the two commands.
+        #[arg(long)]
+        controller: PathBuf,
     },
     /// Fetches WAL files into the data directory's `pg_wal/RECOVERYXLOG`, one after the other.
     Fetch {
@@ -101,9 +86,10 @@ impl PrimaryWal for Nothing {
 }
 
 fn main() -> ExitCode {
+    memory::tune();
     // The only provider in the graph.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match report::runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
             println!("{}", serde_json::json!({ "error": error.to_string() }));
@@ -124,30 +110,21 @@ fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> Result<serde_json::Value> {
     let place = cli.place;
-    let variable = |name| std::env::var(name).unwrap_or_default();
-    let mut options = S3Options::with_keys(variable("AWS_ACCESS_KEY_ID"), variable("AWS_SECRET_ACCESS_KEY"));
-    options.endpoint = Some(place.endpoint.clone());
-    options.sign_payload = place.sign;
-    let store = Store::s3(&Destination::parse(&place.destination)?, &options)?;
-    let repository = Repository::new(store, &place.server)?;
     let begun = Instant::now();
     let progress = Arc::new(Progress::new());
     let mut line = match cli.command {
-        Command::Backup { socket, port, sha256, no_switch } => {
+        Command::Backup { socket, port, sha256 } => {
             let server = ServerAccess {
                 socket_dir: socket,
                 port,
                 user: "postgres".into(),
                 database: "postgres".into(),
             };
-            let mut request = BackupRequest::new(server, &place.pgdata, repository);
+            let mut request = BackupRequest::new(server, &place.pgdata, place.repository(Purpose::Data)?);
             (request.compression, request.jobs, request.immediate_checkpoint) =
                 (place.compression, place.jobs, true);
             if sha256 {
                 request.manifest_checksum = ManifestChecksum::Sha256;
-            }
-            if no_switch {
-                request.wal_timeout = Some(std::time::Duration::ZERO);
             }
             let done = backup::run(request, Arc::new(Nothing), progress, CancellationToken::new()).await?;
             serde_json::json!({
@@ -156,7 +133,7 @@ async fn run(cli: Cli) -> Result<serde_json::Value> {
             })
         }
         Command::Restore { delta } => {
-            let mut request = RestoreRequest::new(repository, place.pgdata);
+            let mut request = RestoreRequest::new(place.repository(Purpose::Data)?, place.pgdata);
             (request.jobs, request.delta) = (place.jobs, delta);
             let done = restore::run(request, progress, CancellationToken::new()).await?;
             serde_json::json!({
@@ -164,10 +141,14 @@ async fn run(cli: Cli) -> Result<serde_json::Value> {
                 "keptFiles": done.kept_files, "keptBytes": done.kept_bytes, "fetchedBytes": done.fetched_bytes,
             })
         }
-        Command::Archive { paths } => archive(repository, &place, paths).await?,
+        Command::Archive { paths } => archive(&place, paths).await?,
+        Command::Serve { controller } => {
+            serve::serve(&place, controller, || println!("serving")).await?;
+            serde_json::json!({})
+        }
         Command::Fetch { names, spool } => {
             let config = RestorerConfig {
-                repository,
+                repository: place.repository(Purpose::Wal)?,
                 pgdata: place.pgdata,
                 spool,
                 max_parallel: place.jobs,
@@ -181,10 +162,10 @@ async fn run(cli: Cli) -> Result<serde_json::Value> {
     Ok(line)
 }
 
-async fn archive(repository: Repository, place: &Place, paths: Vec<PathBuf>) -> Result<serde_json::Value> {
+async fn archive(place: &Place, paths: Vec<PathBuf>) -> Result<serde_json::Value> {
     let archiver = Archiver::new(ArchiverConfig {
         pgdata: place.pgdata.clone(),
-        repository,
+        repository: place.repository(Purpose::Wal)?,
         compression: place.compression,
         compression_level: None,
         max_parallel: place.jobs,
@@ -201,7 +182,7 @@ async fn fetch(config: RestorerConfig, names: Vec<String>) -> Result<serde_json:
     for name in &names {
         if restorer.restore(name, "pg_wal/RECOVERYXLOG".as_ref()).await? == WalFetch::NotThere {
             return Err(Error::new(
-                howdah_engine::ErrorKind::Missing,
+                ErrorKind::Missing,
                 format!("{name} is not in the archive"),
             ));
         }

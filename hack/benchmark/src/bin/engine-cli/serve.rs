@@ -1,0 +1,61 @@
+//! The manager's socket without a pod: what `wal-archive` and `wal-restore` talk to.
+
+use crate::place::Place;
+use howdah_api::instance::InstanceStatus;
+use howdah_engine::{Error, ErrorKind, Result};
+use howdah_instance_manager::environment::Paths;
+use howdah_instance_manager::run::served::Served;
+use howdah_instance_manager::run::socket;
+use howdah_instance_manager::run::wal::WalService;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+
+struct Resident {
+    wal: WalService,
+}
+
+impl Served for Resident {
+    fn wal(&self) -> &WalService {
+        &self.wal
+    }
+
+    async fn is_replica(&self) -> bool {
+        false
+    }
+
+    async fn status(&self) -> InstanceStatus {
+        InstanceStatus { archiver: self.wal.status(), ..InstanceStatus::default() }
+    }
+}
+
+/// Serves `<controller>/run/manager.sock` until SIGTERM. `ready` is called once the socket listens.
+pub async fn serve(place: &Place, controller: PathBuf, ready: impl FnOnce()) -> Result<()> {
+    let paths = Paths { controller, pgdata: place.pgdata.clone(), wal_mount: PathBuf::from("/nonexistent") };
+    let socket = paths.socket();
+    let wrong = |error: howdah_instance_manager::error::Error| Error::new(ErrorKind::Invalid, error.report());
+    make_dir(socket.parent())?;
+    make_dir(paths.spool().parent())?;
+    let wal = WalService::new(paths, place.server.clone());
+    let (store, secrets) = (place.store()?, Place::secrets());
+    wal.configure(Some(&store), &secrets);
+    wal.serve_recovery(&store, &place.server, &secrets).map_err(wrong)?;
+    let listener = socket::listen(&socket).map_err(wrong)?;
+    let served = Arc::new(Resident { wal });
+    let mut stop = signal(SignalKind::terminate())
+        .map_err(|error| Error::new(ErrorKind::Io, "signals cannot be received").with_source(error))?;
+    ready();
+    tokio::select! {
+        () = socket::serve(listener, served.clone()) => {}
+        _ = stop.recv() => {}
+    }
+    served.wal.stop_serving().await;
+    Ok(())
+}
+
+fn make_dir(dir: Option<&Path>) -> Result<()> {
+    let Some(dir) = dir else { return Ok(()) };
+    std::fs::create_dir_all(dir).map_err(|error| {
+        Error::new(ErrorKind::Io, format!("cannot make {}", dir.display())).with_source(error)
+    })
+}

@@ -1,0 +1,68 @@
+//! Pairs of runs in alternation: what the machine does to one of a pair it does to the other.
+
+use crate::context::Context;
+use crate::report::{Comparison, Pair, Sample};
+use crate::tools::Tool;
+use anyhow::Result;
+
+/// Which of a pair runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// Howdah.
+    Howdah,
+    /// The rival.
+    Rival,
+}
+
+/// What is compared.
+pub struct Subject<'a> {
+    /// Operation.
+    pub operation: &'a str,
+    /// Codec.
+    pub codec: &'a str,
+    /// Rival.
+    pub rival: &'a dyn Tool,
+    /// Size of the data set.
+    pub size: f64,
+    /// Segments of one run; 1 for base backups.
+    pub units: usize,
+}
+
+impl Subject<'_> {
+    /// Its name, which `--only` is matched with.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}, {}, {}", self.operation, self.codec, self.rival.name())
+    }
+
+    /// Runs the pairs: the rival first in the first, Howdah first in the second, and so on.
+    ///
+    /// # Errors
+    /// When a run fails.
+    pub async fn compare(
+        &self,
+        context: &Context,
+        mut run: impl AsyncFnMut(Side) -> Result<Sample>,
+    ) -> Result<Comparison> {
+        let mut pairs = Vec::new();
+        for number in 0..context.options.pairs {
+            let (rival, howdah) = if number % 2 == 0 {
+                let rival = run(Side::Rival).await?;
+                (rival, run(Side::Howdah).await?)
+            } else {
+                let howdah = run(Side::Howdah).await?;
+                (run(Side::Rival).await?, howdah)
+            };
+            pairs.push(Pair { howdah, rival });
+            eprintln!(
+                "{} {}/{}: {:.2} s and {:.2} s",
+                self.name(),
+                number + 1,
+                context.options.pairs,
+                rival.wall,
+                howdah.wall
+            );
+        }
+        Ok(Comparison::new(self.operation, self.codec, self.rival.name(), self.size, self.units, pairs))
+    }
+}
