@@ -39,6 +39,7 @@ impl Context {
             options.programs.join("howdah-s3"),
             options.postgres.join("postgres"),
             options.postgres.join("pgbench"),
+            options.postgres_pgbackrest.join("postgres"),
         ] {
             need(&program, "run hack/bench, which builds and installs what is missing")?;
         }
@@ -58,12 +59,6 @@ impl Context {
     #[must_use]
     pub fn program(&self, name: &str) -> PathBuf {
         self.options.programs.join(name)
-    }
-
-    /// A program of PostgreSQL's.
-    #[must_use]
-    pub fn postgres(&self, name: &str) -> PathBuf {
-        self.options.postgres.join(name)
     }
 
     /// A directory for one run, empty.

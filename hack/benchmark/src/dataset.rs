@@ -2,7 +2,9 @@
 //! times the size. About 2.07 GB at size 1. Kept between runs.
 
 use crate::context::{Context, remove};
+use crate::machine;
 use crate::postgres::{Postgres, succeed};
+use crate::tools::Tool;
 use anyhow::Result;
 use std::path::PathBuf;
 
@@ -12,31 +14,64 @@ fn rows(size: f64) -> (u32, u32, u32) {
     (scaled(100.0), scaled(3_000_000.0), scaled(20_000.0))
 }
 
-/// The server with the data set, which is made when this is its first use.
-///
-/// # Errors
-/// When PostgreSQL fails.
-pub fn open(context: &Context, size: f64) -> Result<Postgres> {
-    let data = directory(context, size);
-    let complete = data.with_extension("complete");
-    if !complete.exists() {
-        eprintln!("making the data set of size {size}");
-        remove(&data)?;
-        Postgres::init(context, &data)?;
-        fill(&Postgres::start(context, &data, &socket(size))?, size)?;
-        std::fs::write(&complete, "")?;
+/// Which data set on which PostgreSQL.
+#[derive(Clone, Debug)]
+pub struct Bed {
+    /// Size; 1 is 2.07 GB.
+    pub size: f64,
+    /// Folder of PostgreSQL's programs.
+    pub bin: PathBuf,
+}
+
+impl Bed {
+    /// The data set at a size, for all but pgBackRest.
+    #[must_use]
+    pub fn new(context: &Context, size: f64) -> Self {
+        Self { size, bin: context.options.postgres.clone() }
     }
-    let server = Postgres::start(context, &data, &socket(size))?;
-    server.archive_by("/bin/true")?;
-    Ok(server)
+
+    /// The data set for a rival: pgBackRest may not know the newest PostgreSQL, barman-cloud is slow.
+    #[must_use]
+    pub fn of(context: &Context, rival: &dyn Tool) -> Self {
+        let options = &context.options;
+        match rival.name() {
+            "pgBackRest" => Self { size: options.size(), bin: options.postgres_pgbackrest.clone() },
+            "barman-cloud" => Self::new(context, options.barman_size()),
+            _ => Self::new(context, options.size()),
+        }
+    }
+
+    /// A name for files: version and size.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}-{}", major(&machine::version(&self.bin.join("postgres"), "--version")), self.size)
+    }
+
+    /// The server with the data set, which is made when this is its first use.
+    ///
+    /// # Errors
+    /// When PostgreSQL fails.
+    pub fn open(&self, context: &Context) -> Result<Postgres> {
+        let name = self.name();
+        let file = |kind: &str| context.options.work.join(format!("{kind}-{name}"));
+        let (data, complete, socket) = (file("data"), file("complete"), format!("pg-{name}"));
+        if !complete.exists() {
+            eprintln!("making data set {name}");
+            remove(&data)?;
+            Postgres::init(context, &self.bin, &data)?;
+            fill(&Postgres::start(context, &self.bin, &data, &socket)?, self.size)?;
+            std::fs::write(&complete, "")?;
+        }
+        let server = Postgres::start(context, &self.bin, &data, &socket)?;
+        server.archive_by("/bin/true")?;
+        Ok(server)
+    }
 }
 
-fn directory(context: &Context, size: f64) -> PathBuf {
-    context.options.work.join(format!("data-{size}"))
-}
-
-fn socket(size: f64) -> String {
-    format!("pg-{size}")
+/// `18` of `postgres (PostgreSQL) 18.6`.
+fn major(version: &str) -> &str {
+    let number = version.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+    number.and_then(|number| number.split('.').next()).unwrap_or("unknown")
 }
 
 fn fill(server: &Postgres, size: f64) -> Result<()> {
@@ -65,6 +100,13 @@ fn fill(server: &Postgres, size: f64) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_have_a_major_number() {
+        assert_eq!(major("postgres (PostgreSQL) 18.6"), "18");
+        assert_eq!(major("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)"), "15");
+        assert_eq!(major("none"), "unknown");
+    }
 
     #[test]
     fn the_parts_keep_their_proportions() {

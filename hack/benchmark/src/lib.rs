@@ -3,6 +3,7 @@
 //! [`stats`], [`target`] and [`table`] are pure; [`measured`] is the process that runs a command and says what it
 //! took; [`tools`] know each program's command line; [`suite`] holds one file per thing measured.
 
+pub mod cgroup;
 pub mod context;
 pub mod dataset;
 pub mod invocation;

@@ -3,6 +3,7 @@
 //! A fresh process for each measurement, because the kernel keeps one peak of memory for all children a process ever
 //! had. What a command leaves behind is adopted and waited for, so that daemons count as well.
 
+use crate::report::Sample;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use nix::sys::resource::{UsageWho, getrusage};
@@ -55,6 +56,14 @@ pub struct Usage {
     pub calls: Vec<f64>,
 }
 
+impl Usage {
+    /// As results hold it.
+    #[must_use]
+    pub fn sample(&self) -> Sample {
+        Sample { wall: self.wall, cpu: self.cpu, memory: self.peak_kib / 1024.0, stored: 0.0 }
+    }
+}
+
 /// Runs it.
 ///
 /// # Errors
@@ -79,9 +88,9 @@ pub fn run(args: &Measured) -> Result<()> {
             mark_done(status, name)?;
         }
     }
-    // What a command left behind works for it too.
-    while wait().is_ok() {}
     let wall = begun.elapsed().as_secs_f64();
+    // What a command left behind works for it too, but nobody waits for it.
+    while wait().is_ok() {}
     let used = getrusage(UsageWho::RUSAGE_CHILDREN).context("getrusage")?;
     let seconds = |time: nix::sys::time::TimeVal| time.num_microseconds() as f64 / 1e6;
     let usage = Usage {

@@ -90,6 +90,9 @@ pub struct Options {
     /// Folder with PostgreSQL's programs
     #[arg(long)]
     pub postgres: PathBuf,
+    /// Folder with the programs of a PostgreSQL that the installed pgBackRest knows, for its comparisons alone
+    #[arg(long, default_value = "/usr/lib/postgresql/15/bin")]
+    pub postgres_pgbackrest: PathBuf,
 }
 
 impl Options {
@@ -105,10 +108,15 @@ impl Options {
         self.barman_size.unwrap_or(if self.quick { 0.05 } else { 0.25 })
     }
 
-    /// WAL segments of one run.
+    /// WAL segments of one run; fewer for barman-cloud, which takes most of a second for each.
     #[must_use]
-    pub fn segments(&self) -> usize {
-        if self.quick { 12 } else { 48 }
+    pub fn segments(&self, barman: bool) -> usize {
+        match (self.quick, barman) {
+            (true, true) => 6,
+            (true, false) => 16,
+            (false, true) => 16,
+            (false, false) => 48,
+        }
     }
 
     /// Whether a comparison is wanted.

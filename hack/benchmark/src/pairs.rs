@@ -2,7 +2,9 @@
 
 use crate::context::Context;
 use crate::report::{Comparison, Pair, Sample};
+use crate::target;
 use crate::tools::Tool;
+use crate::tools::howdah::Howdah;
 use anyhow::Result;
 
 /// Which of a pair runs.
@@ -33,6 +35,26 @@ impl Subject<'_> {
     #[must_use]
     pub fn name(&self) -> String {
         format!("{}, {}, {}", self.operation, self.codec, self.rival.name())
+    }
+
+    /// Whether it is to run. A quick run leaves out what no target needs, unless `--only` asks for it.
+    #[must_use]
+    pub fn wanted(&self, context: &Context) -> bool {
+        let options = &context.options;
+        let needed = !options.quick || options.only.is_some() || self.operation == "archiver";
+        let target = target::all().any(|t| {
+            (t.operation, t.codec, t.against) == (self.operation, self.codec, self.rival.name())
+        });
+        options.wants(&self.name()) && (needed || target)
+    }
+
+    /// Who runs.
+    #[must_use]
+    pub fn tool(&self, side: Side) -> &dyn Tool {
+        match side {
+            Side::Howdah => &Howdah,
+            Side::Rival => self.rival,
+        }
     }
 
     /// Runs the pairs: the rival first in the first, Howdah first in the second, and so on.

@@ -18,7 +18,8 @@ pub struct Postgres {
     pub data: PathBuf,
     /// Directory of its socket.
     pub socket: PathBuf,
-    bin: PathBuf,
+    /// Folder of its programs.
+    pub bin: PathBuf,
     user: User,
 }
 
@@ -27,9 +28,9 @@ impl Postgres {
     ///
     /// # Errors
     /// When `initdb` fails.
-    pub fn init(context: &Context, data: &Path) -> Result<()> {
+    pub fn init(context: &Context, bin: &Path, data: &Path) -> Result<()> {
         context.user.make_dir(data)?;
-        let mut initdb = context.user.command(&context.postgres("initdb"));
+        let mut initdb = context.user.command(&bin.join("initdb"));
         initdb.args(["-k", "-A", "trust", "-U", "postgres", "--no-sync", "--no-locale", "-E", "UTF8", "-D"]);
         succeed(initdb.arg(data))?;
         let mut file = std::fs::OpenOptions::new().append(true).open(data.join("postgresql.conf"))?;
@@ -40,12 +41,12 @@ impl Postgres {
     ///
     /// # Errors
     /// When it does not start.
-    pub fn start(context: &Context, data: &Path, name: &str) -> Result<Self> {
+    pub fn start(context: &Context, bin: &Path, data: &Path, name: &str) -> Result<Self> {
         let socket = context.fresh(name)?;
         let server = Self {
             data: data.to_owned(),
             socket,
-            bin: context.options.postgres.clone(),
+            bin: bin.to_owned(),
             user: context.user,
         };
         // What an interrupted run left behind.
@@ -115,9 +116,11 @@ impl Drop for Postgres {
 /// # Errors
 /// When it fails, with what it says.
 pub fn succeed(command: &mut Command) -> Result<String> {
-    let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
+    // Not the environment: keys are in it.
+    let program = Path::new(command.get_program()).display().to_string();
+    let output = command.output().with_context(|| format!("cannot start {program}"))?;
     if !output.status.success() {
-        bail!("{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+        bail!("{program}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -41,7 +41,12 @@ pub struct S3 {
     child: Child,
     /// Its URL.
     pub endpoint: String,
+    options: S3Options,
     store: Store,
+}
+
+fn client(options: &S3Options) -> Result<Store> {
+    Ok(Store::s3(&Destination::parse(&format!("s3://{BUCKET}"))?, options)?)
 }
 
 impl S3 {
@@ -77,8 +82,16 @@ impl S3 {
         if let Some(file) = certificate {
             options.ca_pem = Some(std::fs::read(file).context("cannot read the S3 server's certificate")?);
         }
-        let store = Store::s3(&Destination::parse(&format!("s3://{BUCKET}"))?, &options)?;
-        Ok(Self { child, endpoint, store })
+        let store = client(&options)?;
+        Ok(Self { child, endpoint, options, store })
+    }
+
+    /// A client of its own, for another runtime than this one's.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn open(&self) -> Result<Store> {
+        client(&self.options)
     }
 
     /// The port.

@@ -2,6 +2,7 @@
 
 use crate::context::{BUCKET, Context};
 use crate::s3::S3;
+use crate::tools::howdah::PREFIX;
 use anyhow::{Context as _, Result, bail};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -15,16 +16,26 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts a service for the data directory `pgdata`; the repository is `s3://<bucket>/<prefix>/pg`.
+    /// Starts a service for the data directory `pgdata`, in a cgroup when one is given.
     ///
     /// # Errors
     /// When it does not start.
-    pub fn start(context: &Context, pgdata: &Path, prefix: &str, codec: &str, jobs: usize) -> Result<Self> {
+    pub fn start(
+        context: &Context,
+        pgdata: &Path,
+        codec: &str,
+        jobs: usize,
+        cgroup: Option<&Path>,
+    ) -> Result<Self> {
         let controller = context.fresh("controller")?;
-        let mut command = Command::new(context.program("engine-cli"));
+        let mut command = Command::new("/bin/sh");
+        // The shell joins the cgroup, so that the service is in it from its first page on.
+        command.args(["-c", "if [ -n \"$1\" ]; then echo $$ >\"$1/cgroup.procs\"; fi; shift; exec \"$@\"", "sh"]);
         command
+            .arg(cgroup.unwrap_or(Path::new("")))
+            .arg(context.program("engine-cli"))
             .args(["--endpoint", &context.s3.endpoint, "--server", "pg", "--compression", codec])
-            .args(["--destination", &format!("s3://{BUCKET}/{prefix}"), "--jobs", &jobs.to_string()])
+            .args(["--destination", &format!("s3://{BUCKET}/{PREFIX}"), "--jobs", &jobs.to_string()])
             .arg("--pgdata")
             .arg(pgdata)
             .args(["serve", "--controller"])
@@ -56,11 +67,7 @@ impl Service {
     /// # Errors
     /// When it is gone.
     pub fn cpu(&self) -> Result<f64> {
-        let path = format!("/proc/{}/stat", self.child.id());
-        let text = std::fs::read_to_string(&path).context("the WAL service is gone")?;
-        let ticks = ticks(&text).with_context(|| format!("cannot read {path}"))?;
-        // The kernel's USER_HZ, the same on every Linux architecture that PostgreSQL runs on.
-        Ok(ticks as f64 / 100.0)
+        Ok(seconds(read_ticks(self.child.id(), OWN)?))
     }
 
     /// Peak resident memory, MiB.
@@ -89,10 +96,34 @@ impl Drop for Service {
     }
 }
 
-/// `utime + stime` of a line of `/proc/<pid>/stat`; the name in brackets may hold anything.
-fn ticks(stat: &str) -> Option<u64> {
+/// Fields of `/proc/<pid>/stat` after the name: user and system time of the process, and of the children it waited for.
+const OWN: [usize; 2] = [11, 12];
+const CHILDREN: [usize; 2] = [13, 14];
+
+/// Processor time of the children that a process waited for, in ticks.
+///
+/// # Errors
+/// When the process is gone.
+pub fn child_ticks(pid: u32) -> Result<u64> {
+    read_ticks(pid, CHILDREN)
+}
+
+/// Ticks as seconds: the kernel's USER_HZ is the same on every Linux architecture that PostgreSQL runs on.
+#[must_use]
+pub fn seconds(ticks: u64) -> f64 {
+    ticks as f64 / 100.0
+}
+
+fn read_ticks(pid: u32, fields: [usize; 2]) -> Result<u64> {
+    let path = format!("/proc/{pid}/stat");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    ticks(&text, fields).with_context(|| format!("{path} is not as expected"))
+}
+
+/// The sum of two fields; the name in brackets may hold anything.
+fn ticks(stat: &str, [first, second]: [usize; 2]) -> Option<u64> {
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
+    Some(fields.get(first)?.parse::<u64>().ok()? + fields.get(second)?.parse::<u64>().ok()?)
 }
 
 #[cfg(test)]
@@ -102,7 +133,7 @@ mod tests {
     #[test]
     fn processor_time_of_a_stat_line() {
         let line = "42 (a ) b) S 1 42 42 0 -1 4194560 9 0 0 0 70 8 1 2 20 0 7 0 55 1 1";
-        assert_eq!(ticks(line), Some(78));
-        assert_eq!(ticks("42 (x"), None);
+        assert_eq!((ticks(line, OWN), ticks(line, CHILDREN)), (Some(78), Some(3)));
+        assert_eq!(ticks("42 (x", OWN), None);
     }
 }

@@ -1,6 +1,6 @@
 //! Results as text.
 
-use crate::report::{Comparison, Limit, Sample};
+use crate::report::{Comparison, Figure, Limit, Sample};
 use crate::target::Verdict;
 use std::fmt::Write;
 
@@ -39,8 +39,8 @@ pub fn comparisons(results: &[Comparison]) -> String {
             vec![
                 format!("{}, {}, {}", result.operation, result.codec, result.against),
                 result.pairs.len().to_string(),
-                figures(&result.rival, result.units),
-                figures(&result.howdah, result.units),
+                took(&result.rival, result.units),
+                took(&result.howdah, result.units),
                 ratio(result.ratio.wall),
                 ratio(result.ratio.cpu),
                 ratio(result.ratio.memory),
@@ -61,12 +61,19 @@ pub fn targets(lines: &[Verdict]) -> String {
                 format!("{}, {}", line.name, line.against),
                 line.metric.clone(),
                 ratio(line.ratio),
-                format!("{:.2}", line.limit),
+                format!("{} {:.2}", line.bound, line.limit),
                 if line.pass { "pass" } else { "FAIL" }.to_owned(),
             ]
         })
         .collect();
     table(&["target", "metric", "ratio", "bound", ""], &rows)
+}
+
+/// Other figures.
+#[must_use]
+pub fn figures(runs: &[Figure]) -> String {
+    let rows: Vec<Vec<String>> = runs.iter().map(|run| vec![run.name.clone(), took(&run.sample, 1)]).collect();
+    table(&["run", "took"], &rows)
 }
 
 /// The limits.
@@ -80,7 +87,7 @@ pub fn limits(limits: &[Limit]) -> String {
 }
 
 /// One run or one segment: seconds or milliseconds, then MiB, then bytes stored when there are any.
-fn figures(sample: &Sample, units: usize) -> String {
+fn took(sample: &Sample, units: usize) -> String {
     let per = units.max(1) as f64;
     let time = |seconds: f64| match units {
         0 | 1 => format!("{seconds:.2} s"),
@@ -111,8 +118,8 @@ mod tests {
     #[test]
     fn wal_is_shown_by_segment_and_backups_whole() {
         let sample = Sample { wall: 2.0, cpu: 1.0, memory: 10.4, stored: 3e6 };
-        assert_eq!(figures(&sample, 1), "2.00 s / 1.00 s / 10 MiB / 3.0 MB");
-        assert_eq!(figures(&Sample { stored: 0.0, ..sample }, 20), "100.0 ms / 50.0 ms / 10 MiB");
+        assert_eq!(took(&sample, 1), "2.00 s / 1.00 s / 10 MiB / 3.0 MB");
+        assert_eq!(took(&Sample { stored: 0.0, ..sample }, 20), "100.0 ms / 50.0 ms / 10 MiB");
     }
 
     #[test]
@@ -120,8 +127,8 @@ mod tests {
         let pair = Pair { howdah: Sample { wall: 1.0, ..Sample::default() }, rival: Sample { wall: 2.0, ..Sample::default() } };
         let text = comparisons(&[Comparison::new("backup", "lz4", "wal-rus", 1.0, 1, vec![pair])]);
         assert!(text.contains("0.500") && text.contains('–'), "{text}");
-        let line = |pass| Verdict { name: "backup, lz4".into(), against: "wal-rus".into(), metric: "wall".into(), ratio: Some(0.95), limit: 0.9, pass };
-        assert!(targets(&[line(false)]).contains("0.950   0.90  FAIL"));
-        assert!(targets(&[line(true)]).contains("pass"));
+        let line = |limit| [Verdict::at_most("backup, lz4", "wal-rus", "wall", Some(0.95), limit)];
+        assert!(targets(&line(0.9)).contains("0.950  at most 0.90  FAIL"), "{}", targets(&line(0.9)));
+        assert!(targets(&line(1.0)).contains("pass"));
     }
 }

@@ -45,8 +45,37 @@ pub struct Verdict {
     pub ratio: Option<f64>,
     /// Bound.
     pub limit: f64,
+    /// Which side of the bound is good: `at most` or `at least`.
+    pub bound: &'static str,
     /// Whether the ratio is within the bound. What was not measured did not pass.
     pub pass: bool,
+}
+
+impl Verdict {
+    /// A line that passes up to its limit.
+    #[must_use]
+    pub fn at_most(name: &str, against: &str, metric: &str, ratio: Option<f64>, limit: f64) -> Self {
+        Self::new(name, against, metric, ratio, limit, "at most", |ratio| ratio <= limit)
+    }
+
+    /// A line that passes from its limit on.
+    #[must_use]
+    pub fn at_least(name: &str, against: &str, metric: &str, ratio: Option<f64>, limit: f64) -> Self {
+        Self::new(name, against, metric, ratio, limit, "at least", |ratio| ratio >= limit)
+    }
+
+    fn new(
+        name: &str,
+        against: &str,
+        metric: &str,
+        ratio: Option<f64>,
+        limit: f64,
+        bound: &'static str,
+        good: impl Fn(f64) -> bool,
+    ) -> Self {
+        let (name, against, metric) = (name.to_owned(), against.to_owned(), metric.to_owned());
+        Self { name, against, metric, ratio, limit, bound, pass: ratio.is_some_and(good) }
+    }
 }
 
 const BACKUP_WALRUS: [(Metric, f64); 4] =
@@ -98,20 +127,9 @@ fn verdict(target: &Target, results: &[Comparison]) -> Verdict {
             == (target.operation, target.codec, target.against)
     });
     let ratio = found.and_then(|result| value(&result.ratio, target.metric));
-    Verdict {
-        name: format!("{}, {}", target.operation, target.codec),
-        against: target.against.to_owned(),
-        metric: format!("{:?}", target.metric).to_lowercase(),
-        ratio,
-        limit: target.limit,
-        pass: within(ratio, target.limit),
-    }
-}
-
-/// Whether a ratio is within its bound.
-#[must_use]
-pub fn within(ratio: Option<f64>, limit: f64) -> bool {
-    ratio.is_some_and(|ratio| ratio <= limit)
+    let name = format!("{}, {}", target.operation, target.codec);
+    let metric = format!("{:?}", target.metric).to_lowercase();
+    Verdict::at_most(&name, target.against, &metric, ratio, target.limit)
 }
 
 fn value(ratio: &Ratio, metric: Metric) -> Option<f64> {
@@ -159,7 +177,6 @@ mod tests {
     #[test]
     fn what_was_not_measured_did_not_pass() {
         assert!(judge(&[], |_| true).iter().all(|line| !line.pass && line.ratio.is_none()));
-        // A rival that stored nothing is no reason to pass either.
-        assert!(!within(None, 1.0));
+        assert!(!Verdict::at_least("backup", "its stages", "throughput", None, 0.8).pass);
     }
 }

@@ -5,7 +5,6 @@ use crate::context::{Context, remove};
 use crate::postgres::{Postgres, succeed};
 use anyhow::{Context as _, Result};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// Collected segments.
 pub struct WalSet {
@@ -21,7 +20,8 @@ impl WalSet {
     /// # Errors
     /// When PostgreSQL fails.
     pub fn open(context: &Context, server: &Postgres, count: usize) -> Result<Self> {
-        let dir = server.data.with_extension("wal");
+        let name = server.data.file_name().unwrap_or_default().to_string_lossy();
+        let dir = context.options.work.join(format!("wal-of-{name}"));
         context.user.make_dir(&dir)?;
         if list(&dir)?.len() < count {
             eprintln!("making {count} WAL segments");
@@ -43,6 +43,21 @@ impl WalSet {
     /// # Errors
     /// When it cannot be written.
     pub fn lay_out(&self, context: &Context, name: &str) -> Result<Layout> {
+        let layout = self.lay_out_empty(context, name)?;
+        let wal = layout.data.join("pg_wal");
+        for segment in &self.names {
+            std::fs::copy(self.dir.join(segment), wal.join(segment))
+                .with_context(|| format!("cannot copy {segment}"))?;
+            std::fs::write(layout.status().join(format!("{segment}.ready")), "")?;
+        }
+        Ok(layout)
+    }
+
+    /// The same without segments, to fetch them into.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn lay_out_empty(&self, context: &Context, name: &str) -> Result<Layout> {
         let data = context.fresh(name)?;
         let (wal, status, global) = (data.join("pg_wal"), data.join("pg_wal/archive_status"), data.join("global"));
         for dir in [&wal, &status, &global] {
@@ -51,12 +66,7 @@ impl WalSet {
         for file in ["global/pg_control", "PG_VERSION"] {
             std::fs::copy(self.control.join(file), data.join(file)).with_context(|| format!("cannot copy {file}"))?;
         }
-        for name in &self.names {
-            std::fs::copy(self.dir.join(name), wal.join(name)).with_context(|| format!("cannot copy {name}"))?;
-            std::fs::write(status.join(format!("{name}.ready")), "")?;
-        }
-        succeed(Command::new("chown").arg("-R").arg(format!("{}:{}", context.user.uid, context.user.gid)).arg(&data))?;
-        let list = data.with_extension("names");
+        let list = context.scratch.join(format!("{name}.names"));
         std::fs::write(&list, self.names.join("\n"))?;
         Ok(Layout { data, names: list })
     }

@@ -1,14 +1,14 @@
 //! Base backups, and the restores of what they stored.
 
 use crate::context::{Context, remove};
-use crate::dataset;
+use crate::dataset::Bed;
 use crate::pairs::{Side, Subject};
 use crate::postgres::{Postgres, succeed};
 use crate::report::{Comparison, Sample};
 use crate::service::Service;
 use crate::tools::Tool;
 use crate::tools::barman::Barman;
-use crate::tools::howdah::{Howdah, PREFIX};
+use crate::tools::howdah::PREFIX;
 use crate::tools::pgbackrest::PgBackRest;
 use crate::tools::walrus::Walrus;
 use anyhow::{Context as _, Result};
@@ -16,51 +16,48 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-/// Codec, rival, and whether its restore is compared too.
-const WALRUS: [&str; 3] = ["lz4", "zstd", "gzip"];
-const PGBACKREST: [&str; 2] = ["lz4", "zstd"];
-const BARMAN: [&str; 1] = ["gzip"];
+/// Rivals and codecs.
+const RIVALS: [(&dyn Tool, &[&str]); 3] =
+    [(&Walrus, &["lz4", "zstd", "gzip"]), (&PgBackRest, &["lz4", "zstd", "gzip"]), (&Barman, &["gzip"])];
 
-/// All comparisons that are wanted.
+/// All comparisons that are wanted. With `--quick`, only those that a target needs, unless named by `--only`.
 ///
 /// # Errors
 /// When a run fails.
 pub async fn run(context: &Context) -> Result<Vec<Comparison>> {
-    let (size, small) = (context.options.size(), context.options.barman_size());
-    let mut found = on_size(context, size, &[(&Walrus, &WALRUS), (&PgBackRest, &PGBACKREST)]).await?;
-    found.extend(on_size(context, small, &[(&Barman, &BARMAN)]).await?);
-    Ok(found)
-}
-
-async fn on_size(context: &Context, size: f64, rivals: &[(&dyn Tool, &[&str])]) -> Result<Vec<Comparison>> {
     let mut found = Vec::new();
-    let mut server = None;
-    let mut verified = BTreeSet::new();
-    for (rival, codecs) in rivals {
-        for codec in *codecs {
-            let subject = |operation| Subject { operation, codec, rival: *rival, size, units: 1 };
+    // Of a sink nothing comes back.
+    let restores = context.options.store != crate::options::StoreKind::Sink;
+    for (rival, codecs) in RIVALS {
+        let bed = Bed::of(context, rival);
+        let mut server = None;
+        let mut verified = BTreeSet::new();
+        for codec in codecs {
+            let subject = |operation| Subject { operation, codec, rival, size: bed.size, units: 1 };
             let (backup, restore) = (subject("backup"), subject("restore"));
-            let (wants_backup, wants_restore) =
-                (context.options.wants(&backup.name()), context.options.wants(&restore.name()));
+            let (wants_backup, wants_restore) = (backup.wanted(context), restores && restore.wanted(context));
             if !wants_backup && !wants_restore {
                 continue;
             }
             if server.is_none() {
-                server = Some(dataset::open(context, size)?);
+                server = Some(bed.open(context)?);
             }
             let server = server.as_ref().context("a server")?;
             // Howdah's backups wait for their WAL, so somebody must archive it; as in a pod, a resident service does.
-            let service = Service::start(context, &server.data, PREFIX, "lz4", context.options.jobs)?;
+            let service = Service::start(context, &server.data, "lz4", context.options.jobs, None)?;
             server.archive_by(&service.archive_command(context))?;
             if wants_backup {
-                found.push(backup.compare(context, async |side| one_backup(context, server, &backup, side).await).await?);
+                let runs = backup.compare(context, async |side| one_backup(context, server, &backup, side).await);
+                found.push(runs.await?);
             } else {
                 for side in [Side::Rival, Side::Howdah] {
                     one_backup(context, server, &backup, side).await?;
                 }
             }
             if wants_restore {
-                let runs = restore.compare(context, async |side| one_restore(context, &restore, side, &mut verified).await);
+                let runs = restore.compare(context, async |side| {
+                    one_restore(context, server, &restore, side, &mut verified).await
+                });
                 found.push(runs.await?);
             }
             server.archive_by("/bin/true")?;
@@ -72,41 +69,33 @@ async fn on_size(context: &Context, size: f64, rivals: &[(&dyn Tool, &[&str])]) 
     Ok(found)
 }
 
-fn tool<'a>(subject: &'a Subject<'_>, side: Side) -> &'a dyn Tool {
-    match side {
-        Side::Howdah => &Howdah,
-        Side::Rival => subject.rival,
-    }
-}
-
 async fn one_backup(context: &Context, server: &Postgres, subject: &Subject<'_>, side: Side) -> Result<Sample> {
-    let tool = tool(subject, side);
+    let tool = subject.tool(side);
     tool.reset(context, Some(server), &server.data).await?;
     server.sql(&["CHECKPOINT"])?;
     let used = tool.backup(context, server, subject.codec).run(context)?;
     let stored = tool.s3(context).stored(tool.backups()).await?;
-    Ok(Sample { wall: used.wall, cpu: used.cpu, memory: used.peak_kib / 1024.0, stored: stored as f64 })
+    Ok(Sample { stored: stored as f64, ..used.sample() })
 }
 
 async fn one_restore(
     context: &Context,
+    server: &Postgres,
     subject: &Subject<'_>,
     side: Side,
     verified: &mut BTreeSet<String>,
 ) -> Result<Sample> {
-    let tool = tool(subject, side);
-    let target = context.scratch.join("restored");
-    remove(&target)?;
-    context.user.make_dir(&target)?;
+    let tool = subject.tool(side);
+    let target = context.fresh("restored")?;
     let used = tool.restore(context, &target, subject.codec).await?.run(context)?;
     if side == Side::Howdah && verified.insert(subject.codec.to_owned()) {
-        verify(context, &target)?;
+        verify(server, &target)?;
     }
     remove(&target)?;
-    Ok(Sample { wall: used.wall, cpu: used.cpu, memory: used.peak_kib / 1024.0, stored: 0.0 })
+    Ok(used.sample())
 }
 
 /// PostgreSQL's own judgement of what Howdah restored.
-fn verify(context: &Context, target: &Path) -> Result<()> {
-    succeed(Command::new(context.postgres("pg_verifybackup")).arg("-n").arg("-e").arg(target)).map(|_| ())
+pub fn verify(server: &Postgres, target: &Path) -> Result<()> {
+    succeed(Command::new(server.bin.join("pg_verifybackup")).arg("-n").arg("-e").arg(target)).map(|_| ())
 }

@@ -1,10 +1,16 @@
 //! One file for each thing that is measured, and the order of all.
 
+pub mod archiver;
 pub mod backup;
+pub mod limits;
+pub mod memory;
+pub mod scaling;
+pub mod wal;
 
 use crate::context::Context;
 use crate::options::Options;
-use crate::report::Report;
+use crate::report::{Comparison, Figure, Limit, Report};
+use crate::target::Verdict;
 use crate::tools::Tool;
 use crate::tools::barman::Barman;
 use crate::tools::howdah::Howdah;
@@ -14,14 +20,51 @@ use crate::{machine, table, target};
 use anyhow::{Context as _, Result};
 use std::io::Write;
 
+/// What a run of the benchmark finds.
+#[derive(Default)]
+struct Found {
+    results: Vec<Comparison>,
+    limits: Vec<Limit>,
+    runs: Vec<Figure>,
+    targets: Vec<Verdict>,
+}
+
+/// All comparisons, the limits beside them, and the targets.
+async fn compare(context: &Context) -> Result<Found> {
+    let mut results = wal::run(context).await?;
+    results.extend(archiver::run(context).await?);
+    results.extend(backup::run(context).await?);
+    let mut targets = target::judge(&results, |name| context.options.wants(name));
+    targets.extend(most_memory(&results));
+    let mut limits = Vec::new();
+    if context.options.wants("limits") {
+        let found = limits::run(context).await?;
+        targets.extend(found.judge(&results));
+        limits = found.limits;
+    }
+    Ok(Found { results, limits, runs: Vec::new(), targets })
+}
+
+/// The bound on memory that holds at any size, over all runs of Howdah's.
+fn most_memory(results: &[Comparison]) -> Option<Verdict> {
+    let most = results.iter().flat_map(|result| &result.pairs).map(|pair| pair.howdah.memory).reduce(f64::max);
+    most.map(|most| Verdict::at_most("largest process of all runs", "absolute", "MiB", Some(most), memory::MOST))
+}
+
 /// Runs what was asked for, prints and writes the results. Says whether all judged targets are met.
 ///
 /// # Errors
 /// When a run fails.
 pub async fn run(options: Options) -> Result<bool> {
-    let context = Context::new(options).await?;
-    let results = backup::run(&context).await?;
-    let targets = target::judge(&results, |name| context.options.wants(name));
+    let mut context = Context::new(options).await?;
+    let found = if context.options.scaling {
+        Found { runs: scaling::run(&mut context).await?, ..Found::default() }
+    } else if context.options.memory {
+        let (runs, targets) = memory::run(&context).await?;
+        Found { runs, targets, ..Found::default() }
+    } else {
+        compare(&context).await?
+    };
     let report = Report {
         machine: machine::Machine::here(),
         date: chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
@@ -30,10 +73,10 @@ pub async fn run(options: Options) -> Result<bool> {
         store: context.options.store.name().to_owned(),
         versions: versions(&context),
         notes: notes(&context),
-        results,
-        limits: Vec::new(),
-        runs: Vec::new(),
-        targets,
+        results: found.results,
+        limits: found.limits,
+        runs: found.runs,
+        targets: found.targets,
     };
     print(&report)?;
     if let Some(file) = &context.options.json {
@@ -52,7 +95,7 @@ fn versions(context: &Context) -> std::collections::BTreeMap<String, String> {
             (tool.name().to_owned(), machine::version(&program, argument))
         })
         .collect();
-    versions.insert("PostgreSQL".to_owned(), machine::version(&context.postgres("postgres"), "--version"));
+    versions.insert("PostgreSQL".to_owned(), machine::version(&context.options.postgres.join("postgres"), "--version"));
     versions
 }
 
@@ -75,7 +118,8 @@ fn notes(context: &Context) -> Vec<String> {
         "wal-rus verifies no page, writes no manifest, does not wait for WAL; its restore compares and syncs nothing."
             .to_owned(),
         "pgBackRest verifies page checksums, and speaks TLS to the store, which the others do not here. It does not \
-         wait for WAL here (archive-check=n)."
+         wait for WAL here (archive-check=n). Its pairs run on a PostgreSQL that Debian's version of it knows, both \
+         sides of them."
             .to_owned(),
         "barman-cloud verifies nothing and compresses with gzip level 9; Howdah's gzip level is 6.".to_owned(),
     ]
@@ -104,7 +148,15 @@ fn print(report: &Report) -> Result<()> {
         writeln!(out, "- {note}")?;
     }
     writeln!(out, "\nelapsed / processor / peak memory / stored; ratios are Howdah's by the rival's, medians of pairs")?;
-    write!(out, "{}\n{}", table::comparisons(&report.results), table::targets(&report.targets))?;
+    if !report.results.is_empty() {
+        write!(out, "{}", table::comparisons(&report.results))?;
+    }
+    if !report.runs.is_empty() {
+        write!(out, "\n{}", table::figures(&report.runs))?;
+    }
+    if !report.targets.is_empty() {
+        write!(out, "\n{}", table::targets(&report.targets))?;
+    }
     if !report.limits.is_empty() {
         write!(out, "\n{}", table::limits(&report.limits))?;
     }
