@@ -28,7 +28,8 @@ impl Cgroup {
         } else {
             bail!("no memory controller below {V2}: mount one (mount -t cgroup -o memory memory {V1})");
         };
-        std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}: run as root", dir.display()))?;
+        std::fs::create_dir_all(&dir)
+            .with_context(|| format!("cannot make {}: run as root", dir.display()))?;
         let group = Self { dir, peak };
         std::fs::write(group.dir.join(limit), bytes.to_string())
             .with_context(|| format!("cannot limit {}", group.dir.display()))?;

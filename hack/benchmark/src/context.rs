@@ -51,7 +51,8 @@ impl Context {
         let disk = scratch.join("store");
         let s3 = S3::start(&server, Kind::new(options.store, &disk.join("http")), None).await?;
         let certificate = scratch.join("s3.pem");
-        let s3_tls = S3::start(&server, Kind::new(options.store, &disk.join("tls")), Some(&certificate)).await?;
+        let s3_tls =
+            S3::start(&server, Kind::new(options.store, &disk.join("tls")), Some(&certificate)).await?;
         Ok(Self { own, scratch, user, s3, s3_tls, options })
     }
 

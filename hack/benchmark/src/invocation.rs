@@ -59,8 +59,16 @@ impl Invocation {
         // What the run before left to write is not this one's.
         nix::unistd::sync();
         let mut command = Command::new(&context.own);
-        command.arg("measured").arg("--report").arg(&report).arg("--log").arg(&log).arg("--dir").arg(&self.dir);
-        for (flag, value) in [("--each", &self.each), ("--status", &self.status), ("--cgroup", &self.cgroup)] {
+        command
+            .arg("measured")
+            .arg("--report")
+            .arg(&report)
+            .arg("--log")
+            .arg(&log)
+            .arg("--dir")
+            .arg(&self.dir);
+        for (flag, value) in [("--each", &self.each), ("--status", &self.status), ("--cgroup", &self.cgroup)]
+        {
             if let Some(value) = value {
                 command.arg(flag).arg(value);
             }

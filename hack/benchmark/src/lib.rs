@@ -22,4 +22,3 @@ pub mod target;
 pub mod tools;
 pub mod user;
 pub mod wal_set;
-

@@ -35,7 +35,8 @@ impl Machine {
 }
 
 fn field(text: &str, name: &str, separator: char) -> String {
-    let found = text.lines().filter_map(|line| line.split_once(separator)).find(|(key, _)| key.trim() == name);
+    let found =
+        text.lines().filter_map(|line| line.split_once(separator)).find(|(key, _)| key.trim() == name);
     found.map_or_else(String::new, |(_, value)| value.trim().to_owned())
 }
 

@@ -12,7 +12,11 @@ fn main() -> ExitCode {
             // The only provider in the graph.
             let _ = rustls::crypto::ring::default_provider().install_default();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            finish(runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(suite::run(options))))
+            finish(
+                runtime
+                    .map_err(anyhow::Error::from)
+                    .and_then(|runtime| runtime.block_on(suite::run(options))),
+            )
         }
     }
 }

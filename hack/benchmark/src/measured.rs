@@ -75,7 +75,9 @@ pub fn run(args: &Measured) -> Result<()> {
             .with_context(|| format!("cannot join {}", group.display()))?;
     }
     let names = match &args.each {
-        Some(file) => std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?,
+        Some(file) => {
+            std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?
+        }
         None => NAME.to_owned(),
     };
     let begun = Instant::now();

@@ -42,9 +42,8 @@ impl Subject<'_> {
     pub fn wanted(&self, context: &Context) -> bool {
         let options = &context.options;
         let needed = !options.quick || options.only.is_some() || self.operation == "archiver";
-        let target = target::all().any(|t| {
-            (t.operation, t.codec, t.against) == (self.operation, self.codec, self.rival.name())
-        });
+        let target = target::all()
+            .any(|t| (t.operation, t.codec, t.against) == (self.operation, self.codec, self.rival.name()));
         options.wants(&self.name()) && (needed || target)
     }
 

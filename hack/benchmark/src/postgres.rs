@@ -43,18 +43,20 @@ impl Postgres {
     /// When it does not start.
     pub fn start(context: &Context, bin: &Path, data: &Path, name: &str) -> Result<Self> {
         let socket = context.fresh(name)?;
-        let server = Self {
-            data: data.to_owned(),
-            socket,
-            bin: bin.to_owned(),
-            user: context.user,
-        };
+        let server = Self { data: data.to_owned(), socket, bin: bin.to_owned(), user: context.user };
         // What an interrupted run left behind.
         server.stop();
         let log = server.socket.join("log");
         let options = format!("-k {}", server.socket.display());
         let mut start = server.command("pg_ctl");
-        start.arg("-D").arg(data).arg("-l").arg(&log).arg("-o").arg(options).args(["-w", "-t", "120", "start"]);
+        start
+            .arg("-D")
+            .arg(data)
+            .arg("-l")
+            .arg(&log)
+            .arg("-o")
+            .arg(options)
+            .args(["-w", "-t", "120", "start"]);
         // The server keeps the pipes of its starter, so they must not be waited for.
         let status = start.stdout(Stdio::null()).stderr(Stdio::null()).status()?;
         if !status.success() {

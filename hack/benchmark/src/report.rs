@@ -112,12 +112,24 @@ pub struct Figure {
 impl Comparison {
     /// Medians and ratios of `pairs`.
     #[must_use]
-    pub fn new(operation: &str, codec: &str, against: &str, size: f64, units: usize, pairs: Vec<Pair>) -> Self {
+    pub fn new(
+        operation: &str,
+        codec: &str,
+        against: &str,
+        size: f64,
+        units: usize,
+        pairs: Vec<Pair>,
+    ) -> Self {
         let side = |of: fn(&Pair) -> Sample| {
             let one = |value: fn(&Sample) -> f64| {
                 median(&pairs.iter().map(|pair| value(&of(pair))).collect::<Vec<_>>()).unwrap_or_default()
             };
-            Sample { wall: one(|s| s.wall), cpu: one(|s| s.cpu), memory: one(|s| s.memory), stored: one(|s| s.stored) }
+            Sample {
+                wall: one(|s| s.wall),
+                cpu: one(|s| s.cpu),
+                memory: one(|s| s.memory),
+                stored: one(|s| s.stored),
+            }
         };
         let ratio = |value: fn(&Sample) -> f64| {
             median_ratio(&pairs.iter().map(|p| (value(&p.howdah), value(&p.rival))).collect::<Vec<_>>())

@@ -30,7 +30,11 @@ impl Service {
         let controller = context.fresh("controller")?;
         let mut command = Command::new("/bin/sh");
         // The shell joins the cgroup, so that the service is in it from its first page on.
-        command.args(["-c", "if [ -n \"$1\" ]; then echo $$ >\"$1/cgroup.procs\"; fi; shift; exec \"$@\"", "sh"]);
+        command.args([
+            "-c",
+            "if [ -n \"$1\" ]; then echo $$ >\"$1/cgroup.procs\"; fi; shift; exec \"$@\"",
+            "sh",
+        ]);
         command
             .arg(cgroup.unwrap_or(Path::new("")))
             .arg(context.program("engine-cli"))

@@ -72,7 +72,8 @@ pub fn targets(lines: &[Verdict]) -> String {
 /// Other figures.
 #[must_use]
 pub fn figures(runs: &[Figure]) -> String {
-    let rows: Vec<Vec<String>> = runs.iter().map(|run| vec![run.name.clone(), took(&run.sample, 1)]).collect();
+    let rows: Vec<Vec<String>> =
+        runs.iter().map(|run| vec![run.name.clone(), took(&run.sample, 1)]).collect();
     table(&["run", "took"], &rows)
 }
 
@@ -81,7 +82,9 @@ pub fn figures(runs: &[Figure]) -> String {
 pub fn limits(limits: &[Limit]) -> String {
     let rows: Vec<Vec<String>> = limits
         .iter()
-        .map(|limit| vec![limit.name.clone(), format!("{:.0} MB/s", limit.megabytes_per_second), limit.how.clone()])
+        .map(|limit| {
+            vec![limit.name.clone(), format!("{:.0} MB/s", limit.megabytes_per_second), limit.how.clone()]
+        })
         .collect();
     table(&["alone", "throughput", "how"], &rows)
 }
@@ -111,7 +114,10 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_and_lines_have_no_tail() {
-        let rows = vec![vec!["a".to_owned(), "10".to_owned(), String::new()], vec!["long".into(), "7".into(), "x".into()]];
+        let rows = vec![
+            vec!["a".to_owned(), "10".to_owned(), String::new()],
+            vec!["long".into(), "7".into(), "x".into()],
+        ];
         assert_eq!(table(&["n", "v", ""], &rows), "n      v\na     10\nlong   7  x\n");
     }
 
@@ -124,7 +130,10 @@ mod tests {
 
     #[test]
     fn a_missing_figure_is_a_dash_and_a_failed_target_is_loud() {
-        let pair = Pair { howdah: Sample { wall: 1.0, ..Sample::default() }, rival: Sample { wall: 2.0, ..Sample::default() } };
+        let pair = Pair {
+            howdah: Sample { wall: 1.0, ..Sample::default() },
+            rival: Sample { wall: 2.0, ..Sample::default() },
+        };
         let text = comparisons(&[Comparison::new("backup", "lz4", "wal-rus", 1.0, 1, vec![pair])]);
         assert!(text.contains("0.500") && text.contains('–'), "{text}");
         let line = |limit| [Verdict::at_most("backup, lz4", "wal-rus", "wall", Some(0.95), limit)];

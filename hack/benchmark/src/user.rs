@@ -1,9 +1,9 @@
 //! The user that PostgreSQL and all measured programs run as.
 
 use anyhow::{Context, Result};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
-use std::os::unix::process::CommandExt;
 
 /// Numbers of a user.
 #[derive(Clone, Copy, Debug)]

@@ -59,12 +59,14 @@ impl WalSet {
     /// When it cannot be written.
     pub fn lay_out_empty(&self, context: &Context, name: &str) -> Result<Layout> {
         let data = context.fresh(name)?;
-        let (wal, status, global) = (data.join("pg_wal"), data.join("pg_wal/archive_status"), data.join("global"));
+        let (wal, status, global) =
+            (data.join("pg_wal"), data.join("pg_wal/archive_status"), data.join("global"));
         for dir in [&wal, &status, &global] {
             context.user.make_dir(dir)?;
         }
         for file in ["global/pg_control", "PG_VERSION"] {
-            std::fs::copy(self.control.join(file), data.join(file)).with_context(|| format!("cannot copy {file}"))?;
+            std::fs::copy(self.control.join(file), data.join(file))
+                .with_context(|| format!("cannot copy {file}"))?;
         }
         let list = context.scratch.join(format!("{name}.names"));
         std::fs::write(&list, self.names.join("\n"))?;

@@ -6,6 +6,8 @@
 //! scratch disk (prefetched WAL excepted, which is bounded).
 
 pub mod backup;
+#[doc(hidden)]
+pub mod bench;
 pub mod control;
 mod error;
 mod owner;

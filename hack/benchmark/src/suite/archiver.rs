@@ -54,7 +54,9 @@ async fn one_load(
     let tool = subject.tool(side);
     tool.reset(context, None, &server.data).await?;
     let service = match side {
-        Side::Howdah => Some(Service::start(context, &server.data, subject.codec, context.options.jobs, None)?),
+        Side::Howdah => {
+            Some(Service::start(context, &server.data, subject.codec, context.options.jobs, None)?)
+        }
         Side::Rival => None,
     };
     let command = match &service {
@@ -73,7 +75,10 @@ async fn one_load(
     let last = server.sql(&["SELECT pg_walfile_name(pg_switch_wal())"])?;
     let drained = format!("SELECT coalesce(last_archived_wal >= '{last}', false) FROM pg_stat_archiver");
     while server.sql(&[&drained])? != "t" {
-        anyhow::ensure!(begun.elapsed() < Duration::from_secs(600), "the queue of the archiver is not drained");
+        anyhow::ensure!(
+            begun.elapsed() < Duration::from_secs(600),
+            "the queue of the archiver is not drained"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let wall = begun.elapsed().as_secs_f64();

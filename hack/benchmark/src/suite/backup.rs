@@ -47,7 +47,8 @@ pub async fn run(context: &Context) -> Result<Vec<Comparison>> {
             let service = Service::start(context, &server.data, "lz4", context.options.jobs, None)?;
             server.archive_by(&service.archive_command(context))?;
             if wants_backup {
-                let runs = backup.compare(context, async |side| one_backup(context, server, &backup, side).await);
+                let runs =
+                    backup.compare(context, async |side| one_backup(context, server, &backup, side).await);
                 found.push(runs.await?);
             } else {
                 for side in [Side::Rival, Side::Howdah] {
@@ -69,7 +70,12 @@ pub async fn run(context: &Context) -> Result<Vec<Comparison>> {
     Ok(found)
 }
 
-async fn one_backup(context: &Context, server: &Postgres, subject: &Subject<'_>, side: Side) -> Result<Sample> {
+async fn one_backup(
+    context: &Context,
+    server: &Postgres,
+    subject: &Subject<'_>,
+    side: Side,
+) -> Result<Sample> {
     let tool = subject.tool(side);
     tool.reset(context, Some(server), &server.data).await?;
     server.sql(&["CHECKPOINT"])?;

@@ -58,7 +58,11 @@ pub async fn run(context: &Context) -> Result<Limits> {
         std::hint::black_box(&target);
     };
     add("memory copy", rate(cores, &chunks, copy), on_all.clone());
-    let reading = add("reading files", read_rate(context.options.jobs, &files), format!("{} threads", context.options.jobs));
+    let reading = add(
+        "reading files",
+        read_rate(context.options.jobs, &files),
+        format!("{} threads", context.options.jobs),
+    );
     let pages = |chunk: &[u8]| {
         for page in chunk.chunks_exact(PAGE) {
             std::hint::black_box(howdah_engine::bench::page_checksum(page, 7));
@@ -82,7 +86,11 @@ pub async fn run(context: &Context) -> Result<Limits> {
         let share = out.load(Ordering::Relaxed) as f64 / bytes_in.load(Ordering::Relaxed).max(1) as f64;
         codecs.push((codec.as_str(), found, share));
     }
-    let store = add("store (stored bytes)", store_rate(context, &sample)?, format!("{} parts at a time", context.options.jobs));
+    let store = add(
+        "store (stored bytes)",
+        store_rate(context, &sample)?,
+        format!("{} parts at a time", context.options.jobs),
+    );
     Ok(Limits { limits, common: reading.min(checks), codecs, store, data: data as f64 })
 }
 
@@ -99,7 +107,13 @@ impl Limits {
             let ratio = run.map(|run| self.data / run.howdah.wall / slowest);
             // gzip is judged only where it ran at this size.
             if ratio.is_some() || codec != "gzip" {
-                lines.push(Verdict::at_least(&format!("backup, {codec}"), "its slowest stage alone", "throughput", ratio, SHARE));
+                lines.push(Verdict::at_least(
+                    &format!("backup, {codec}"),
+                    "its slowest stage alone",
+                    "throughput",
+                    ratio,
+                    SHARE,
+                ));
             }
         }
         lines
@@ -222,7 +236,9 @@ fn store_rate(context: &Context, sample: &[u8]) -> Result<f64> {
         Ok::<f64, anyhow::Error>(rate)
     };
     // A runtime of its own thread: this one is inside another.
-    std::thread::spawn(move || runtime.block_on(upload)).join().map_err(|_| anyhow::anyhow!("the upload panicked"))?
+    std::thread::spawn(move || runtime.block_on(upload))
+        .join()
+        .map_err(|_| anyhow::anyhow!("the upload panicked"))?
 }
 
 #[cfg(test)]

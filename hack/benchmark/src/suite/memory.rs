@@ -35,7 +35,8 @@ pub async fn run(context: &Context) -> Result<(Vec<Figure>, Vec<Verdict>)> {
                 most = most.max(sample.memory + beside);
                 figures.push(Figure { name, sample });
             };
-            let service = Service::start(context, &server.data, codec, context.options.jobs, Some(group.dir()))?;
+            let service =
+                Service::start(context, &server.data, codec, context.options.jobs, Some(group.dir()))?;
             server.archive_by(&service.archive_command(context))?;
             let mut backup = Howdah.backup(context, &server, codec);
             backup.cgroup = Some(group.dir().to_owned());

@@ -47,8 +47,11 @@ async fn compare(context: &Context) -> Result<Found> {
 
 /// The bound on memory that holds at any size, over all runs of Howdah's.
 fn most_memory(results: &[Comparison]) -> Option<Verdict> {
-    let most = results.iter().flat_map(|result| &result.pairs).map(|pair| pair.howdah.memory).reduce(f64::max);
-    most.map(|most| Verdict::at_most("largest process of all runs", "absolute", "MiB", Some(most), memory::MOST))
+    let most =
+        results.iter().flat_map(|result| &result.pairs).map(|pair| pair.howdah.memory).reduce(f64::max);
+    most.map(|most| {
+        Verdict::at_most("largest process of all runs", "absolute", "MiB", Some(most), memory::MOST)
+    })
 }
 
 /// Runs what was asked for, prints and writes the results. Says whether all judged targets are met.
@@ -95,7 +98,10 @@ fn versions(context: &Context) -> std::collections::BTreeMap<String, String> {
             (tool.name().to_owned(), machine::version(&program, argument))
         })
         .collect();
-    versions.insert("PostgreSQL".to_owned(), machine::version(&context.options.postgres.join("postgres"), "--version"));
+    versions.insert(
+        "PostgreSQL".to_owned(),
+        machine::version(&context.options.postgres.join("postgres"), "--version"),
+    );
     versions
 }
 
@@ -147,7 +153,10 @@ fn print(report: &Report) -> Result<()> {
     for note in &report.notes {
         writeln!(out, "- {note}")?;
     }
-    writeln!(out, "\nelapsed / processor / peak memory / stored; ratios are Howdah's by the rival's, medians of pairs")?;
+    writeln!(
+        out,
+        "\nelapsed / processor / peak memory / stored; ratios are Howdah's by the rival's, medians of pairs"
+    )?;
     if !report.results.is_empty() {
         write!(out, "{}", table::comparisons(&report.results))?;
     }

@@ -58,7 +58,12 @@ fn medians(samples: &[Sample]) -> Sample {
     let one = |value: fn(&Sample) -> f64| {
         median(&samples.iter().map(value).collect::<Vec<_>>()).unwrap_or_default()
     };
-    Sample { wall: one(|s| s.wall), cpu: one(|s| s.cpu), memory: one(|s| s.memory), stored: one(|s| s.stored) }
+    Sample {
+        wall: one(|s| s.wall),
+        cpu: one(|s| s.cpu),
+        memory: one(|s| s.memory),
+        stored: one(|s| s.stored),
+    }
 }
 
 #[cfg(test)]

@@ -44,7 +44,8 @@ pub async fn run(context: &Context) -> Result<Vec<Comparison>> {
             }
             let Some(set) = &set else { continue };
             if wants_archive {
-                let runs = archive.compare(context, async |side| one_archive(context, set, &archive, side).await);
+                let runs =
+                    archive.compare(context, async |side| one_archive(context, set, &archive, side).await);
                 found.push(runs.await?);
             } else {
                 for side in [Side::Rival, Side::Howdah] {

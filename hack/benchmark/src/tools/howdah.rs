@@ -20,7 +20,8 @@ impl Howdah {
     fn engine(&self, context: &Context, pgdata: &Path, codec: &str, command: &[&str]) -> Invocation {
         let (destination, jobs) = (format!("s3://{BUCKET}/{PREFIX}"), context.options.jobs.to_string());
         let pgdata = pgdata.display().to_string();
-        let mut args = vec!["--endpoint", &context.s3.endpoint, "--destination", &destination, "--server", "pg"];
+        let mut args =
+            vec!["--endpoint", &context.s3.endpoint, "--destination", &destination, "--server", "pg"];
         args.extend(["--compression", codec, "--jobs", &jobs, "--pgdata", &pgdata]);
         args.extend(command);
         let mut run = Invocation::new(context.program("engine-cli"), &args);

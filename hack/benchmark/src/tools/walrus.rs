@@ -71,7 +71,8 @@ impl Tool for Walrus {
     }
 
     fn archive(&self, context: &Context, layout: &Layout, codec: &str) -> Invocation {
-        let mut run = Self::call(context, codec, &["wal-push", &format!("{}/pg_wal/{{}}", layout.data.display())]);
+        let mut run =
+            Self::call(context, codec, &["wal-push", &format!("{}/pg_wal/{{}}", layout.data.display())]);
         run.each = Some(layout.names.clone());
         run.status = Some(layout.status());
         run
@@ -80,7 +81,12 @@ impl Tool for Walrus {
     fn archive_command(&self, context: &Context, data: &Path, codec: &str) -> Option<String> {
         let settings = Self::settings(context, codec);
         let settings: Vec<String> = settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        Some(format!("{} {} wal-push {}/%p", settings.join(" "), Self::program(context).display(), data.display()))
+        Some(format!(
+            "{} {} wal-push {}/%p",
+            settings.join(" "),
+            Self::program(context).display(),
+            data.display()
+        ))
     }
 
     fn wal_restore(&self, context: &Context, layout: &Layout, codec: &str) -> Result<Invocation> {

@@ -31,6 +31,8 @@ mod throttle;
 mod walk;
 
 pub use bad_pages::{BadPage, BadPagePolicy, BadPages};
+#[doc(hidden)]
+pub use pages::checksum as page_checksum;
 pub use priority::{IoPriority, Priority};
 pub use request::{
     BackupRequest, BackupResult, ManifestChecksum, PartSize, PrimaryWal, RateLimits, ServerAccess,

@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use clap::{Parser, Subcommand};
 use howdah_engine::backup::{self, ManifestChecksum, SwitchRequest};
 use howdah_engine::{
-    Archiver, ArchiverConfig, BackupRequest, Error, ErrorKind, PrimaryWal, Progress, RestoreRequest, Restorer,
-    RestorerConfig, Result, ServerAccess, WalFetch, restore,
+    Archiver, ArchiverConfig, BackupRequest, Error, ErrorKind, PrimaryWal, Progress, RestoreRequest,
+    Restorer, RestorerConfig, Result, ServerAccess, WalFetch, restore,
 };
 use howdah_instance_manager::objstore::Purpose;
 use howdah_instance_manager::{memory, report};
@@ -181,10 +181,7 @@ async fn fetch(config: RestorerConfig, names: Vec<String>) -> Result<serde_json:
     let restorer = Restorer::new(config);
     for name in &names {
         if restorer.restore(name, "pg_wal/RECOVERYXLOG".as_ref()).await? == WalFetch::NotThere {
-            return Err(Error::new(
-                ErrorKind::Missing,
-                format!("{name} is not in the archive"),
-            ));
+            return Err(Error::new(ErrorKind::Missing, format!("{name} is not in the archive")));
         }
     }
     restorer.shutdown().await?;
