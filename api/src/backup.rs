@@ -191,6 +191,9 @@ pub struct BackupStatus {
     /// Number of objects that hold the data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parts: Option<i32>,
+    /// Data pages whose checksum was wrong when they were read; absent when there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bad_pages: Option<BadPages>,
     /// How far it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress: Option<BackupProgress>,
@@ -205,7 +208,8 @@ pub struct BackupStatus {
     /// Why it failed, and the remedy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// `Scheduled`: given to an instance, or what it waits for. `Completed`: the outcome.
+    /// `Scheduled`: given to an instance, or what it waits for. `Completed`: the outcome. `PagesIntact`: whether the
+    /// checksums of all data pages were right.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -237,6 +241,27 @@ pub struct BackupProgress {
     /// When the data will have been read at this rate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub estimated_completion: Option<Time>,
+}
+
+/// Data pages whose checksum is wrong.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BadPages {
+    /// How many there are.
+    pub count: i64,
+    /// The first ten.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pages: Vec<BadPage>,
+}
+
+/// A data page whose checksum is wrong.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BadPage {
+    /// File relative to the data directory, for example `base/5/16384`; in a tablespace `pg_tblspc/OID/…`.
+    pub file: String,
+    /// Number of the block within the relation.
+    pub block: i64,
 }
 
 impl BackupStatus {

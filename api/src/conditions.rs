@@ -14,6 +14,8 @@ pub const BACKUP_CONFIGURED: &str = "BackupConfigured";
 pub const SCHEDULED: &str = "Scheduled";
 /// Backup: the outcome.
 pub const COMPLETED: &str = "Completed";
+/// Backup: the checksums of all data pages were right.
+pub const PAGES_INTACT: &str = "PagesIntact";
 
 /// Status of a condition: known and true.
 pub const TRUE: &str = "True";

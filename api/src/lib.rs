@@ -19,6 +19,7 @@ pub mod instance;
 pub mod labels;
 pub mod naming;
 pub mod object_store;
+pub mod quantity;
 pub mod scheduled_backup;
 
 pub use backup::{Backup, BackupPhase, BackupSpec, BackupStatus};

@@ -1,5 +1,8 @@
 //! Where and how backups and WAL are stored: the Barman Cloud object store.
 
+mod data;
+mod wal;
+
 use std::collections::BTreeMap;
 
 use kube::KubeSchema;
@@ -7,6 +10,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::common::SecretKeySelector;
+
+pub use data::{BadPagePolicy, DataCompression, DataConfiguration, IoClass, IoPriority};
+pub use wal::{WalCompression, WalConfiguration};
 
 /// An object store in the Barman Cloud layout, readable and writable by `barman-cloud-*`.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
@@ -86,40 +92,6 @@ pub struct S3Credentials {
     pub inherit_from_iam_role: Option<bool>,
 }
 
-/// Compression of WAL files.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum WalCompression {
-    /// `.gz`
-    Gzip,
-    /// `.bz2`
-    Bzip2,
-    /// `.snappy`
-    Snappy,
-    /// `.lz4`
-    Lz4,
-    /// `.zst`
-    Zstd,
-    /// `.xz`
-    Xz,
-}
-
-/// Compression of base backups.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum DataCompression {
-    /// `.gz`
-    Gzip,
-    /// `.bz2`
-    Bzip2,
-    /// `.snappy`
-    Snappy,
-    /// `.lz4` (read by barman 3.18 and newer)
-    Lz4,
-    /// `.zst` (read by barman 3.20 and newer)
-    Zstd,
-}
-
 /// Encryption at rest, done by the object store.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
 pub enum Encryption {
@@ -128,42 +100,6 @@ pub enum Encryption {
     /// `x-amz-server-side-encryption: aws:kms`
     #[serde(rename = "aws:kms")]
     AwsKms,
-}
-
-/// How WAL files are stored.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct WalConfiguration {
-    /// Compression of each WAL file. Default: none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub compression: Option<WalCompression>,
-    /// Server-side encryption asked for with each WAL file. Default: what the bucket says.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub encryption: Option<Encryption>,
-    /// WAL files archived or restored at the same time, 1 to 32. Default: 4.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 32))]
-    pub max_parallel: Option<i32>,
-}
-
-/// How base backups are stored.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct DataConfiguration {
-    /// Compression of the tar parts. Default: none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub compression: Option<DataCompression>,
-    /// Server-side encryption asked for with each object. Default: what the bucket says.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub encryption: Option<Encryption>,
-    /// Parts written or read at the same time, 1 to 32. Default: 2.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 32))]
-    pub jobs: Option<i32>,
-    /// Ask for an immediate checkpoint at the start instead of a spread one. Default: false.
-    /// `Backup.spec.immediateCheckpoint` overrides it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub immediate_checkpoint: Option<bool>,
 }
 
 impl BarmanObjectStore {

@@ -1,13 +1,17 @@
 //! From API types and Secret values to a repository: the only file that knows both.
 
+use std::num::NonZeroU64;
 use std::sync::LazyLock;
 
 use barman_cloud::store::{Connections, Credentials, Encryption as StoreEncryption, Secret};
 use barman_cloud::{Compression, Destination, S3Options, Store};
-use howdah_api::object_store::{BarmanObjectStore, DataCompression, Encryption, WalCompression};
-use howdah_engine::Repository;
+use howdah_api::object_store::{
+    BadPagePolicy, BarmanObjectStore, DataCompression, DataConfiguration, Encryption, IoClass, WalCompression,
+};
+use howdah_api::quantity;
+use howdah_engine::{BackupRequest, IoPriority, Priority, Repository};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kube::secrets::SecretValues;
 
 /// What the store is used for: WAL and base backups may ask for different encryption.
@@ -23,6 +27,8 @@ pub enum Purpose {
 const DEFAULT_WAL_PARALLEL: usize = 4;
 /// Parts written or read at the same time when the Cluster does not say.
 const DEFAULT_JOBS: usize = 2;
+/// Level of best-effort I/O when the Cluster does not say: who asks for this class wants a backup that gives way.
+const LEAST_IO_LEVEL: u8 = 7;
 
 /// Base backups, WAL and catalogue go over the same connections, and what one learns about a store the others know.
 static CONNECTIONS: LazyLock<Connections> = LazyLock::new(Connections::default);
@@ -102,6 +108,12 @@ pub fn wal_compression(store: &BarmanObjectStore) -> Compression {
     }
 }
 
+/// Level of the codec of WAL files.
+#[must_use]
+pub fn wal_compression_level(store: &BarmanObjectStore) -> Option<i32> {
+    store.wal.as_ref().and_then(|w| w.compression_level)
+}
+
 /// Codec of base backups.
 #[must_use]
 pub fn data_compression(store: &BarmanObjectStore) -> Compression {
@@ -129,11 +141,58 @@ pub fn jobs(store: &BarmanObjectStore) -> usize {
     given.and_then(|n| usize::try_from(n).ok()).unwrap_or(DEFAULT_JOBS).clamp(1, 32)
 }
 
+/// Settings of `store.data` that say how a backup is taken.
+///
+/// # Errors
+/// When a rate cannot be read; the schema lets none of these through.
+pub fn tune(request: &mut BackupRequest, store: &BarmanObjectStore) -> Result<()> {
+    request.compression = data_compression(store);
+    request.jobs = jobs(store);
+    let Some(data) = &store.data else { return Ok(()) };
+    request.compression_level = data.compression_level;
+    request.immediate_checkpoint = data.immediate_checkpoint.unwrap_or(false);
+    request.part_size.max_upload_parts = data.max_upload_parts.and_then(|n| u32::try_from(n).ok());
+    request.limits.read = rate("readRateLimit", data.read_rate_limit.as_deref())?;
+    request.limits.upload = rate("uploadRateLimit", data.upload_rate_limit.as_deref())?;
+    request.priority = priority(data);
+    request.bad_pages = match data.bad_pages {
+        None | Some(BadPagePolicy::Warn) => howdah_engine::BadPagePolicy::Warn,
+        Some(BadPagePolicy::Fail) => howdah_engine::BadPagePolicy::Fail,
+    };
+    Ok(())
+}
+
+/// Bytes per second.
+fn rate(field: &str, text: Option<&str>) -> Result<Option<NonZeroU64>> {
+    let Some(text) = text else { return Ok(None) };
+    let bytes = quantity::bytes(text).map(|bytes| u64::try_from(bytes).unwrap_or(u64::MAX));
+    bytes.and_then(NonZeroU64::new).map(Some).ok_or_else(|| {
+        Error::permanent(format!(
+            "spec.backup.barmanObjectStore.data.{field}: {text:?} is no rate; give bytes per second, for example 50Mi"
+        ))
+    })
+}
+
+/// How urgent the threads of a backup are.
+fn priority(data: &DataConfiguration) -> Priority {
+    let small = |n: Option<i32>| n.and_then(|n| u8::try_from(n).ok());
+    Priority {
+        niceness: small(data.niceness),
+        io: data.io_priority.map(|io| match io.class {
+            IoClass::Idle => IoPriority::Idle,
+            IoClass::BestEffort => IoPriority::BestEffort(small(io.level).unwrap_or(LEAST_IO_LEVEL)),
+        }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use howdah_api::common::SecretKeySelector;
-    use howdah_api::object_store::{DataConfiguration, S3Credentials, WalConfiguration};
+    use howdah_api::object_store::{
+        DataConfiguration, IoPriority as IoSetting, S3Credentials, WalConfiguration,
+    };
+    use howdah_engine::ServerAccess;
 
     fn selector(key: &str) -> Option<SecretKeySelector> {
         Some(SecretKeySelector { name: "aws-creds".into(), key: key.into() })
@@ -153,14 +212,14 @@ mod tests {
             }),
             wal: Some(WalConfiguration {
                 compression: Some(WalCompression::Zstd),
+                compression_level: Some(-3),
                 encryption: Some(Encryption::AES256),
                 max_parallel: Some(9),
             }),
             data: Some(DataConfiguration {
                 compression: Some(DataCompression::Snappy),
                 encryption: Some(Encryption::AwsKms),
-                jobs: None,
-                immediate_checkpoint: None,
+                ..DataConfiguration::default()
             }),
             tags: [("retention".to_owned(), "default".to_owned())].into(),
             ..BarmanObjectStore::default()
@@ -192,11 +251,77 @@ mod tests {
         );
         let data = options(&store(), &secrets(), Purpose::Data).unwrap();
         assert_eq!(data.encryption, Some(StoreEncryption::AwsKms { key_id: None }));
-        assert_eq!((wal_parallel(&store()), jobs(&store())), (9, 2));
+        assert_eq!((wal_parallel(&store()), wal_compression_level(&store())), (9, Some(-3)));
         assert_eq!(
             (wal_compression(&store()), data_compression(&store())),
             (Compression::Zstd, Compression::Snappy)
         );
+    }
+
+    fn request() -> BackupRequest {
+        let server = ServerAccess {
+            socket_dir: "/s".into(),
+            port: 5432,
+            user: "postgres".into(),
+            database: "postgres".into(),
+        };
+        let repository = repository(&store(), "pg", &secrets(), Purpose::Data).unwrap();
+        BackupRequest::new(server, "/d", repository)
+    }
+
+    #[test]
+    fn everything_of_data_reaches_the_backup() {
+        let mut s = store();
+        s.data = Some(DataConfiguration {
+            compression: Some(DataCompression::Zstd),
+            compression_level: Some(9),
+            jobs: Some(3),
+            immediate_checkpoint: Some(true),
+            max_upload_parts: Some(1000),
+            read_rate_limit: Some("50Mi".into()),
+            upload_rate_limit: Some("20M".into()),
+            niceness: Some(10),
+            io_priority: Some(IoSetting { class: IoClass::BestEffort, level: Some(5) }),
+            bad_pages: Some(BadPagePolicy::Fail),
+            ..DataConfiguration::default()
+        });
+        let mut r = request();
+        tune(&mut r, &s).unwrap();
+        assert_eq!((r.compression, r.compression_level), (Compression::Zstd, Some(9)));
+        assert_eq!((r.jobs, r.immediate_checkpoint), (3, true));
+        assert_eq!(r.part_size.max_upload_parts, Some(1000));
+        assert_eq!(r.limits.read.map(NonZeroU64::get), Some(50 << 20));
+        assert_eq!(r.limits.upload.map(NonZeroU64::get), Some(20_000_000));
+        assert_eq!(r.priority, Priority { niceness: Some(10), io: Some(IoPriority::BestEffort(5)) });
+        assert_eq!(r.bad_pages, howdah_engine::BadPagePolicy::Fail);
+    }
+
+    #[test]
+    fn nothing_said_is_nothing_changed() {
+        let usual = request();
+        for data in [None, Some(DataConfiguration::default())] {
+            let mut r = request();
+            tune(&mut r, &BarmanObjectStore { data, ..store() }).unwrap();
+            assert_eq!((r.compression, r.compression_level, r.jobs), (Compression::None, None, DEFAULT_JOBS));
+            assert_eq!((r.part_size, r.priority), (usual.part_size, usual.priority));
+            assert_eq!((r.limits.read, r.limits.upload), (None, None));
+            assert_eq!((r.bad_pages, r.immediate_checkpoint), (usual.bad_pages, false));
+        }
+    }
+
+    #[test]
+    fn classes_of_io_and_rates_that_are_none() {
+        let data = |class| DataConfiguration {
+            io_priority: Some(IoSetting { class, level: None }),
+            ..DataConfiguration::default()
+        };
+        assert_eq!(priority(&data(IoClass::Idle)).io, Some(IoPriority::Idle));
+        assert_eq!(priority(&data(IoClass::BestEffort)).io, Some(IoPriority::BestEffort(7)));
+        for text in ["", "0", "fast", "-1Mi"] {
+            let error = rate("readRateLimit", Some(text)).unwrap_err().report();
+            assert!(error.contains("data.readRateLimit") && error.contains("50Mi"), "{error}");
+        }
+        assert_eq!(rate("x", Some("1e30")).unwrap(), NonZeroU64::new(u64::MAX));
     }
 
     #[test]

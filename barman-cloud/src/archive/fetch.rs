@@ -10,7 +10,7 @@ use crate::timeline::TimelineHistory;
 use crate::wal_header::{LONG_HEADER, WalHeader};
 use crate::wal_name::{SegmentSize, WalName};
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
@@ -111,12 +111,24 @@ struct Wanted {
     wish: Weak<()>,
 }
 
-impl Read for Wanted {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+impl BufRead for Wanted {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.wish.strong_count() == 0 {
             return Err(io::Error::other("nobody waits for it any more"));
         }
-        self.reader.read(buffer)
+        self.reader.fill_buf()
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.reader.consume(amount);
+    }
+}
+
+impl Read for Wanted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.fill_buf()?.read(buffer)?;
+        self.consume(count);
+        Ok(count)
     }
 }
 

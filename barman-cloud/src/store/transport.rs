@@ -85,7 +85,7 @@ impl HttpConnector for Transport {
 #[async_trait]
 impl HttpService for Transport {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let Shared { client, stall } = &*self.0;
+        let Shared { client, stall, throttled } = &*self.0;
         let progress = Progress::new();
         let expected = Expected::of(&request);
         let (parts, body) = request.into_parts();
@@ -105,7 +105,7 @@ impl HttpService for Transport {
         let response: http::Response<reqwest::Body> = response.into();
         let (mut parts, body) = response.into_parts();
         if matches!(parts.status.as_u16(), 429 | 503) {
-            self.0.throttled.fetch_add(1, Ordering::Relaxed);
+            throttled.fetch_add(1, Ordering::Relaxed);
         }
         if parts.status == http::StatusCode::NOT_IMPLEMENTED {
             // The client above retries every 5xx; this one will not change its mind.

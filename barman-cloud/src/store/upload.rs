@@ -43,7 +43,7 @@ pub fn part_size(estimate: u64, max_parts: Option<u64>) -> Result<u64> {
         return Err(Error::invalid(format!(
             "{estimate} bytes do not fit in {parts} parts of at most {MAX_PART} bytes"
         ))
-        .with_remedy("raise maxParts or split the archive into more parts"));
+        .with_remedy("raise maxUploadParts or split the archive into more parts"));
     }
     Ok(size)
 }

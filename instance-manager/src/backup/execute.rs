@@ -9,7 +9,7 @@ use std::time::Duration;
 use chrono::Utc;
 use howdah_api::backup::{Backup, BackupPhase, BackupStatus};
 use howdah_engine::backup::Resume;
-use howdah_engine::{BackupRequest, BackupResult, BackupStart, Phase, Progress, ServerAccess};
+use howdah_engine::{BackupRequest, BackupResult, BackupStart, BadPages, Phase, Progress, ServerAccess};
 use kube::ResourceExt;
 use kube::runtime::events::EventType;
 use tokio::sync::watch;
@@ -21,7 +21,7 @@ use super::fields::{self, Look};
 use super::primary::Primary;
 use super::writer::{Patience, Written, write};
 use crate::error::{Error, Result};
-use crate::objstore::{Purpose, data_compression, jobs, repository};
+use crate::objstore::{Purpose, repository, tune};
 use crate::pg::sql::{MAINTENANCE_DB, SUPERUSER};
 use crate::run::role::Running;
 use crate::run::shared::{RunningBackup, Shared};
@@ -194,14 +194,10 @@ impl Job {
             database: MAINTENANCE_DB.to_owned(),
         };
         let mut request = BackupRequest::new(access, &shared.env.paths.pgdata, repository);
-        request.compression = data_compression(store);
-        request.jobs = jobs(store);
-        request.immediate_checkpoint = self
-            .backup
-            .spec
-            .immediate_checkpoint
-            .or_else(|| store.data.as_ref().and_then(|d| d.immediate_checkpoint))
-            .unwrap_or(false);
+        tune(&mut request, store)?;
+        if let Some(immediate) = self.backup.spec.immediate_checkpoint {
+            request.immediate_checkpoint = immediate;
+        }
         request.name = Some(format!("backup-{}", Utc::now().format("%Y%m%d%H%M%S")));
         Ok(request)
     }
@@ -243,7 +239,7 @@ impl Job {
             }
             let now = Look { at: Utc::now(), done: progress.bytes_done(), total: progress.bytes_total() };
             let seen = (phase.borrow_and_update().clone(), start.borrow().clone());
-            let write = self.beat(seen, look, now);
+            let write = self.beat(seen, look, now, progress.bad_pages());
             // The work goes on while the API is slow.
             tokio::select! {
                 result = &mut work => break result,
@@ -284,6 +280,7 @@ impl Job {
         (phase, start): (Phase, Option<BackupStart>),
         before: Look,
         now: Look,
+        bad: BadPages,
     ) -> Result<Written> {
         let next = match phase {
             Phase::WaitingForWal { .. } | Phase::Committing | Phase::Done => BackupPhase::Finalizing,
@@ -304,6 +301,7 @@ impl Job {
             if now.total > 0 {
                 status.progress = Some(fields::progress(before, now));
             }
+            fields::bad_pages(status, &bad, now.at, self.backup.metadata.generation);
             status.phase = Some(next);
             status.heartbeat_at = Some(crate::time::kube(now.at));
         })
@@ -328,11 +326,13 @@ impl Job {
 
     async fn conclude(&self, outcome: Outcome) {
         let generation = self.backup.metadata.generation;
+        let bad = self.shared.backup().map(|running| running.progress.bad_pages()).unwrap_or_default();
         let written = match &outcome {
             Outcome::NotOurs => return,
             Outcome::Done(result) => self.complete(result, generation).await,
             Outcome::Failed(error) => {
                 self.write(BackupPhase::Failed, Patience::Endless, |status| {
+                    fields::bad_pages(status, &bad, Utc::now(), generation);
                     fields::failed(status, error, Utc::now(), generation);
                 })
                 .await
@@ -344,6 +344,9 @@ impl Job {
             Err(error) => {
                 tracing::error!(backup = self.name, "the outcome cannot be written: {}", error.report());
             }
+        }
+        if let Some(note) = fields::bad_pages_note(&bad) {
+            self.event(EventType::Warning, "BadPages", &note).await;
         }
         let (type_, reason, note) = match &outcome {
             Outcome::Done(result) => (

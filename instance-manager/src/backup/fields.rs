@@ -1,12 +1,15 @@
 //! The words of a Backup's status, from what the engine reports: pure, with time as an argument.
 
 use chrono::{DateTime, Utc};
-use howdah_api::backup::{BackupPhase, BackupProgress, BackupStatus};
+use howdah_api::backup::{BackupPhase, BackupProgress, BackupStatus, BadPage, BadPages};
 use howdah_api::conditions;
 use howdah_api::object_store::{BarmanObjectStore, DataCompression};
 use howdah_engine::{BackupResult, BackupStart};
 
 use crate::time::kube;
+
+/// Damaged pages that are named; the others are only counted.
+const PAGES_NAMED: usize = 10;
 
 /// Where the backup goes, written before anything else: a restore needs it, and so does a sweep after a crash.
 pub fn begun(
@@ -104,6 +107,46 @@ pub fn progress(before: Look, now: Look) -> BackupProgress {
     }
 }
 
+/// Names damaged pages, as soon as there are any.
+pub fn bad_pages(
+    status: &mut BackupStatus,
+    bad: &howdah_engine::BadPages,
+    now: DateTime<Utc>,
+    generation: Option<i64>,
+) {
+    let Some(note) = bad_pages_note(bad) else { return };
+    let named = bad.pages.iter().take(PAGES_NAMED);
+    status.bad_pages = Some(BadPages {
+        count: i64::try_from(bad.count).unwrap_or(i64::MAX),
+        pages: named.map(|p| BadPage { file: p.file.clone(), block: i64::from(p.block) }).collect(),
+    });
+    intact(status, conditions::FALSE, "BadPages", &note, now, generation);
+}
+
+/// Damaged pages in words, and the remedy; `None` when there are none.
+#[must_use]
+pub fn bad_pages_note(bad: &howdah_engine::BadPages) -> Option<String> {
+    (!bad.is_empty()).then(|| {
+        format!(
+            "{} data pages have a wrong checksum: {}; keep every older backup, and check the storage of the instance",
+            bad.count,
+            bad.named(PAGES_NAMED)
+        )
+    })
+}
+
+fn intact(
+    status: &mut BackupStatus,
+    value: &str,
+    reason: &str,
+    message: &str,
+    now: DateTime<Utc>,
+    generation: Option<i64>,
+) {
+    let all = &mut status.conditions;
+    conditions::set(all, conditions::PAGES_INTACT, value, reason, message, generation, kube(now));
+}
+
 /// The backup is restorable.
 pub fn completed(
     status: &mut BackupStatus,
@@ -136,15 +179,19 @@ pub fn completed(
         estimated_completion: None,
     });
     status.error = None;
-    let message = if result.bad_pages.is_empty() {
-        "every object and every WAL file that a restore needs was confirmed in the store".to_owned()
-    } else {
-        format!(
-            "restorable, but {} data pages have a wrong checksum (first: {}): check the storage, and keep an older backup",
-            result.bad_pages.len(),
-            result.bad_pages[0]
-        )
+    let message = match bad_pages_note(&result.bad_pages) {
+        None => "every object and every WAL file that a restore needs was confirmed in the store".to_owned(),
+        Some(note) => format!("restorable, but {note}"),
     };
+    if !result.bad_pages.is_empty() {
+        bad_pages(status, &result.bad_pages, now, generation);
+    } else if result.data_checksums {
+        let message = "the checksum of every data page was right";
+        intact(status, conditions::TRUE, "Verified", message, now, generation);
+    } else {
+        let message = "the database has no data checksums, so damaged pages cannot be told";
+        intact(status, conditions::UNKNOWN, "NoDataChecksums", message, now, generation);
+    }
     ended(status, conditions::TRUE, "BackupCompleted", &message, now, generation);
 }
 
@@ -245,6 +292,25 @@ mod tests {
         let p = progress(Look { at: at(10), done: 5, total: 5 }, Look { at: at(10), done: 7, total: 5 });
         assert_eq!((p.percent.as_str(), p.bytes_total, p.bytes_per_second), ("100%", 7, 0));
         assert_eq!(p.estimated_completion, None);
+    }
+
+    #[test]
+    fn ten_damaged_pages_are_named_and_all_are_counted() {
+        let mut status = BackupStatus::default();
+        bad_pages(&mut status, &howdah_engine::BadPages::default(), at(0), Some(1));
+        assert_eq!(status, BackupStatus::default());
+
+        let page = |block| howdah_engine::BadPage { file: "base/5/16384".into(), block };
+        let found = howdah_engine::BadPages { count: 1300, pages: (0..1000).map(page).collect() };
+        bad_pages(&mut status, &found, at(0), Some(1));
+        let named = status.bad_pages.unwrap();
+        assert_eq!((named.count, named.pages.len()), (1300, 10));
+        assert_eq!(named.pages[9], BadPage { file: "base/5/16384".into(), block: 9 });
+        let condition = conditions::get(&status.conditions, conditions::PAGES_INTACT).unwrap();
+        assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", "BadPages"));
+        assert!(
+            condition.message.starts_with("1300 data pages") && condition.message.contains("and 1290 more")
+        );
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::environment::Paths;
 use crate::kube::secrets::SecretValues;
-use crate::objstore::{Purpose, repository, wal_compression, wal_parallel};
+use crate::objstore::{Purpose, repository, wal_compression, wal_compression_level, wal_parallel};
 use crate::wal_client::{GENERAL, OPERATION, STOP_RECOVERY};
 
 /// How long a replica waits for its archive before it turns to its primary again. In a replica "not there" only
@@ -117,7 +117,7 @@ impl WalService {
             pgdata: self.paths.pgdata.clone(),
             repository: repository(store, &self.cluster, secrets, Purpose::Wal)?,
             compression: wal_compression(store),
-            compression_level: None,
+            compression_level: wal_compression_level(store),
             max_parallel: wal_parallel(store),
             claimed_by: Some(self.cluster.clone()),
         }))

@@ -4,6 +4,7 @@
 
 mod archive;
 mod backup;
+mod bad_pages;
 mod certificates;
 mod faults;
 mod https;
@@ -12,4 +13,5 @@ mod install;
 mod join;
 mod pod;
 mod recovery;
+mod settings;
 mod world;

@@ -27,7 +27,7 @@ const UNDO_LIMIT: Duration = Duration::from_secs(120);
 /// `backup.info` were confirmed in the store. On failure or cancellation nothing of it stays but a `backup.info`
 /// with FAILED (when the store can be reached).
 ///
-/// Needs a multi-threaded runtime; file reading and compression run on its blocking threads.
+/// Needs a multi-threaded runtime; file reading and compression run on threads of the backup's own.
 pub async fn run(
     request: BackupRequest,
     primary: Arc<dyn PrimaryWal>,

@@ -1,5 +1,6 @@
 //! Compares sizes of volumes. Pure.
 
+use howdah_api::quantity::bytes;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
 /// The size that a volume claim asks for.
@@ -18,67 +19,9 @@ pub fn is_less(present: Option<&str>, wanted: &str) -> bool {
     }
 }
 
-/// A Kubernetes quantity in bytes, rounded up.
-fn bytes(text: &str) -> Option<u128> {
-    let text = text.trim();
-    let digits = text.find(|c: char| !(c.is_ascii_digit() || c == '.' || c == '+')).unwrap_or(text.len());
-    let (number, suffix) = text.split_at(digits);
-    let number = number.strip_prefix('+').unwrap_or(number);
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    if whole.is_empty() && fraction.is_empty() {
-        return None;
-    }
-    let factor: u128 = match suffix {
-        "" => 1,
-        "k" => 1_000,
-        "M" => 1_000_000,
-        "G" => 1_000_000_000,
-        "T" => 1_000_000_000_000,
-        "P" => 1_000_000_000_000_000,
-        "E" => 1_000_000_000_000_000_000,
-        "Ki" => 1 << 10,
-        "Mi" => 1 << 20,
-        "Gi" => 1 << 30,
-        "Ti" => 1 << 40,
-        "Pi" => 1 << 50,
-        "Ei" => 1 << 60,
-        // Thousandths of a byte: allowed by the grammar, used by nobody.
-        "m" => return Some(whole.parse::<u128>().ok()?.div_ceil(1000)),
-        exponent => {
-            let power: u32 = exponent.strip_prefix(['e', 'E'])?.parse().ok()?;
-            10_u128.checked_pow(power)?
-        }
-    };
-    let whole: u128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
-    let mut total = whole.checked_mul(factor)?;
-    if !fraction.is_empty() {
-        let scale = 10_u128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
-        total = total.checked_add(fraction.parse::<u128>().ok()?.checked_mul(factor)?.div_ceil(scale))?;
-    }
-    Some(total)
-}
-
 #[cfg(test)]
 mod tests {
-    use rstest::rstest;
-
     use super::*;
-
-    #[rstest]
-    #[case("1Gi", Some(1 << 30))]
-    #[case("1.5Gi", Some(3 << 29))]
-    #[case("5G", Some(5_000_000_000))]
-    #[case("1e3", Some(1000))]
-    #[case("12E6", Some(12_000_000))]
-    #[case("1E", Some(1_000_000_000_000_000_000))]
-    #[case("100", Some(100))]
-    #[case("1500m", Some(2))]
-    #[case("", None)]
-    #[case("Gi", None)]
-    #[case("5Gb", None)]
-    fn sizes(#[case] text: &str, #[case] expected: Option<u128>) {
-        assert_eq!(bytes(text), expected);
-    }
 
     #[test]
     fn a_volume_only_grows() {
