@@ -101,20 +101,33 @@ async fn page(inner: &Inner, raw: &Raw, prefix: &str, marker: Option<&(String, S
 }
 
 #[cfg(test)]
+#[path = "../../tests/fuzz/mutate.rs"]
+#[allow(dead_code, reason = "shared with the tests of other parsers")]
+mod mutate;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
+    const PAGE: &str = "<?xml version=\"1.0\"?><ListMultipartUploadsResult><Bucket>b</Bucket>\
+        <IsTruncated>true</IsTruncated><NextKeyMarker>k</NextKeyMarker><NextUploadIdMarker>i</NextUploadIdMarker>\
+        <Upload><Key>a &amp; b</Key><UploadId>1</UploadId><Initiated>2026-11-21T01:02:03.000Z</Initiated></Upload>\
+        <Upload><Key>c</Key><UploadId>2</UploadId><Initiated>2026-11-21T01:02:03Z</Initiated></Upload>\
+        </ListMultipartUploadsResult>";
+
     #[test]
     fn a_page_is_read() {
-        let page: Page = quick_xml::de::from_str(
-            "<?xml version=\"1.0\"?><ListMultipartUploadsResult><Bucket>b</Bucket><IsTruncated>true</IsTruncated>\
-             <NextKeyMarker>k</NextKeyMarker><NextUploadIdMarker>i</NextUploadIdMarker>\
-             <Upload><Key>a &amp; b</Key><UploadId>1</UploadId><Initiated>2026-11-21T01:02:03.000Z</Initiated></Upload>\
-             <Upload><Key>c</Key><UploadId>2</UploadId><Initiated>2026-11-21T01:02:03Z</Initiated></Upload>\
-             </ListMultipartUploadsResult>",
-        )
-        .expect("valid");
+        let page: Page = quick_xml::de::from_str(PAGE).expect("valid");
         assert!(page.is_truncated);
         assert_eq!(page.uploads.iter().map(|u| u.key.as_str()).collect::<Vec<_>>(), ["a & b", "c"]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_damaged_page_is_read_or_refused(text in super::mutate::mutated_text(&[PAGE])) {
+            if let Ok(page) = quick_xml::de::from_str::<Page>(&text) {
+                assert!(page.uploads.len() <= text.len());
+            }
+        }
     }
 }
