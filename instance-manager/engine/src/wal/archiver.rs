@@ -232,6 +232,8 @@ impl Inner {
                 .claim(&control.system_id.to_string(), by, Utc::now())
                 .await
                 .map_err(Error::foreign)?;
+            // How the store lets a body be protected at the least cost.
+            self.config.repository.learn().await;
             Ok(control.wal_segment_size)
         };
         self.owner.get_or_try_init(claim).await.copied()
