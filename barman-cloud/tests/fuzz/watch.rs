@@ -2,7 +2,7 @@
 
 use barman_cloud::{Error, ErrorKind};
 use peak_alloc::PeakAlloc;
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::sync::{Mutex, PoisonError};
 
 #[global_allocator]
@@ -46,15 +46,29 @@ impl<'a> Patient<'a> {
     }
 }
 
-impl Read for Patient<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.rest.is_empty() && !buffer.is_empty() {
+impl BufRead for Patient<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.rest.is_empty() {
             self.asked_in_vain += 1;
             assert!(self.asked_in_vain < 1000, "the end is read for ever");
         }
-        let count = self.rest.len().min(buffer.len()).min(4093);
-        buffer[..count].copy_from_slice(&self.rest[..count]);
-        self.rest = &self.rest[count..];
+        Ok(&self.rest[..self.rest.len().min(4093)])
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.rest = &self.rest[amount..];
+    }
+}
+
+impl Read for Patient<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        let piece = self.fill_buf()?;
+        let count = piece.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&piece[..count]);
+        self.consume(count);
         Ok(count)
     }
 }
