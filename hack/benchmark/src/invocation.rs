@@ -1,6 +1,7 @@
 //! A command to measure, and the measuring of it.
 
 use crate::context::Context;
+use crate::interrupt;
 use crate::measured::Usage;
 use anyhow::{Context as _, Result, bail};
 use std::path::PathBuf;
@@ -51,6 +52,7 @@ impl Invocation {
     /// # Errors
     /// When it fails; the error holds the end of what it printed.
     pub fn run(&self, context: &Context) -> Result<Usage> {
+        interrupt::check()?;
         let scratch = &context.scratch;
         let (report, log) = (scratch.join("usage.json"), scratch.join("log"));
         for file in [&report, &log] {

@@ -6,6 +6,7 @@
 pub mod cgroup;
 pub mod context;
 pub mod dataset;
+pub mod interrupt;
 pub mod invocation;
 pub mod machine;
 pub mod measured;

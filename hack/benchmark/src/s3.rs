@@ -57,6 +57,8 @@ impl S3 {
     pub async fn start(program: &Path, kind: Kind, certificate: Option<&Path>) -> Result<Self> {
         let mut command = Command::new(program);
         command.args(["--listen", "127.0.0.1:0", "--bucket", BUCKET]);
+        // pgBackRest sends an address as server name, of which every connection would tell.
+        command.env("RUST_LOG", "warn,s3s=off,rustls=error");
         command.env("AWS_ACCESS_KEY_ID", KEY).env("AWS_SECRET_ACCESS_KEY", SECRET);
         match kind {
             Kind::Memory => command.arg("--memory"),

@@ -2,6 +2,7 @@
 //! out like a data directory with all of them waiting to be archived.
 
 use crate::context::{Context, remove};
+use crate::interrupt;
 use crate::postgres::{Postgres, succeed};
 use anyhow::{Context as _, Result};
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ impl WalSet {
             eprintln!("making {count} WAL segments");
             server.archive_by(&format!("cp %p {0}/.part && mv {0}/.part {0}/%f", dir.display()))?;
             while list(&dir)?.len() < count {
+                interrupt::check()?;
                 let mut pgbench = server.client("pgbench");
                 succeed(pgbench.args(["-n", "-N", "-c", "4", "-j", "2", "-t", "5000", "postgres"]))?;
                 server.sql(&["CHECKPOINT"])?;

@@ -1,15 +1,17 @@
-//! PostgreSQL's own archiver under load: `pgbench` writes, and the time is taken until all of its WAL is archived.
+//! PostgreSQL's own archiver under load: `pgbench` writes, a burst beside it fills the archiver's queue, and the time is
+//! taken until all of it is archived.
 
 use crate::context::Context;
 use crate::dataset::Bed;
 use crate::pairs::{Side, Subject};
-use crate::postgres::{Postgres, succeed};
+use crate::postgres::Postgres;
 use crate::report::{Comparison, Sample};
 use crate::service::{Service, child_ticks, seconds};
 use crate::tools::Tool;
 use crate::tools::howdah::PREFIX;
 use crate::tools::walrus::Walrus;
 use anyhow::{Context as _, Result};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 const RIVAL: &dyn Tool = &Walrus;
@@ -69,9 +71,16 @@ async fn one_load(
     let archiver = archiver(server)?;
     let (before, resident) = (child_ticks(archiver)?, service.as_ref().map(Service::cpu).transpose()?);
     let begun = Instant::now();
-    let transactions = if context.options.quick { "2000" } else { "10000" };
     let mut load = server.client("pgbench");
-    succeed(load.args(["-n", "-N", "-c", "4", "-j", "2", "-t", transactions, "postgres"]))?;
+    let transactions = if context.options.quick { "500" } else { "2500" };
+    load.args(["-n", "-N", "-c", "2", "-t", transactions, "postgres"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut load = load.spawn().context("pgbench does not start")?;
+    for _ in 0..passes(context.options.segments(false), subject.size) {
+        server.sql(&BURST)?;
+    }
+    anyhow::ensure!(load.wait()?.success(), "pgbench failed");
     let last = server.sql(&["SELECT pg_walfile_name(pg_switch_wal())"])?;
     let drained = format!("SELECT coalesce(last_archived_wal >= '{last}', false) FROM pg_stat_archiver");
     while server.sql(&[&drained])? != "t" {
@@ -90,8 +99,32 @@ async fn one_load(
     Ok((sample, count))
 }
 
+/// Writes the data set into WAL and nowhere else, so that it stays as it is.
+const BURST: [&str; 2] = [
+    "SELECT count(pg_logical_emit_message(false, 'bench', bytes)) FROM noise",
+    "SELECT count(pg_logical_emit_message(false, 'bench', text)) FROM hex",
+];
+/// Bytes of WAL of one burst at size 1.
+const BURST_BYTES: f64 = 600e6;
+
+/// Bursts that fill about so many segments.
+fn passes(segments: usize, size: f64) -> usize {
+    (segments as f64 * 16e6 / (BURST_BYTES * size)).ceil() as usize
+}
+
 /// Process id of PostgreSQL's archiver.
 fn archiver(server: &Postgres) -> Result<u32> {
     let pid = server.sql(&["SELECT pid FROM pg_stat_activity WHERE backend_type = 'archiver'"])?;
     pid.parse().context("PostgreSQL has no archiver")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_smaller_data_set_is_written_more_often() {
+        assert_eq!(passes(48, 1.0), 2);
+        assert_eq!(passes(16, 0.05), 9);
+    }
 }

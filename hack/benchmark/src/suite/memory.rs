@@ -69,7 +69,7 @@ async fn archive(
     codec: &str,
     group: &Cgroup,
 ) -> Result<Sample> {
-    let set = WalSet::open(context, server, context.options.segments(false))?;
+    let set = WalSet::open(context, server, context.options.segments(true))?;
     let layout = set.lay_out(context, "wal")?;
     Howdah.reset(context, None, &layout.data).await?;
     let service = Service::start(context, &layout.data, codec, context.options.jobs, Some(group.dir()))?;

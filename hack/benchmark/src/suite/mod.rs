@@ -39,7 +39,7 @@ async fn compare(context: &Context) -> Result<Found> {
     let mut limits = Vec::new();
     if context.options.wants("limits") {
         let found = limits::run(context).await?;
-        targets.extend(found.judge(&results));
+        targets.extend(found.judge(&results, |name| context.options.wants(name)));
         limits = found.limits;
     }
     Ok(Found { results, limits, runs: Vec::new(), targets })
@@ -59,6 +59,7 @@ fn most_memory(results: &[Comparison]) -> Option<Verdict> {
 /// # Errors
 /// When a run fails.
 pub async fn run(options: Options) -> Result<bool> {
+    crate::interrupt::listen()?;
     let mut context = Context::new(options).await?;
     let found = if context.options.scaling {
         Found { runs: scaling::run(&mut context).await?, ..Found::default() }
