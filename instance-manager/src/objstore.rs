@@ -265,7 +265,9 @@ mod tests {
             user: "postgres".into(),
             database: "postgres".into(),
         };
-        let repository = repository(&store(), "pg", &secrets(), Purpose::Data).unwrap();
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let plain = BarmanObjectStore { endpoint_ca: None, ..store() };
+        let repository = repository(&plain, "pg", &secrets(), Purpose::Data).unwrap();
         BackupRequest::new(server, "/d", repository)
     }
 
