@@ -4,7 +4,8 @@ use super::request::ManifestChecksum;
 use super::resume::Identity;
 use barman_cloud::PartName;
 use barman_cloud::manifest::{FileChecksum, ManifestFile};
-use sha2::{Digest, Sha256};
+use crc_fast::{CrcAlgorithm, Digest};
+use sha2::{Digest as _, Sha256};
 
 /// A file that was backed up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub struct FileRecord {
 /// A checksum under way.
 pub enum Hasher {
     None,
-    Crc32c(u32),
+    Crc32c(Box<Digest>),
     Sha256(Box<Sha256>),
 }
 
@@ -29,7 +30,7 @@ impl Hasher {
     pub fn new(kind: ManifestChecksum) -> Self {
         match kind {
             ManifestChecksum::None => Self::None,
-            ManifestChecksum::Crc32c => Self::Crc32c(0),
+            ManifestChecksum::Crc32c => Self::Crc32c(Box::new(Digest::new(CrcAlgorithm::Crc32Iscsi))),
             ManifestChecksum::Sha256 => Self::Sha256(Box::new(Sha256::new())),
         }
     }
@@ -37,7 +38,7 @@ impl Hasher {
     /// A hasher that computes what a manifest holds; `None` for an algorithm that is not known here.
     pub fn like(checksum: &FileChecksum) -> Option<Self> {
         match checksum {
-            FileChecksum::Crc32c(_) => Some(Self::Crc32c(0)),
+            FileChecksum::Crc32c(_) => Some(Self::Crc32c(Box::new(Digest::new(CrcAlgorithm::Crc32Iscsi)))),
             FileChecksum::Sha256(_) => Some(Self::Sha256(Box::new(Sha256::new()))),
             FileChecksum::Other(..) => None,
         }
@@ -47,7 +48,7 @@ impl Hasher {
     pub fn update(&mut self, bytes: &[u8]) {
         match self {
             Self::None => {}
-            Self::Crc32c(crc) => *crc = crc32c::crc32c_append(*crc, bytes),
+            Self::Crc32c(crc) => crc.update(bytes),
             Self::Sha256(sha) => sha.update(bytes),
         }
     }
@@ -56,7 +57,8 @@ impl Hasher {
     pub fn finish(self) -> Option<FileChecksum> {
         match self {
             Self::None => None,
-            Self::Crc32c(crc) => Some(FileChecksum::Crc32c(crc)),
+            // 32 bits of it are used.
+            Self::Crc32c(crc) => Some(FileChecksum::Crc32c(crc.finalize() as u32)),
             Self::Sha256(sha) => Some(FileChecksum::Sha256(sha.finalize().into())),
         }
     }

@@ -124,7 +124,7 @@ impl ControlData {
             .with_remedy("use PostgreSQL 13 to 18"));
         };
         let stored = u32_at(crc_at)?;
-        let computed = crc32c::crc32c(&bytes[..crc_at]);
+        let computed = crc_fast::crc32_iscsi(&bytes[..crc_at]);
         if stored != computed {
             return Err(corrupt(format!(
                 "the control file's CRC is {stored:08X}, its content's is {computed:08X}"
