@@ -14,6 +14,7 @@ pub mod install;
 pub mod kube;
 pub mod memory;
 pub mod objstore;
+pub mod pages;
 pub mod pg;
 pub mod report;
 pub mod run;

@@ -45,6 +45,7 @@ pub async fn run_with(env: Environment, kube: Kubernetes) -> Result<()> {
     tokio::spawn(watch::follow_secrets(prepared.clone()));
     tokio::spawn(backup::runner::run(prepared.clone()));
     tokio::spawn(backup::catalogue::follow(prepared.clone()));
+    tokio::spawn(crate::pages::keep_small(prepared.clone()));
     supervisor::supervise(prepared, stop).await
 }
 
