@@ -71,7 +71,7 @@ async fn an_idle_database_is_backed_up_and_everything_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_of_a_killed_process_is_failed_by_the_next_one() {
+async fn a_backup_of_a_killed_process_is_taken_over_by_the_next_one() {
     let world = World::new().await;
     world.cluster("pg", world.spec(None, true)).await;
     let mut pod = Pod::new(&world, "pg", 1);
@@ -80,10 +80,26 @@ async fn a_backup_of_a_killed_process_is_failed_by_the_next_one() {
     world.assign("foreign", "pg", "pg-9", "another pod").await;
     pod.ready().await;
     let status = world.backup_ended("lost").await;
-    assert_eq!(status.phase(), BackupPhase::Failed);
-    assert!(status.error.unwrap().contains("restarted"));
+    assert_eq!((status.phase(), status.resumes), (BackupPhase::Completed, Some(1)), "{status:?}");
+    assert_eq!(status.instance_id.unwrap().session_id, pod.status().unwrap().session_id);
     let foreign = world.backups().get("foreign").await.unwrap().status.unwrap();
     assert_eq!(foreign.phase(), BackupPhase::Started);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_brings_its_manager_down_each_time_ends() {
+    let world = World::new().await;
+    world.cluster("pg", world.spec(None, true)).await;
+    let mut pod = Pod::new(&world, "pg", 1);
+    pod.bootstrapped("initdb");
+    world.assign("lost", "pg", "pg-1", "a former process").await;
+    let patch = Patch::Merge(json!({ "status": { "resumes": 3 } }));
+    world.backups().patch_status("lost", &PatchParams::default(), &patch).await.unwrap();
+    pod.ready().await;
+    let status = world.backup_ended("lost").await;
+    assert_eq!(status.phase(), BackupPhase::Failed);
+    let error = status.error.unwrap();
+    assert!(error.contains("restarted again and again"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
