@@ -284,9 +284,10 @@ async fn a_racing_terminal_write_wins() {
     let world = World::start().await;
     let node = Node::start(&world);
     cluster(&world, 1).await;
-    let (ctx, _) = world.manual(NOW);
+    let (ctx, clock) = world.manual(NOW);
     started(&world, &ctx).await;
     node.change("zoo-1", |s| s.as_mut().unwrap().session_id = "another".into()).await;
+    clock.advance(Duration::from_secs(46));
     let observed = fetch::fetch(&ctx, NS, "b").await.unwrap().unwrap();
     let decision = decide::decide(&observed);
     assert!(matches!(decision, decide::Decision::Fail { .. }));

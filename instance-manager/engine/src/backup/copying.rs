@@ -1,7 +1,7 @@
 //! The middle of a backup: files are read into parts, the backup is ended, the last part is closed.
 
 use super::copy::{FileNames, PageCheck, READ_BUFFER};
-use super::fill::{self, Filled, Group, Job};
+use super::fill::{Filled, Group, Job};
 use super::part::{FinishedPart, PartContext, PartTask};
 use super::plan;
 use super::pool::BufferPool;
@@ -20,7 +20,7 @@ use barman_cloud::exclude::Scope;
 use barman_cloud::{Archive, BackupId, PartName};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What copying left.
 pub(super) struct Copied {
@@ -68,11 +68,22 @@ impl Run {
         for worker in workers {
             all.push(worker.await?);
         }
-        let (mut filled, tasks) = self.gather(&job, all).await?;
-        filled.bytes += kept.bytes;
-        filled.records.extend(kept.records);
-        self.progress.enter(Phase::Stopping);
-        let mut copied = self.finish(session, facts, &job, filled, tasks).await?;
+        let rest = async {
+            let (mut filled, tasks) = self.gather(&job, all).await?;
+            filled.bytes += kept.bytes;
+            filled.records.extend(kept.records);
+            self.progress.enter(Phase::Stopping);
+            self.finish(session, facts, &job, filled, tasks).await
+        };
+        let mut copied = match rest.await {
+            Ok(copied) => copied,
+            // A part that could not be written to: its upload says why.
+            Err(error) if error.kind() == ErrorKind::Cancelled => {
+                let broken = std::mem::take(&mut *job.broken.lock().unwrap_or_else(PoisonError::into_inner));
+                return Err(first_failure(broken).await.unwrap_or(error));
+            }
+            Err(error) => return Err(error),
+        };
         copied.parts.extend(kept.parts);
         copied.parts.sort_by_key(|part| part.name);
         Ok(copied)
@@ -122,6 +133,7 @@ impl Run {
             checksum: self.request.manifest_checksum,
             tar_bytes: sizes.tar_bytes,
             cancel,
+            broken: Mutex::default(),
         })
     }
 
@@ -149,10 +161,7 @@ impl Run {
                         Some(part) if job.is_last_data(&part) => sum.open = Some(part),
                         Some(part) if failure.is_none() => {
                             let job = Arc::clone(job);
-                            let close = move || {
-                                let _job = job;
-                                fill::finish(part, &[])
-                            };
+                            let close = move || job.finish(part, &[]);
                             tasks.push(self.thread("closing a part stopped", close).await??);
                         }
                         _ => {}
@@ -190,27 +199,30 @@ impl Run {
         let (pgdata, outside) = (self.request.pgdata.clone(), outside_files(&self.request.pgdata, facts));
         let last_files = move || {
             let mut copier = blocking_job.copier();
-            let mut part = match open {
+            let part = match open {
                 Some(part) => part,
                 None => blocking_job.open_next_data()?,
             };
-            let name = Path::new("global/pg_control");
-            let source = pgdata.join(name);
-            let names = FileNames { entry: name, manifest: name, source: &source };
-            if !copier.file(&mut part, names)? {
-                return Err(Error::new(ErrorKind::Io, format!("{} has vanished", source.display())));
-            }
-            for source in outside {
-                let Some(file) = source.file_name() else { continue };
-                let entry = Path::new(".").join(file);
-                copier.file(
-                    &mut part,
-                    FileNames { entry: &entry, manifest: Path::new(file), source: &source },
-                )?;
-            }
+            let (part, ()) = blocking_job.fill(part, |part| {
+                let name = Path::new("global/pg_control");
+                let source = pgdata.join(name);
+                let names = FileNames { entry: name, manifest: name, source: &source };
+                if !copier.file(part, names)? {
+                    return Err(Error::new(ErrorKind::Io, format!("{} has vanished", source.display())));
+                }
+                for source in outside {
+                    let Some(file) = source.file_name() else { continue };
+                    let entry = Path::new(".").join(file);
+                    copier.file(
+                        part,
+                        FileNames { entry: &entry, manifest: Path::new(file), source: &source },
+                    )?;
+                }
+                Ok(())
+            })?;
             Ok::<_, Error>((part, std::mem::take(&mut copier.records)))
         };
-        let (mut part, mut records) = self.thread("the last part stopped", last_files).await??;
+        let (part, mut records) = self.thread("the last part stopped", last_files).await??;
 
         let stopped = session.stop().await?;
         let owner = job.data().tree().dirs.first().map(|root| root.stat);
@@ -221,8 +233,9 @@ impl Run {
         let (blocking_job, label) = (Arc::clone(job), stopped.label.clone());
         let close = move || {
             let mut copier = blocking_job.copier();
-            copier.content(&mut part, "backup_label", label.as_bytes(), &owner)?;
-            Ok::<_, Error>((fill::finish(part, &[])?, std::mem::take(&mut copier.records)))
+            let (part, ()) = blocking_job
+                .fill(part, |part| copier.content(part, "backup_label", label.as_bytes(), &owner))?;
+            Ok::<_, Error>((blocking_job.finish(part, &[])?, std::mem::take(&mut copier.records)))
         };
         let (task, mut label_records) = self.thread("the last part stopped", close).await??;
         tasks.push(task);

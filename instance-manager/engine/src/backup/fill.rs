@@ -10,8 +10,8 @@ use super::walk::Tree;
 use crate::error::{Error, Result};
 use barman_cloud::{Archive, BackupId, Layout, PartName};
 use std::collections::HashSet;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use tokio_util::sync::CancellationToken;
 
 /// One tree with its parts.
@@ -84,6 +84,8 @@ pub struct Job {
     /// Bytes of tar after which a part is closed.
     pub tar_bytes: u64,
     pub cancel: CancellationToken,
+    /// Uploads of parts that could not be filled to their end: one of them tells why.
+    pub broken: Mutex<Vec<PartTask>>,
 }
 
 /// What one worker leaves.
@@ -102,6 +104,30 @@ impl Job {
     pub fn copier(&self) -> Copier<'_> {
         let context = &self.context;
         Copier::new(self.check, self.checksum, &context.progress, &self.cancel, &context.limits)
+    }
+
+    /// Writes into a part. When that fails, the part's upload is kept to be asked why.
+    pub fn fill<T>(
+        &self,
+        mut part: OpenPart,
+        work: impl FnOnce(&mut OpenPart) -> Result<T>,
+    ) -> Result<(OpenPart, T)> {
+        match work(&mut part) {
+            Ok(value) => Ok((part, value)),
+            Err(error) => {
+                self.broken.lock().unwrap_or_else(PoisonError::into_inner).push(part.abandon());
+                Err(error)
+            }
+        }
+    }
+
+    /// Closes a part that holds these files.
+    pub fn finish(&self, part: OpenPart, records: &[FileRecord]) -> Result<PartTask> {
+        let name = part.name;
+        part.finish(records).map_err(|(error, task)| {
+            self.broken.lock().unwrap_or_else(PoisonError::into_inner).push(task);
+            Error::new(crate::ErrorKind::Cancelled, format!("{name} could not be stored")).with_source(error)
+        })
     }
 
     /// Begins a part.
@@ -142,13 +168,13 @@ impl Job {
                 if self.cancel.is_cancelled() {
                     return Err(Error::cancelled());
                 }
-                let mut part = match open.take() {
+                let part = match open.take() {
                     Some(part) => part,
                     None => self.open(group.archive, group.parts.fetch_add(1, Ordering::Relaxed))?,
                 };
-                self.copy(&mut copier, group, &mut part, file)?;
+                let (part, ()) = self.fill(part, |part| self.copy(&mut copier, group, part, file))?;
                 if part.written() >= self.tar_bytes {
-                    filled.tasks.push(finish(part, &copier.records[since..])?);
+                    filled.tasks.push(self.finish(part, &copier.records[since..])?);
                     since = copier.records.len();
                 } else {
                     open = Some(part);
@@ -157,7 +183,7 @@ impl Job {
             match (open, group.archive) {
                 (Some(part), Archive::Data) => filled.open = Some(part),
                 (Some(part), Archive::Tablespace(_)) => {
-                    filled.tasks.push(finish(part, &copier.records[since..])?);
+                    filled.tasks.push(self.finish(part, &copier.records[since..])?);
                 }
                 (None, _) => {}
             }
@@ -170,16 +196,16 @@ impl Job {
     /// All directories and links go into the first part: readers extract it first, so every directory has its own
     /// mode before a file is put into it.
     fn first_part(&self, group: &Group, copier: &Copier<'_>) -> Result<OpenPart> {
-        let mut part = self.open(group.archive, 0)?;
-        for dir in &group.tree.dirs {
-            // A tablespace's own directory is made by whoever restores it.
-            if group.archive == Archive::Data || !dir.path.as_os_str().is_empty() {
-                copier.directory(&mut part, dir)?;
+        let part = self.open(group.archive, 0)?;
+        let (part, ()) = self.fill(part, |part| {
+            for dir in &group.tree.dirs {
+                // A tablespace's own directory is made by whoever restores it.
+                if group.archive == Archive::Data || !dir.path.as_os_str().is_empty() {
+                    copier.directory(part, dir)?;
+                }
             }
-        }
-        for link in &group.tree.links {
-            copier.link(&mut part, link)?;
-        }
+            group.tree.links.iter().try_for_each(|link| copier.link(part, link))
+        })?;
         Ok(part)
     }
 
@@ -196,12 +222,4 @@ impl Job {
         }
         Ok(())
     }
-}
-
-/// Closes a part that holds these files.
-pub fn finish(part: OpenPart, records: &[FileRecord]) -> Result<PartTask> {
-    let name = part.name;
-    part.finish(records).map_err(|error| {
-        Error::new(crate::ErrorKind::Cancelled, format!("{name} could not be stored")).with_source(error)
-    })
 }

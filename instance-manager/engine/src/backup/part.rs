@@ -81,11 +81,19 @@ impl OpenPart {
         self.tar.written()
     }
 
-    /// Ends tar and frame; the task ends when the object is confirmed, and what is in it is noted.
-    pub fn finish(self, records: &[FileRecord]) -> io::Result<PartTask> {
-        let sink = self.tar.finish()?.finish()?;
-        sink.finish(records);
-        Ok(self.task)
+    /// Ends tar and frame; the task ends when the object is confirmed, and what is in it is noted. On failure the task
+    /// comes back too: it says why the upload ended.
+    pub fn finish(self, records: &[FileRecord]) -> Result<PartTask, (io::Error, PartTask)> {
+        let closed = self.tar.finish().and_then(Encoder::finish).map(|sink| sink.finish(records));
+        match closed {
+            Ok(()) => Ok(self.task),
+            Err(error) => Err((error, self.task)),
+        }
+    }
+
+    /// Gives the part up. The task says why the upload ended, if it did.
+    pub fn abandon(self) -> PartTask {
+        self.task
     }
 }
 

@@ -72,6 +72,15 @@ pub(super) struct Run {
     pub(super) pool: Option<BufferPool>,
 }
 
+/// A run that is dropped in the middle must not leave threads that wait for buffers.
+impl Drop for Run {
+    fn drop(&mut self) {
+        if let Some(pool) = &self.pool {
+            pool.close();
+        }
+    }
+}
+
 impl Run {
     async fn all(&mut self) -> Result<BackupResult> {
         let cancel = self.cancel.clone();

@@ -7,7 +7,7 @@ use super::super::record::FileRecord;
 use super::record::{PartFile, PartRecord};
 use crate::error::Result;
 use barman_cloud::PartName;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -20,6 +20,25 @@ pub struct Kept {
     pub records: Vec<FileRecord>,
     /// Bytes of these files.
     pub bytes: u64,
+}
+
+impl Kept {
+    /// The parts that follow each other from the first number on. Readers take a gap in the numbers for a lost object,
+    /// and nobody knows whether as many new parts come as there are gaps.
+    pub fn without_gaps(mut self) -> Self {
+        let mut next = BTreeMap::new();
+        self.parts.sort_by_key(|part| part.name);
+        self.parts.retain(|part| {
+            let next = next.entry(part.name.archive).or_insert(1);
+            let fits = part.name.index == *next;
+            *next += u32::from(fits);
+            fits
+        });
+        let names: HashSet<PartName> = self.parts.iter().map(|part| part.name).collect();
+        self.records.retain(|record| names.contains(&record.part));
+        self.bytes = self.records.iter().map(|record| record.file.size).sum();
+        self
+    }
 }
 
 /// Where each file of the trees is: index of the group, index of the file.

@@ -78,7 +78,7 @@ impl Run {
         for thread in threads {
             thread.await??;
         }
-        let kept = review.take();
+        let kept = review.take().without_gaps();
         for group in &job.groups {
             let parts = kept.parts.iter().filter(|part| part.name.archive == group.archive());
             let next = parts.map(|part| part.name.index + 1).max().unwrap_or(1);
