@@ -322,6 +322,8 @@ async fn a_restarted_operator_goes_on_watching() {
     reach("b", BackupPhase::Running).await;
     running.kill().await;
     node.change("zoo-1", |s| s.as_mut().unwrap().session_id = "another".into()).await;
+    // Nobody is named any more, so nobody is given the time to go on with it.
+    world.patch_backup("b", json!({"instanceID": null})).await;
     let running = Running::start(world.context());
     reach("b", BackupPhase::Failed).await;
     let next = reach("c", BackupPhase::Started).await;
