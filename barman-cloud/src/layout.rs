@@ -17,7 +17,15 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     server: String,
+    /// Where backups are, below the server: Barman's place for full ones, a place of ours for those that Barman must
+    /// never take for full ones.
+    root: &'static str,
 }
+
+/// Directory of full backups, Barman's own.
+const FULL: &str = "base";
+/// Directory of differential and incremental backups.
+const INCREMENTAL: &str = "howdah/incremental";
 
 /// What one tar of a backup holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -94,7 +102,14 @@ impl Layout {
             return Err(Error::invalid(format!("{server:?} cannot be a server name"))
                 .with_remedy("use a name without '/', for example the name of the cluster"));
         }
-        Ok(Self { server: server.to_owned() })
+        Ok(Self { server: server.to_owned(), root: FULL })
+    }
+
+    /// The same keys for differential and incremental backups: everything of a backup lies elsewhere, WAL and the
+    /// rest in the same places.
+    #[must_use]
+    pub fn increments(&self) -> Self {
+        Self { server: self.server.clone(), root: INCREMENTAL }
     }
 
     /// The server name.
@@ -104,27 +119,32 @@ impl Layout {
 
     /// Directory of the base backups, without a slash at the end.
     pub fn base_dir(&self) -> String {
-        format!("{}/base", self.server)
+        format!("{}/{}", self.server, self.root)
     }
 
     /// Directory of one base backup.
     pub fn backup_dir(&self, id: &BackupId) -> String {
-        format!("{}/base/{id}", self.server)
+        format!("{}/{id}", self.base_dir())
     }
 
     /// Metadata of a base backup: its commit mark.
     pub fn backup_info(&self, id: &BackupId) -> String {
-        format!("{}/base/{id}/backup.info", self.server)
+        format!("{}/{id}/backup.info", self.base_dir())
     }
 
     /// The annotation that keeps a backup from retention.
     pub fn keep(&self, id: &BackupId) -> String {
-        format!("{}/base/{id}/annotations/keep", self.server)
+        format!("{}/{id}/annotations/keep", self.base_dir())
+    }
+
+    /// What a differential or incremental backup builds on.
+    pub fn chain(&self, id: &BackupId) -> String {
+        format!("{}/{id}/chain.json", self.base_dir())
     }
 
     /// One tar of a backup.
     pub fn part(&self, id: &BackupId, part: PartName) -> String {
-        format!("{}/base/{id}/{part}", self.server)
+        format!("{}/{id}/{part}", self.base_dir())
     }
 
     /// Directory of the WAL archive.
@@ -222,6 +242,15 @@ mod tests {
             "srv/wals/000000010000000A/000000010000000A00000004.00000028.backup.gz"
         );
         assert_eq!(layout.wal(WalName::History(2), Compression::Bzip2), "srv/wals/00000002.history.bz2");
+    }
+
+    #[test]
+    fn increments_lie_where_barman_does_not_look() {
+        let (layout, id) = (layout().increments(), id());
+        assert_eq!(layout.backup_info(&id), "srv/howdah/incremental/20261121T012341/backup.info");
+        assert_eq!(layout.chain(&id), "srv/howdah/incremental/20261121T012341/chain.json");
+        assert_eq!(layout.wals_dir(), "srv/wals");
+        assert_eq!(layout.manifest(&id), "srv/howdah/manifests/20261121T012341/backup_manifest");
     }
 
     #[rstest]

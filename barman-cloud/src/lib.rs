@@ -12,6 +12,7 @@ pub mod archive;
 pub mod backup_id;
 pub mod backup_info;
 pub mod catalog;
+pub mod chain;
 pub mod codec;
 pub mod error;
 pub mod exclude;
@@ -28,6 +29,7 @@ pub mod wal_name;
 
 pub use backup_id::BackupId;
 pub use backup_info::BackupInfo;
+pub use chain::{BackupType, Chain};
 pub use codec::Compression;
 pub use error::{Error, ErrorKind, Result};
 pub use layout::{Archive, Destination, Layout, PartName};

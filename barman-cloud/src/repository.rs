@@ -17,6 +17,13 @@ impl Repository {
         Ok(Self { store, layout: Layout::new(server)? })
     }
 
+    /// The same repository as differential and incremental backups see it: their records, parts and chains are where
+    /// Barman does not look ([`Layout::increments`]).
+    #[must_use]
+    pub fn increments(&self) -> Self {
+        Self { store: self.store.clone(), layout: self.layout.increments() }
+    }
+
     /// The store.
     pub fn store(&self) -> &Store {
         &self.store
