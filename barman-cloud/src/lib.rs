@@ -16,6 +16,7 @@ pub mod chain;
 pub mod codec;
 pub mod error;
 pub mod exclude;
+pub mod in_use;
 pub mod layout;
 pub mod lineage;
 pub mod lsn;
