@@ -42,7 +42,8 @@ pub fn faults(
     survey: &WalSurvey,
     damaged: &BTreeSet<BackupId>,
 ) -> BTreeMap<BackupId, Fault> {
-    let by_id: BTreeMap<&BackupId, &BackupFacts> = backups.iter().map(|backup| (&backup.id, backup)).collect();
+    let by_id: BTreeMap<&BackupId, &BackupFacts> =
+        backups.iter().map(|backup| (&backup.id, backup)).collect();
     let files = |backup: &BackupFacts| match &backup.state {
         State::Unfinished(status) => Some(Fault::Unfinished(*status)),
         State::Unreadable(why) => Some(Fault::Unreadable(why.clone())),

@@ -97,9 +97,11 @@ fn reason(timeline: u32, followed: Option<&TimelineHistory>, histories: &Histori
         None => StrayReason::NoHistory,
         Some(history) => {
             // Where the two part: the last timeline that they share.
-            let shared = history.entries().iter().rev().find(|entry| {
-                followed.path().iter().any(|span| span.timeline == entry.parent)
-            });
+            let shared = history
+                .entries()
+                .iter()
+                .rev()
+                .find(|entry| followed.path().iter().any(|span| span.timeline == entry.parent));
             match shared.or_else(|| history.entries().last()) {
                 Some(entry) => StrayReason::LeftBefore { parent: entry.parent, at: entry.switch },
                 None => StrayReason::NoHistory,

@@ -177,7 +177,12 @@ fn insert(runs: &mut BTreeMap<u64, Run>, borders: &BTreeSet<u64>, number: u64, s
     if !borders.contains(&(number + 1))
         && let Some(after) = runs.remove(&(number + 1))
     {
-        run = Run { last: after.last, last_stored: after.last_stored, stored: run.stored.max(after.stored), ..run };
+        run = Run {
+            last: after.last,
+            last_stored: after.last_stored,
+            stored: run.stored.max(after.stored),
+            ..run
+        };
     }
     runs.insert(run.first, run);
 }
@@ -204,8 +209,8 @@ impl Repository {
         borders: BTreeSet<u64>,
     ) -> Result<WalSurvey> {
         let dirs = self.list_wal_dirs().await?;
-        let wanted = dirs.iter().filter_map(|dir| directory(dir));
-        let wanted = wanted.filter(|first| timelines.contains(&first.timeline) && first.log >= from.log);
+        let mut wanted: Vec<Segment> = dirs.iter().filter_map(|dir| directory(dir)).collect();
+        wanted.retain(|first| timelines.contains(&first.timeline) && first.log >= from.log);
         let mut survey = WalSurvey::new(size, borders);
         let mut listings =
             futures::stream::iter(wanted).map(|first| self.list_wal_dir(first)).buffered(PARALLEL);

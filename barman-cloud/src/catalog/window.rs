@@ -17,7 +17,6 @@ use crate::wal_name::Segment;
 use chrono::{DateTime, Utc};
 use std::collections::BTreeSet;
 
-
 /// From where on recovery is possible: the end of a backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Earliest {

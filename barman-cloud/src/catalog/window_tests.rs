@@ -71,9 +71,15 @@ async fn it_reaches_from_the_oldest_backup_to_the_end_of_the_wal() {
     world.wal(1, 0xFE..=0x110).await;
     let window = world.window().await;
     let earliest = window.earliest.expect("a backup");
-    assert_eq!((earliest.backup, earliest.time, earliest.lsn.to_string()), (id(1), at(1), "0/FF000100".into()));
+    assert_eq!(
+        (earliest.backup, earliest.time, earliest.lsn.to_string()),
+        (id(1), at(1), "0/FF000100".into())
+    );
     let latest = window.latest.expect("WAL");
-    assert_eq!((latest.segment.to_string().as_str(), latest.lsn.to_string().as_str()), ("000000010000000100000010", "1/11000000"));
+    assert_eq!(
+        (latest.segment.to_string().as_str(), latest.lsn.to_string().as_str()),
+        ("000000010000000100000010", "1/11000000")
+    );
     assert!(window.gaps.is_empty() && window.strays.is_empty() && window.broken.is_empty());
     assert_eq!((window.last_backup, window.restorable), (Some(at(2)), vec![id(1), id(2)]));
 }
@@ -95,13 +101,7 @@ async fn gaps_say_from_when_to_when() {
         .iter()
         .map(|gap| (number(gap.after), number(gap.missing), gap.resumes.map(number), gap.until.clone()))
         .collect();
-    assert_eq!(
-        gaps,
-        [
-            (14, 15, Some(18), Some((id(2), at(2)))),
-            (33, 34, Some(40), None),
-        ]
-    );
+    assert_eq!(gaps, [(14, 15, Some(18), Some((id(2), at(2)))), (33, 34, Some(40), None),]);
     let missing = Segment::from_number(1, 41, SIZE);
     assert_eq!(window.broken, [(id(4), Fault::LacksWal(missing))]);
     assert_eq!(window.latest.map(|latest| number(latest.segment)), Some(33));
@@ -130,7 +130,10 @@ async fn it_follows_the_newest_backup_over_the_switch_and_names_wrong_timelines(
     assert_eq!(window.strays[1].why, StrayReason::LeftBefore { parent: 1, at: Lsn(0x1400_0800) });
     assert!(window.strays.iter().all(|stray| stray.why.is_alarming()));
     let text = window.strays[1].to_string();
-    assert!(text.contains("timeline 4 left timeline 1 at 0/14000800") && text.contains("take a backup"), "{text}");
+    assert!(
+        text.contains("timeline 4 left timeline 1 at 0/14000800") && text.contains("take a backup"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

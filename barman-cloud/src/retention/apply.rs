@@ -51,7 +51,8 @@ impl Repository {
 
 impl<'a> Run<'a> {
     async fn all(&mut self, in_use: &impl Fn() -> BTreeSet<BackupId>) -> Result<()> {
-        for backup in &self.plan.deletable {
+        let plan = self.plan;
+        for backup in &plan.deletable {
             match self.protection(backup, in_use).await? {
                 Some(why) => {
                     self.applied.refuse(&backup.id, why);
@@ -179,14 +180,15 @@ impl<'a> Run<'a> {
 
     /// Deletes WAL directory by directory, oldest first.
     async fn prune(&mut self) -> Result<()> {
-        if self.plan.wal.cuts.is_empty() {
+        let cuts = &self.plan.wal.cuts;
+        if cuts.is_empty() {
             return Ok(());
         }
         for dir in self.repository.list_wal_dirs().await? {
             let Some(first) = directory(&dir) else { continue };
             let last = Segment { seg: u32::MAX, ..first };
             let touches = |cut: &&WalCut| cut.first <= last && first <= cut.last;
-            let cuts: Vec<&WalCut> = self.plan.wal.cuts.iter().filter(touches).collect();
+            let cuts: Vec<&WalCut> = cuts.iter().filter(touches).collect();
             if cuts.is_empty() {
                 continue;
             }

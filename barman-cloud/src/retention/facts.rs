@@ -49,7 +49,7 @@ impl<'a> Scene<'a> {
 
     /// Backups from which a restore can begin, newest first.
     pub fn sound(&self) -> impl Iterator<Item = &'a BackupFacts> {
-        self.newest_first.iter().copied().filter(|backup| !self.faults.contains_key(&backup.id))
+        self.newest_first.iter().copied().filter(move |backup| !self.faults.contains_key(&backup.id))
     }
 
     /// Full ones of them.

@@ -38,8 +38,7 @@ impl Repository {
         let (borders, size) = borders(&backups);
         let wal = self.survey_wal(size.unwrap_or_default(), borders).await?;
         let histories = self.read_histories().await?;
-        let facts =
-            Facts { backups: &backups, histories: &histories, wal: &wal, now, in_use, damaged };
+        let facts = Facts { backups: &backups, histories: &histories, wal: &wal, now, in_use, damaged };
         let mut plan = Plan::make(policy, facts);
         plan.orphans = inventory.orphans.into_iter().map(|(_, id)| id).collect();
         for backup in plan.deletable.iter_mut().filter(|backup| backup.bytes.is_none()) {

@@ -75,11 +75,10 @@ fn builds(backup: &BackupFacts, reason: &KeepReason) -> bool {
 /// A backup that has lost the record of what it builds on may build on the newest full backup before it, and on any
 /// that builds on that.
 fn may_be_needed(scene: &Scene<'_>, reasons: &mut Reasons) {
-    let unknown = |backup: &&&BackupFacts| {
-        matches!(backup.state, State::Unreadable(_)) && backup.lost_its_chain()
-    };
+    let unknown =
+        |backup: &&&BackupFacts| matches!(backup.state, State::Unreadable(_)) && backup.lost_its_chain();
     for lost in scene.newest_first.iter().filter(unknown) {
-        let older = || scene.newest_first.iter().filter(|backup| backup.id < lost.id);
+        let older = || scene.newest_first.iter().filter(move |backup| backup.id < lost.id);
         let full = older().find(|backup| backup.kind == BackupType::Full && backup.is_complete());
         let Some(full) = full else { continue };
         for backup in older().filter(|b| b.id == full.id || b.ancestors.contains(&full.id)) {

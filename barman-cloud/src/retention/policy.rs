@@ -59,9 +59,7 @@ impl Policy {
 
     /// Whether a rule speaks of full backups. Without one all of them stay.
     pub(super) fn judges_full(&self) -> bool {
-        self.full.is_some()
-            || self.recovery_window.is_some()
-            || self.daily + self.weekly + self.monthly > 0
+        self.full.is_some() || self.recovery_window.is_some() || self.daily + self.weekly + self.monthly > 0
     }
 }
 

@@ -93,7 +93,9 @@ impl fmt::Display for KeepReason {
                 write!(f, "number {place} of the {of} newest differential backups")
             }
             Self::WithinAge(age) => write!(f, "not older than {age}"),
-            Self::AgeBegins(age) => write!(f, "the newest older than {age}: what is {age} old is recovered from it"),
+            Self::AgeBegins(age) => {
+                write!(f, "the newest older than {age}: what is {age} old is recovered from it")
+            }
             Self::WithinWindow(window) => write!(f, "within the recovery window of {window}"),
             Self::WindowBegins(window) => write!(f, "the recovery window of {window} begins with it"),
             Self::NewestOf(unit, name) => {
@@ -120,7 +122,10 @@ impl fmt::Display for KeepReason {
             Self::RecentUnfinished(status) => write!(f, "not complete ({status}), and not old yet"),
             Self::Faulty(fault) => write!(f, "not older than what is kept, but cannot be restored: {fault}"),
             Self::NeedsPerson(why) => {
-                write!(f, "cannot be read ({why}): bring the object back from a copy, or delete the backup by its id")
+                write!(
+                    f,
+                    "cannot be read ({why}): bring the object back from a copy, or delete the backup by its id"
+                )
             }
         }
     }
@@ -146,7 +151,11 @@ impl fmt::Display for Miss {
             Self::Count(count) => write!(f, "not one of the {count} newest"),
             Self::Age(age, since) => write!(f, "older than {age} ({}), and so is a newer one", time(since)),
             Self::Window(window, since) => {
-                write!(f, "ended before the recovery window of {window} ({}), and so did a newer one", time(since))
+                write!(
+                    f,
+                    "ended before the recovery window of {window} ({}), and so did a newer one",
+                    time(since)
+                )
             }
             Self::Calendar => f.write_str("not the newest of a day, week or month that counts"),
         }

@@ -28,11 +28,9 @@ pub(super) fn apply(policy: &Policy, scene: &Scene<'_>) -> Reasons {
         let (within, begins) = (KeepReason::WithinWindow(window), KeepReason::WindowBegins(window));
         since(window, scene.sound(), scene, (within, begins), &mut reasons);
     }
-    for (count, unit) in [
-        (policy.daily, Calendar::Day),
-        (policy.weekly, Calendar::Week),
-        (policy.monthly, Calendar::Month),
-    ] {
+    for (count, unit) in
+        [(policy.daily, Calendar::Day), (policy.weekly, Calendar::Week), (policy.monthly, Calendar::Month)]
+    {
         calendar(count, unit, scene, &mut reasons);
     }
     redundancy(policy.minimum_redundancy, scene, &mut reasons);
@@ -119,7 +117,7 @@ fn redundancy(count: u32, scene: &Scene<'_>, reasons: &mut Reasons) {
     let sound = |backup: &&&BackupFacts| !scene.faults.contains_key(&backup.id);
     let complete = |backup: &&&BackupFacts| backup.kind == BackupType::Full && backup.is_complete();
     let full: Vec<_> = scene.newest_first.iter().filter(complete).collect();
-    let (first, second): (Vec<_>, Vec<_>) = full.iter().copied().partition(|backup| sound(&backup));
+    let (first, second): (Vec<_>, Vec<_>) = full.iter().copied().partition(sound);
     for backup in first.into_iter().chain(second).take(count as usize) {
         give(reasons, &backup.id, KeepReason::MinimumRedundancy(count));
     }
@@ -132,31 +130,33 @@ fn builders(policy: &Policy, scene: &Scene<'_>, reasons: &mut Reasons) {
         kept.map(|(id, _)| id.clone()).collect()
     };
     let (carrying, lasting) = (bases(&|reason| carries(reason, policy)), bases(&lasts));
-    let on = |bases: &BTreeSet<BackupId>, kind| -> Vec<&BackupFacts> {
-        let of_kind = scene.sound().filter(|backup| backup.kind == kind);
-        of_kind.filter(|backup| backup.ancestors.first().is_some_and(|full| bases.contains(full))).collect()
-    };
     match policy.differential {
         Some(of) => {
-            let newest = on(&lasting, BackupType::Differential).into_iter().take(of as usize);
+            let newest = on(scene, &lasting, BackupType::Differential).into_iter().take(of as usize);
             for (index, backup) in newest.enumerate() {
                 give(reasons, &backup.id, KeepReason::DifferentialCount { place: index + 1, of });
             }
         }
         None => {
-            for backup in on(&carrying, BackupType::Differential) {
+            for backup in on(scene, &carrying, BackupType::Differential) {
                 with_full(backup, reasons);
             }
         }
     }
     let is_differential =
         |id: &&BackupId| scene.get(id).is_some_and(|backup| backup.kind == BackupType::Differential);
-    for backup in on(&carrying, BackupType::Incremental) {
+    for backup in on(scene, &carrying, BackupType::Incremental) {
         let mut below = backup.ancestors.iter().filter(is_differential);
         if below.all(|id| reasons.contains_key(id)) {
             with_full(backup, reasons);
         }
     }
+}
+
+/// Backups of a type that build on these full ones, newest first.
+fn on<'a>(scene: &Scene<'a>, bases: &BTreeSet<BackupId>, kind: BackupType) -> Vec<&'a BackupFacts> {
+    let of_kind = scene.sound().filter(|backup| backup.kind == kind);
+    of_kind.filter(|backup| backup.ancestors.first().is_some_and(|full| bases.contains(full))).collect()
 }
 
 fn with_full(backup: &BackupFacts, reasons: &mut Reasons) {

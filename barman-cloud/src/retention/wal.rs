@@ -125,9 +125,9 @@ pub(super) fn plan(scene: &Scene<'_>, reasons: &Reasons) -> WalPlan {
         let goes = |tally: &Tally| {
             let below = from.as_ref().is_none_or(|(number, _)| tally.last < *number);
             below
-                && ranges.iter().all(|(_, wal)| {
-                    tally.last < wal.begin.number(size) || tally.first > wal.end.number(size)
-                })
+                && ranges
+                    .iter()
+                    .all(|(_, wal)| tally.last < wal.begin.number(size) || tally.first > wal.end.number(size))
         };
         cut(scene, timeline, from.is_none(), goes, &mut plan.cuts);
         plan.kept.push(WalKept {
@@ -166,7 +166,8 @@ fn needs<'a>(scene: &Scene<'a>, reasons: &Reasons) -> Result<Needs<'a>, BackupId
         }
         // What only standalone backups build on is needed for them alone.
         let above = dependents.get(&backup.id).into_iter().flatten();
-        let alone = standalone(given) && above.filter_map(|id| reasons.get(*id)).all(|given| standalone(given));
+        let alone =
+            standalone(given) && above.filter_map(|id| reasons.get(*id)).all(|given| standalone(given));
         match backup.wal {
             Some(wal) if alone => needs.ranges.push((&backup.id, wal)),
             Some(wal) => needs.open.push((&backup.id, wal)),
@@ -178,9 +179,9 @@ fn needs<'a>(scene: &Scene<'a>, reasons: &Reasons) -> Result<Needs<'a>, BackupId
 
 /// Kept on request for itself or for what builds on it, and for nothing else.
 fn standalone(given: &[KeepReason]) -> bool {
-    given.iter().all(|reason| {
-        matches!(reason, KeepReason::NeededBy { .. } | KeepReason::Pinned(Keep::Standalone))
-    })
+    given
+        .iter()
+        .all(|reason| matches!(reason, KeepReason::NeededBy { .. } | KeepReason::Pinned(Keep::Standalone)))
 }
 
 /// The WAL that a backup can need of which nothing is known but when it was made: that since the backup before it.
@@ -215,10 +216,10 @@ fn floor(scene: &Scene<'_>, needs: &Needs<'_>, timeline: u32) -> Option<(u64, Wa
     }
     for (id, before) in &needs.unknown {
         // Timelines of a server only ascend.
-        match timeline {
-            _ if on(before, timeline) => lower(before.begin.number(size), WalNeed::Backup((*id).clone())),
-            _ if timeline > before.end.timeline => lower(0, WalNeed::Backup((*id).clone())),
-            _ => {}
+        if on(before, timeline) {
+            lower(before.begin.number(size), WalNeed::Backup((*id).clone()));
+        } else if timeline > before.end.timeline {
+            lower(0, WalNeed::Backup((*id).clone()));
         }
     }
     if floor.is_none() && timeline >= scene.timeline {

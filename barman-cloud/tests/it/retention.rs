@@ -112,7 +112,11 @@ async fn a_plan_is_carried_out_over_http() {
 /// Stores that refuse requests for many objects are asked one by one.
 #[rstest]
 #[case::not_implemented(Action::error(501, "NotImplemented", "no"))]
-#[case::wants_md5(Action::error(400, "InvalidRequest", "Missing required header for this request: Content-MD5"))]
+#[case::wants_md5(Action::error(
+    400,
+    "InvalidRequest",
+    "Missing required header for this request: Content-MD5"
+))]
 #[case::denied(Action::access_denied())]
 #[tokio::test]
 async fn a_refused_batch_is_done_one_by_one(#[case] refusal: Action) {
@@ -153,16 +157,25 @@ async fn a_locked_object_is_told_and_the_rest_goes() {
     let server = server().await;
     let full = filled(&server).await;
     let key = format!("*base/{}/data_0001.tar", id(9));
-    server.faults().add(Rule::new(Action::error(501, "NotImplemented", "no")).operation(Operation::DeleteObjects));
+    server
+        .faults()
+        .add(Rule::new(Action::error(501, "NotImplemented", "no")).operation(Operation::DeleteObjects));
     server.faults().add(Rule::new(locked()).operation(Operation::DeleteObject).key(&key));
     let wal = "*wals/*000000010000000000000003";
     server.faults().add(Rule::new(Action::access_denied()).operation(Operation::DeleteObject).key(wal));
     let applied = apply(&full, &plan(&full, 1).await).await;
     assert_eq!((&applied.backups, applied.refused_objects), (&vec![id(8), id(5)], 2));
-    assert!(matches!(&applied.refused[..], [
-        Refused { backup: Some(_), key: Some(_), why: Refusal::Locked(_) },
-        Refused { backup: None, key: Some(_), why: Refusal::Denied(_) },
-    ]), "{:?}", applied.refused);
+    assert!(
+        matches!(
+            &applied.refused[..],
+            [
+                Refused { backup: Some(_), key: Some(_), why: Refusal::Locked(_) },
+                Refused { backup: None, key: Some(_), why: Refusal::Denied(_) },
+            ]
+        ),
+        "{:?}",
+        applied.refused
+    );
     let told = applied.refused[0].to_string();
     assert!(told.contains("data_0001.tar of backup") && told.contains("longer than the lock"), "{told}");
     assert!(applied.stopped.is_none() && applied.wal_held.is_none() && !applied.is_whole());
@@ -241,8 +254,9 @@ async fn a_run_that_is_cut_short_anywhere_leaves_only_whole_backups() {
             let range = barman_cloud::SegmentRange::new(begin, end, SIZE).expect("a range");
             full.require_wal(range).await.expect("its WAL");
         }
-        let stray = inventory.members.iter().find(|member| member.done().is_some()
-            && inventory.restorable().all(|(other, _)| other.id != member.id));
+        let stray = inventory.members.iter().find(|member| {
+            member.done().is_some() && inventory.restorable().all(|(other, _)| other.id != member.id)
+        });
         assert!(stray.is_none(), "{stray:?} after {requests} requests");
         assert!(inventory.restorable().any(|(member, _)| member.id == id(1)));
         assert_eq!(applied.stopped.is_some(), cut, "{applied:?}");

@@ -140,7 +140,9 @@ impl Archive {
     fn wal_keys(&self, timeline: u32, numbers: std::ops::RangeInclusive<u64>) -> BTreeSet<String> {
         let names = numbers.map(|number| segment(timeline, number).to_string());
         let keys = self.world.keys();
-        names.flat_map(|name| keys.iter().filter(move |key| key.contains(&name)).cloned().collect::<Vec<_>>()).collect()
+        names
+            .flat_map(|name| keys.iter().filter(move |key| key.contains(&name)).cloned().collect::<Vec<_>>())
+            .collect()
     }
 }
 
@@ -262,7 +264,11 @@ async fn what_is_kept_though_barman_would_delete_it() {
     archive.wal(1, 0x08..=0x40).await;
     let theirs = archive.barman("REDUNDANCY 1", 0).await;
     assert!(theirs.contains(&format!("base/{}/backup.info", archive.id(9))));
-    assert_eq!(archive.howdah(&count(1, 0)).await, archive.wal_keys(1, 0x08..=0x0F), "0x41 is only a partial segment");
+    assert_eq!(
+        archive.howdah(&count(1, 0)).await,
+        archive.wal_keys(1, 0x08..=0x0F),
+        "0x41 is only a partial segment"
+    );
 }
 
 /// One backup that cannot be read: Barman deletes nothing at all, we nothing that it may need.

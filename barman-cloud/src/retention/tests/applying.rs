@@ -164,10 +164,7 @@ async fn a_backup_that_is_kept_meanwhile_stays_with_its_base_and_its_wal() {
     let (repository, plan) = world().await;
     repository.increments().set_keep(&id(8), Some(Keep::Standalone)).await.expect("kept");
     let applied = apply(&repository, &plan).await;
-    assert_eq!(
-        refusals(&applied),
-        [(8, Refusal::Kept(Keep::Standalone)), (9, Refusal::Dependent(id(8)))]
-    );
+    assert_eq!(refusals(&applied), [(8, Refusal::Kept(Keep::Standalone)), (9, Refusal::Dependent(id(8)))]);
     assert_eq!(applied.wal_held, Some(WalHeld::BackupStays(id(8))));
     assert!(applied.backups.is_empty() && wal_is_all_there(&repository).await);
     assert_eq!(repository.inventory().await.expect("listed").restorable().count(), 3);

@@ -63,7 +63,12 @@ fn the_backup_that_ended_before_the_window_begins_it() {
     assert_eq!(cuts(&plan), [(1, 1, 49)]);
     let text = plan.to_string();
     assert!(text.contains("20261115-120000F: the recovery window of 5d begins with it"), "{text}");
-    assert!(text.contains("delete  20261105-120000F: ended before the recovery window of 5d (2026-11-20T12:00:00Z)"), "{text}");
+    assert!(
+        text.contains(
+            "delete  20261105-120000F: ended before the recovery window of 5d (2026-11-20T12:00:00Z)"
+        ),
+        "{text}"
+    );
 }
 
 /// The last good one stays, and one that has lost its WAL does not count as good.
@@ -182,7 +187,10 @@ fn a_chain_says_why_it_goes() {
     let plan = chains().plan(&Policy { differential: Some(1), ..Policy::full_count(2) });
     assert_eq!(plan.deletable[0].reason, DeleteReason::BaseGoes(id(18)));
     assert_eq!(plan.deletable[1].reason.to_string(), "not one of the 1 newest");
-    assert!(plan.to_string().contains("20261105-120000F_20261107-120000D: not one of the 1 newest (100 bytes)"), "{plan}");
+    assert!(
+        plan.to_string().contains("20261105-120000F_20261107-120000D: not one of the 1 newest (100 bytes)"),
+        "{plan}"
+    );
     assert_eq!(chains().plan(&Policy::full_count(1)).deletable[2].reason, DeleteReason::BaseGoes(id(20)));
 }
 

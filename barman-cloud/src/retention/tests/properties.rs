@@ -41,8 +41,12 @@ fn check_last(scenario: &Scenario, plan: &Plan) -> Result<(), TestCaseError> {
     let kept = |id: &BackupId| plan.kept.iter().any(|kept| kept.id == *id);
     let full = || scenario.made.iter().rev().filter(|made| made.shown.kind == BackupType::Full);
     let complete = full().filter(|made| made.shown.is_complete());
-    let (all, left) = complete.fold((0, 0), |(all, left), made| (all + 1, left + u32::from(kept(&made.shown.id))));
-    prop_assert!(left >= scenario.policy.minimum_redundancy.min(all), "{left} of {all} full backups are left");
+    let (all, left) =
+        complete.fold((0, 0), |(all, left), made| (all + 1, left + u32::from(kept(&made.shown.id))));
+    prop_assert!(
+        left >= scenario.policy.minimum_redundancy.min(all),
+        "{left} of {all} full backups are left"
+    );
     let sound: Vec<_> = full().filter(|made| scenario.sound(made)).collect();
     prop_assert_eq!(plan.last_full(), sound.first().map(|made| &made.shown.id));
     if let Some(FullRule::Count(count)) = scenario.policy.full {
@@ -51,7 +55,8 @@ fn check_last(scenario: &Scenario, plan: &Plan) -> Result<(), TestCaseError> {
     if let Some(window) = scenario.policy.recovery_window {
         // A restore to the oldest moment of the window, or to the oldest that ever was, is still possible.
         let point = window.before(now());
-        let serves = |made: &&model::Made| scenario.sound(made) && made.shown.end.is_some_and(|end| end < point);
+        let serves =
+            |made: &&model::Made| scenario.sound(made) && made.shown.end.is_some_and(|end| end < point);
         let newest = scenario.made.iter().rev().find(serves);
         prop_assert!(newest.is_none_or(|made| kept(&made.shown.id)));
     }

@@ -62,7 +62,11 @@ fn what_cannot_be_reached_goes_and_what_is_not_known_stays() {
     assert_eq!(cuts(&plan), [(1, 1, 90), (2, 20, 40), (3, 30, 35), (4, 90, 94)]);
     assert_eq!(plan.wal.kept[4].from.as_ref().map(|(_, need)| need), Some(&WalNeed::UnknownHistory));
     let plan = world.plan(&Policy::full_count(2));
-    assert_eq!(cuts(&plan), [(1, 1, 9)], "all of them may lead on from the older one, but for what lies before it");
+    assert_eq!(
+        cuts(&plan),
+        [(1, 1, 9)],
+        "all of them may lead on from the older one, but for what lies before it"
+    );
     world.histories.extend([history(3, "damaged")]);
     assert_eq!(cuts(&world.plan(&Policy::full_count(2))), [(1, 1, 9)]);
 }
