@@ -117,7 +117,7 @@ fn redundancy(count: u32, scene: &Scene<'_>, reasons: &mut Reasons) {
     let sound = |backup: &&&BackupFacts| !scene.faults.contains_key(&backup.id);
     let complete = |backup: &&&BackupFacts| backup.kind == BackupType::Full && backup.is_complete();
     let full: Vec<_> = scene.newest_first.iter().filter(complete).collect();
-    let (first, second): (Vec<_>, Vec<_>) = full.iter().copied().partition(sound);
+    let (first, second): (Vec<&&BackupFacts>, Vec<&&BackupFacts>) = full.iter().copied().partition(sound);
     for backup in first.into_iter().chain(second).take(count as usize) {
         give(reasons, &backup.id, KeepReason::MinimumRedundancy(count));
     }
