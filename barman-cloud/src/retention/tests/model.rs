@@ -78,7 +78,8 @@ fn build(mut dice: Dice) -> Scenario {
         if timeline > 1 && !dice.chance(10) {
             histories.insert(timeline, !dice.chance(8));
         }
-        let mut at = begin;
+        // The first segment of a timeline begins with that of the one before.
+        let mut at = begin + 1;
         while at < end && made.len() < 14 {
             hours += 1 + dice.roll(60);
             let backup = backup_at(&mut dice, timeline, at, hours as i64, &made);
