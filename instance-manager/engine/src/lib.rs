@@ -15,7 +15,6 @@ mod progress;
 
 pub mod restore;
 pub mod wal;
-pub mod window;
 
 pub use backup::{
     BackupRequest, BackupResult, BadPage, BadPagePolicy, BadPages, IoPriority, PrimaryWal, Priority,
@@ -27,4 +26,3 @@ pub use error::{Error, ErrorKind, Result};
 pub use progress::{BackupStart, Phase, Progress};
 pub use restore::{BackupChoice, RecoveryTarget, RestoreRequest, RestoreResult, TargetTimeline};
 pub use wal::{Archiver, ArchiverConfig, ArchiverStats, Restorer, RestorerConfig, WalFetch};
-pub use window::{RecoveryWindow, recovery_window};

@@ -13,7 +13,6 @@ mod marker;
 mod path;
 mod place;
 mod plan;
-mod reach;
 mod readahead;
 mod request;
 mod run;

@@ -1,11 +1,10 @@
 //! Chooses the backup and makes sure that the restore can succeed, before a byte of data is fetched.
 
 use super::path::{self, Histories};
-use super::reach::{self, Reach};
 use super::request::{BackupChoice, RecoveryTarget, RestorePlan, RestoreRequest};
 use crate::backup::commit::{PartList, stored_parts};
 use crate::error::{Error, ErrorKind, Result};
-use barman_cloud::catalog::{BackupObjects, Catalog, PartObject};
+use barman_cloud::catalog::{BackupObjects, Catalog, PartObject, Reach};
 use barman_cloud::{Archive, BackupId, BackupInfo, Repository, Segment, SegmentRange, TimelineHistory};
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
@@ -45,7 +44,7 @@ pub async fn detailed(request: &RestoreRequest) -> Result<Detailed> {
             _ => error.into(),
         },
     )?;
-    let reach = reach::follow(repository, &history, end_wal, size).await?;
+    let reach = repository.reach(&history, end_wal, size).await?;
     let facts = Facts::read(&id, &info)?;
     not_before(&request.target, &id, &facts)?;
     check_target(&request.target, &history, reach.as_ref(), &info)?;
