@@ -133,6 +133,12 @@ impl Postgres {
         }
     }
 
+    /// The same server as one of another version.
+    pub fn of_version(mut self, major: u32) -> Self {
+        self.major = major;
+        self
+    }
+
     /// Adds settings.
     pub fn configure(&self, settings: &str) {
         let path = self.data.join("postgresql.conf");
@@ -188,6 +194,12 @@ impl Postgres {
     /// Runs SQL; panics when it fails.
     pub fn sql(&self, sql: &str) -> String {
         let output = run(self.psql().arg("-c").arg(sql));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// Runs SQL in another database; panics when it fails.
+    pub fn sql_in(&self, database: &str, sql: &str) -> String {
+        let output = run(self.psql().arg("-d").arg(database).arg("-c").arg(sql));
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
