@@ -21,16 +21,11 @@ impl Run {
             return Ok(());
         }
         let increments = self.root.increments();
-        match increments.backup_info(&resume.id).await {
-            Err(error) if error.is_not_found() => {
-                self.request.kind = BackupType::Full;
-                self.resumed_full = true;
-            }
-            Ok(_) => self.request.repository = increments,
-            Err(error) if error.kind() == barman_cloud::ErrorKind::Corrupt => {
-                self.request.repository = increments
-            }
-            Err(error) => return Err(error.into()),
+        if has_record(&increments, &resume.id).await? {
+            self.request.repository = increments;
+        } else if has_record(&self.root, &resume.id).await? {
+            self.request.kind = BackupType::Full;
+            self.resumed_full = true;
         }
         Ok(())
     }
@@ -54,11 +49,7 @@ impl Run {
         let increments = self.root.increments();
         let own = self.request.repository.layout();
         let other = if own == increments.layout() { &self.root } else { &increments };
-        match other.store().head(&other.layout().backup_info(id)).await {
-            Ok(_) => Ok(true),
-            Err(error) if error.is_not_found() => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        has_record(other, id).await
     }
 
     /// What this backup builds on; `None` for a full one.
@@ -82,5 +73,13 @@ impl Run {
             };
         }
         Ok(bytes)
+    }
+}
+
+async fn has_record(place: &Repository, id: &BackupId) -> Result<bool> {
+    match place.store().head(&place.layout().backup_info(id)).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }

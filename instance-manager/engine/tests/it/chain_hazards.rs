@@ -16,10 +16,10 @@ async fn a_number_that_stands_for_another_database() {
         world.primary.sql_in(name, &rows(name));
     }
     // The same files in both, so that a path alone says nothing.
-    world.primary.sql("CREATE DATABASE both OID 50000 TEMPLATE one STRATEGY file_copy");
+    world.primary.sql("CREATE DATABASE twice OID 50000 TEMPLATE one STRATEGY file_copy");
     world.take(BackupType::Full).await;
-    world.primary.sql("DROP DATABASE both");
-    world.primary.sql("CREATE DATABASE both OID 50000 TEMPLATE two STRATEGY file_copy");
+    world.primary.sql("DROP DATABASE twice");
+    world.primary.sql("CREATE DATABASE twice OID 50000 TEMPLATE two STRATEGY file_copy");
     world.take(BackupType::Incremental).await;
     assert_eq!(world.found_by(1).await, "page-lsn");
     world.check(1).await;
@@ -34,7 +34,7 @@ async fn an_altered_database_is_not_stored_again() {
         .primary
         .sql_in("other", "CREATE TABLE t AS SELECT g, md5(g::text) AS x FROM generate_series(1, 100000) g");
     let full = world.take(BackupType::Full).await.stored_bytes;
-    world.primary.sql("CREATE TABLE some AS SELECT 1 AS x");
+    world.primary.sql("CREATE TABLE little AS SELECT 1 AS x");
     let stored = world.take(BackupType::Incremental).await.stored_bytes;
     assert!(stored < full / 2, "{stored} of {full}");
     world.check(1).await;
@@ -58,7 +58,8 @@ async fn without_page_checksums(#[case] major: u32, #[case] settings: &str, #[ca
     world.primary.start();
     world.primary.sql("CREATE TABLE t AS SELECT g FROM generate_series(1, 20000) g");
     world.take(BackupType::Full).await;
-    world.primary.sql("VACUUM t; UPDATE t SET g = -g WHERE g < 30");
+    world.primary.sql("VACUUM t");
+    world.primary.sql("UPDATE t SET g = -g WHERE g < 30");
     let second = world.take(BackupType::Incremental).await;
     match instead {
         None => assert_eq!((second.kind, &second.instead), (BackupType::Incremental, &None)),

@@ -17,7 +17,7 @@ async fn world() -> World {
     world.primary.sql("CREATE TABLE t AS SELECT g, md5(g::text) AS x FROM generate_series(1, 60000) g");
     world.take(BackupType::Full).await;
     for round in 1..3 {
-        world.primary.sql(&format!("UPDATE t SET x = '{round}' WHERE g % 100 = {round}"));
+        world.primary.sql(&format!("UPDATE t SET x = '{round}' WHERE g / 500 = {round}"));
         world.take(BackupType::Incremental).await;
     }
     world

@@ -207,7 +207,7 @@ async fn barman_sees_full_backups_only() {
     let primary = site.primary("mixed");
     let mut results = Vec::new();
     for kind in [BackupType::Full, BackupType::Incremental, BackupType::Differential] {
-        primary.sql(&format!("CREATE TABLE {kind} AS SELECT 1 AS x"));
+        primary.sql(&format!("CREATE TABLE t_{kind} AS SELECT 1 AS x"));
         let mut request = site.backup_request(&primary, "mixed");
         request.kind = kind;
         let result = site.backup(&primary, request).await;

@@ -115,7 +115,9 @@ impl Postgres {
 
     /// A program of this server's version.
     pub fn program(&self, name: &str) -> PathBuf {
-        program_of(self.major, name)
+        // Of 13 the lab has the server alone; the tools of 15 know it.
+        let of_server = ["initdb", "pg_ctl", "postgres"].contains(&name);
+        program_of(if self.major == 13 && !of_server { 15 } else { self.major }, name)
     }
 
     /// A server on a data directory that is or will be there.
