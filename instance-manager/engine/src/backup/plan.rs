@@ -30,7 +30,7 @@ pub struct Sizes {
     pub buffers: usize,
 }
 
-/// Plans the sizes from what the user asked for and what will be read.
+/// Plans the sizes from what the user asked for and what will be stored.
 ///
 /// Memory is buffers, so a buffer is as small as a request may be ([`MIN_PART`]) wherever the number of requests of one
 /// upload allows it; a store that takes few of them gets smaller tars before it gets larger buffers.
