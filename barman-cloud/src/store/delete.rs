@@ -58,17 +58,10 @@ impl Store {
                 true => self.delete_together(batch).await?,
                 false => batch.iter().collect(),
             };
-            let results: Vec<Option<Undeleted>> = futures::stream::iter(rest)
-                .map(|key| async move {
-                    match self.retrying(|| self.delete_one(key)).await {
-                        Ok(()) => Ok(None),
-                        Err(error) if concerns_all(&error) => Err(error),
-                        Err(error) => Ok(Some(Undeleted { key: key.clone(), error })),
-                    }
-                })
-                .buffer_unordered(PARALLEL)
-                .try_collect()
-                .await?;
+            // Made beforehand: a closure that borrows keeps callers from being spawned.
+            let deletions: Vec<_> = rest.into_iter().map(|key| self.delete_alone(key)).collect();
+            let results: Vec<Option<Undeleted>> =
+                futures::stream::iter(deletions).buffer_unordered(PARALLEL).try_collect().await?;
             undeleted.extend(results.into_iter().flatten());
         }
         undeleted.sort_by(|a, b| a.key.cmp(&b.key));
@@ -111,6 +104,14 @@ impl Store {
             }
         }
         Ok(failed)
+    }
+
+    async fn delete_alone(&self, key: &str) -> Result<Option<Undeleted>> {
+        match self.retrying(|| self.delete_one(key)).await {
+            Ok(()) => Ok(None),
+            Err(error) if concerns_all(&error) => Err(error),
+            Err(error) => Ok(Some(Undeleted { key: key.to_owned(), error })),
+        }
     }
 
     async fn delete_one(&self, key: &str) -> Result<()> {
