@@ -264,11 +264,9 @@ async fn what_is_kept_though_barman_would_delete_it() {
     archive.wal(1, 0x08..=0x40).await;
     let theirs = archive.barman("REDUNDANCY 1", 0).await;
     assert!(theirs.contains(&format!("base/{}/backup.info", archive.id(9))));
-    assert_eq!(
-        archive.howdah(&count(1, 0)).await,
-        archive.wal_keys(1, 0x08..=0x0F),
-        "0x41 is only a partial segment"
-    );
+    // 0x41 is only a partial segment.
+    let before_both = archive.wal_keys(1, 0x08..=0x0F);
+    assert_eq!(archive.howdah(&count(1, 0)).await, before_both);
 }
 
 /// One backup that cannot be read: Barman deletes nothing at all, we nothing that it may need.
