@@ -85,11 +85,16 @@ async fn damage_within_a_member_is_named() {
     let world = world().await;
     let first = world.taken[1].0.backup_id.to_string();
     let node = world.primary.sql("SELECT pg_relation_filenode('t')");
-    let key = world.find(&format!("incremental/{first}/data.tar")).await;
-    let body = world.site.s3.get(BUCKET, &key).await.expect("the object").to_vec();
     // In a block of the table: well after the name of its file in the tar.
     let name = format!("INCREMENTAL.{node}");
-    let at = body.windows(name.len()).position(|bytes| bytes == name.as_bytes()).expect("the file");
+    let mut found = None;
+    for part in &world.taken[1].0.parts {
+        let key = world.find(&format!("incremental/{first}/{}", part.name)).await;
+        let body = world.site.s3.get(BUCKET, &key).await.expect("the object").to_vec();
+        let at = body.windows(name.len()).position(|bytes| bytes == name.as_bytes());
+        found = found.or(at.map(|at| (key, body, at)));
+    }
+    let (key, body, at) = found.expect("a part with the file");
     let mut damaged = body.clone();
     damaged[at + 512 + 8192 + 4000] ^= 0x10;
     world.site.s3.put(BUCKET, &key, damaged).await.expect("puts");
