@@ -288,10 +288,10 @@ impl ClusterSpec {
         let first = backup.barman_object_store.iter().map(|store| NamedStore {
             name: DEFAULT.to_owned(),
             store: store.clone(),
-            retention: backup.retention_policy.as_ref().map(|window| Retention {
-                recovery_window: Some(window.clone()),
-                ..Retention::default()
-            }),
+            retention: backup
+                .retention_policy
+                .as_ref()
+                .map(|window| Retention { recovery_window: Some(window.clone()), ..Retention::default() }),
         });
         let others = backup.repositories.iter().map(|repository| NamedStore {
             name: repository.name.clone(),

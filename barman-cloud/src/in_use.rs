@@ -38,7 +38,8 @@ impl Repository {
     /// Backups that are read at present.
     pub async fn in_use(&self, now: DateTime<Utc>) -> Result<BTreeSet<BackupId>> {
         let dir = self.layout().in_use_dir();
-        let fresh = self.store().list(&dir).await?.into_iter().filter(|object| now - object.last_modified < VALID);
+        let fresh =
+            self.store().list(&dir).await?.into_iter().filter(|object| now - object.last_modified < VALID);
         let id = |key: &str| key.strip_prefix(&dir)?.trim_start_matches('/').split('/').next()?.parse().ok();
         Ok(fresh.filter_map(|object| id(&object.key)).collect())
     }

@@ -109,7 +109,8 @@ async fn one_repository_that_fails_is_named_and_catches_up() -> Result<()> {
         keys.iter().filter(|key| key.contains("/wals/")).filter_map(file).collect()
     };
     wait::until("all WAL in the repository that failed", wait::minutes(4), || async {
-        let (there, here) = (wal_of(scene.ground.keys(&default).await?), wal_of(scene.ground.keys(&place).await?));
+        let (there, here) =
+            (wal_of(scene.ground.keys(&default).await?), wal_of(scene.ground.keys(&place).await?));
         Ok((!here.is_empty() && there.iter().all(|file| here.contains(file))).then_some(()))
     })
     .await?;
@@ -224,13 +225,16 @@ async fn what_cannot_work_is_refused_with_the_reason() -> Result<()> {
     let said = condition(&cluster, "BackupConfigured").cloned().unwrap_or_default();
     ensure!(
         said["reason"] == "RepositoriesCollide"
-            && said["message"].as_str().is_some_and(|m| m.contains("repo1 and repo2") && m.contains("another path")),
+            && said["message"]
+                .as_str()
+                .is_some_and(|m| m.contains("repo1 and repo2") && m.contains("another path")),
         "{said:#}"
     );
     scene.apply(&backup("nowhere", "pg", "repo9")).await?;
     let failed = scene.ended("nowhere").await?;
     ensure!(
-        phase(&failed) == "failed" && error(&failed).contains("no repository repo9, only default, repo1, repo2"),
+        phase(&failed) == "failed"
+            && error(&failed).contains("no repository repo9, only default, repo1, repo2"),
         "{:#}",
         failed["status"]
     );

@@ -48,9 +48,7 @@ pub async fn follow(shared: Arc<Shared>) {
                     done = server.changed() => if done.is_err() { return },
                     done = cluster.changed() => if done.is_err() { return },
                 }
-                if shared.server.borrow().running != running
-                    || shared.stores() != stores
-                {
+                if shared.server.borrow().running != running || shared.stores() != stores {
                     return;
                 }
             }
@@ -109,7 +107,8 @@ async fn look(shared: &Shared, named: &NamedStore) -> Result<Recoverability> {
 /// What all repositories hold together; `None` when nothing is known of any.
 #[must_use]
 pub fn together(all: &BTreeMap<String, Recoverability>) -> Option<Recoverability> {
-    let times = |of: fn(&Recoverability) -> &Option<Time>| all.values().filter_map(move |one| of(one).clone());
+    let times =
+        |of: fn(&Recoverability) -> &Option<Time>| all.values().filter_map(move |one| of(one).clone());
     (!all.is_empty()).then(|| Recoverability {
         first_recoverability_point: times(|one| &one.first_recoverability_point).min_by_key(|t| t.0),
         last_backup: times(|one| &one.last_backup).max_by_key(|t| t.0),
@@ -157,7 +156,9 @@ pub async fn sweep_lost(shared: &Shared, lost: &Backup) {
         return;
     }
     let status = lost.status.clone().unwrap_or_default();
-    for named in shared.stores().into_iter().filter(|n| status.repository.as_ref().is_none_or(|r| *r == n.name)) {
+    for named in
+        shared.stores().into_iter().filter(|n| status.repository.as_ref().is_none_or(|r| *r == n.name))
+    {
         match open(shared, &named) {
             Ok(repository) => sweep(&repository, None, Utc::now()).await,
             Err(error) => tracing::warn!("leftovers are removed later: {}", error.report()),

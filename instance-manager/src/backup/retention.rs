@@ -27,9 +27,10 @@ pub struct Last(BTreeMap<String, (Instant, NamedStore, u32)>);
 impl Last {
     /// Whether a plan is due: after an hour, with another policy or place, or when there are other backups.
     fn is_due(&mut self, named: &NamedStore, backups: u32, now: Instant) -> bool {
-        let due = self.0.get(&named.name).is_none_or(|(at, before, known)| {
-            now - *at >= EVERY || before != named || *known != backups
-        });
+        let due = self
+            .0
+            .get(&named.name)
+            .is_none_or(|(at, before, known)| now - *at >= EVERY || before != named || *known != backups);
         if due {
             self.0.insert(named.name.clone(), (now, named.clone(), backups));
         }
@@ -96,7 +97,11 @@ async fn one(
     Ok(status)
 }
 
-async fn carry_out(repository: &Repository, plan: &Plan, in_use: &BTreeSet<barman_cloud::BackupId>) -> Applied {
+async fn carry_out(
+    repository: &Repository,
+    plan: &Plan,
+    in_use: &BTreeSet<barman_cloud::BackupId>,
+) -> Applied {
     repository.apply_retention(plan, || in_use.clone()).await
 }
 
@@ -190,7 +195,10 @@ mod tests {
             weekly: Some(4),
             ..Retention::default()
         };
-        assert_eq!(policy(&wanted).unwrap().to_string(), "7 full, recovery window 30d, 4 weekly, at least 1 full");
+        assert_eq!(
+            policy(&wanted).unwrap().to_string(),
+            "7 full, recovery window 30d, 4 weekly, at least 1 full"
+        );
         let age = FullRetention { count: None, age: Some("6m".into()) };
         let wanted = Retention { full: Some(age), ..Retention::default() };
         assert!(policy(&wanted).unwrap().to_string().starts_with("full for 6m"));

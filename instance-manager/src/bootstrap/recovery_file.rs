@@ -84,7 +84,11 @@ impl RecoveryFile {
             Ok::<_, Error>(repository.unmark_in_use(&id, &reader(env)).await?)
         };
         if let Err(error) = done.await {
-            tracing::warn!("that backup {} was read is forgotten in a week: {}", self.backup_id, error.report());
+            tracing::warn!(
+                "that backup {} was read is forgotten in a week: {}",
+                self.backup_id,
+                error.report()
+            );
         }
     }
 

@@ -64,8 +64,7 @@ impl Archives {
         });
         let refusals: Vec<_> = join_all(all).await.into_iter().flatten().collect();
         let Some((_, code, _)) = refusals.first() else { return Ok(()) };
-        let words: Vec<String> =
-            refusals.iter().map(|(name, _, error)| self.named(name, error)).collect();
+        let words: Vec<String> = refusals.iter().map(|(name, _, error)| self.named(name, error)).collect();
         Err(Refusal { code: *code, error: words.join("; ") })
     }
 

@@ -153,9 +153,13 @@ fn by_repository(
 #[allow(clippy::cast_precision_loss)]
 fn repositories(m: &mut Metrics, all: &[RepositoryState]) {
     let seconds = |time: &Option<Time>| time.as_ref().map(|time| time.0.as_second() as f64);
-    by_repository(m, "repository_archiving", "Whether the last attempt to archive there succeeded", all, |r| {
-        (r.archiver.confirmed || !r.archiver.working).then_some(f64::from(u8::from(r.archiver.working)))
-    });
+    by_repository(
+        m,
+        "repository_archiving",
+        "Whether the last attempt to archive there succeeded",
+        all,
+        |r| (r.archiver.confirmed || !r.archiver.working).then_some(f64::from(u8::from(r.archiver.working))),
+    );
     by_repository(
         m,
         "repository_last_archived_timestamp_seconds",

@@ -79,23 +79,33 @@ async fn a_lost_member_is_named_and_what_remains() {
     world.check(2).await;
 }
 
+/// Where in a plain tar the header of the first `INCREMENTAL.` file with blocks begins, and the name of that file.
+fn file_with_blocks(tar: &[u8]) -> Option<(usize, String)> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end_matches(['\0', ' ']).to_owned();
+    let headers =
+        (0..tar.len() / 512).map(|block| block * 512).filter(|at| tar[at + 257..].starts_with(b"ustar"));
+    headers.into_iter().find_map(|at| {
+        let path = text(&tar[at..at + 100]);
+        let size = u64::from_str_radix(&text(&tar[at + 124..at + 135]), 8).ok()?;
+        let name = path.rsplit('/').next()?.to_owned();
+        (name.starts_with("INCREMENTAL.") && size >= 16_384).then_some((at, name))
+    })
+}
+
 /// What is damaged is named by its object and its file, and the directory is no data directory.
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_within_a_member_is_named() {
     let world = world().await;
     let first = world.taken[1].0.backup_id.to_string();
-    let node = world.primary.sql("SELECT pg_relation_filenode('t')");
-    // In a block of the table: well after the name of its file in the tar.
-    let name = format!("INCREMENTAL.{node}");
     let mut found = None;
     for part in &world.taken[1].0.parts {
         let key = world.find(&format!("incremental/{first}/{}", part.name)).await;
         let body = world.site.s3.get(BUCKET, &key).await.expect("the object").to_vec();
-        let at = body.windows(name.len()).position(|bytes| bytes == name.as_bytes());
-        found = found.or(at.map(|at| (key, body, at)));
+        found = found.or(file_with_blocks(&body).map(|(at, name)| (key, body, at, name)));
     }
-    let (key, body, at) = found.expect("a part with the file");
+    let (key, body, at, name) = found.expect("a part with a file that has blocks");
     let mut damaged = body.clone();
+    // In the middle of its first block, which follows the padded header.
     damaged[at + 512 + 8192 + 4000] ^= 0x10;
     world.site.s3.put(BUCKET, &key, damaged).await.expect("puts");
     let data = world.site.path().join("restored");

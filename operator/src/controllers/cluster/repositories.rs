@@ -20,14 +20,19 @@ pub fn fold(validated: &Validated, observed: &Observed, report: &InstanceStatus,
         .collect();
 }
 
-fn one(named: &NamedStore, state: Option<&RepositoryState>, before: Option<&RepositoryStatus>) -> RepositoryStatus {
+fn one(
+    named: &NamedStore,
+    state: Option<&RepositoryState>,
+    before: Option<&RepositoryStatus>,
+) -> RepositoryStatus {
     let destination_path = named.store.destination_path.clone();
     // What was known of another place says nothing about this one.
     let before = before.filter(|b| b.destination_path == destination_path).cloned().unwrap_or_default();
     let mut status = RepositoryStatus { name: named.name.clone(), destination_path, ..before };
     let Some(state) = state else { return status };
     let archiver = &state.archiver;
-    status.archiving = (archiver.confirmed || !archiver.working).then_some(archiver.working).or(status.archiving);
+    status.archiving =
+        (archiver.confirmed || !archiver.working).then_some(archiver.working).or(status.archiving);
     status.error.clone_from(&archiver.last_error);
     if archiver.last_archived_wal.is_some() {
         status.last_archived_wal.clone_from(&archiver.last_archived_wal);

@@ -13,8 +13,8 @@ use serde_json::json;
 
 use super::decide::Plan;
 use super::observed::{Instance, Observed};
-use super::{repositories, trouble};
 use super::validate::Validated;
+use super::{repositories, trouble};
 use crate::context::Context;
 use crate::error::Error;
 use crate::metrics::ClusterGauges;

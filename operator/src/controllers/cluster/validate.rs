@@ -208,7 +208,8 @@ fn check_stores(observed: &Observed, name: &str) -> Vec<Problem> {
             other => format!("repository {other} in spec.backup.repositories"),
         };
         problems.extend(check_store(observed, &named.store, &place, Blocks::Backups));
-        if let Some(other) = stores[..index].iter().find(|other| same_place(&other.store, &named.store, name)) {
+        if let Some(other) = stores[..index].iter().find(|other| same_place(&other.store, &named.store, name))
+        {
             problems.push(problem(
                 Blocks::Backups,
                 "RepositoriesCollide",

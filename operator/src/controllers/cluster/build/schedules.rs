@@ -55,11 +55,8 @@ mod tests {
     /// S0.26: one scheduled object for each repository and type.
     #[test]
     fn one_for_each_repository_and_type() {
-        let repository = |name: &str, schedules| Repository {
-            name: name.into(),
-            schedules,
-            ..Repository::default()
-        };
+        let repository =
+            |name: &str, schedules| Repository { name: name.into(), schedules, ..Repository::default() };
         let two = RepositorySchedules {
             full: Some("30 2 * * *".into()),
             incremental: Some("*/30 * * * *".into()),
@@ -70,8 +67,7 @@ mod tests {
             repositories: vec![repository("repo1", Some(two)), repository("repo2", None)],
             ..BackupConfiguration::default()
         };
-        let cluster =
-            Cluster::new("pg", ClusterSpec { backup: Some(backup), ..ClusterSpec::default() });
+        let cluster = Cluster::new("pg", ClusterSpec { backup: Some(backup), ..ClusterSpec::default() });
         let all = schedules(&cluster);
         let seen: Vec<_> =
             all.iter().map(|s| (s.name_any(), s.spec.type_, s.spec.schedule.as_str())).collect();
