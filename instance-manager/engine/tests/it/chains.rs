@@ -81,9 +81,9 @@ async fn every_backup_of_a_chain_comes_back(#[case] major: u32, #[case] settings
     world.primary.sql("DELETE FROM changed WHERE g % 3 = 0");
     let last = world.take(BackupType::Incremental).await.clone();
 
-    assert_eq!(first.ancestors, [full.backup_id.clone()]);
+    assert_eq!(first.ancestors, std::slice::from_ref(&full.backup_id));
     assert_eq!(second.ancestors, [full.backup_id.clone(), first.backup_id.clone()]);
-    assert_eq!(differential.ancestors, [full.backup_id.clone()]);
+    assert_eq!(differential.ancestors, std::slice::from_ref(&full.backup_id));
     assert_eq!(last.ancestors, [full.backup_id.clone(), differential.backup_id.clone()]);
     let (f, i) = (full.backup_id.as_str().replace('T', "-"), first.backup_id.as_str().replace('T', "-"));
     assert_eq!((&full.label, &first.label), (&format!("{f}F"), &format!("{f}F_{i}I")));

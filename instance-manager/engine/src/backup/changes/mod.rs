@@ -77,7 +77,7 @@ impl Increment {
     pub fn method(&self, path: &Path, size: u64) -> Method {
         let page = u64::from(self.shape.page);
         let length = u32::try_from(size / page).unwrap_or(u32::MAX);
-        let odd = size == 0 || size % page != 0 || length > self.shape.segment_blocks;
+        let odd = size == 0 || !size.is_multiple_of(page) || length > self.shape.segment_blocks;
         let Some(file) = RelationFile::parse(path).filter(|file| file.is_main && !odd) else {
             return Method::Whole;
         };
