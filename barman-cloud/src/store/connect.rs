@@ -294,7 +294,7 @@ mod tests {
     #[case::aws_dotted("b.c", None, None, "https://s3.eu-1.amazonaws.com/b.c")]
     #[case::aws_path("b", None, Some(false), "https://s3.eu-1.amazonaws.com/b")]
     #[case::other("b", Some("http://minio:9000"), None, "http://minio:9000/b")]
-    #[case::other_host("b", Some("s3.example.com:443"), Some(true), "https://b.s3.example.com:443")]
+    #[case::other_host("b", Some("s3.example.com:443"), Some(true), "https://b.s3.example.com")]
     fn where_the_bucket_stands(
         #[case] bucket: &str,
         #[case] endpoint: Option<&str>,
