@@ -275,12 +275,6 @@ impl ClusterSpec {
         (self.postgres_uid.unwrap_or(26), self.postgres_gid.unwrap_or(26))
     }
 
-    /// The Barman object store, when one is configured.
-    #[must_use]
-    pub fn object_store(&self) -> Option<&BarmanObjectStore> {
-        self.backup.as_ref()?.barman_object_store.as_ref()
-    }
-
     /// All places for backups and WAL: the one in `barmanObjectStore` first, under the name `default`.
     #[must_use]
     pub fn stores(&self, namespace: &str, cluster: &str) -> Vec<NamedStore> {

@@ -7,7 +7,6 @@ use barman_cloud::retention::{Applied, FullRule, Plan, Policy};
 use chrono::Utc;
 use howdah_api::repository::NamedStore;
 use howdah_api::retention::{JudgedBackup, Retention, RetentionStatus};
-use howdah_engine::Repository;
 use tokio::time::{Duration, Instant};
 
 use super::catalogue::open;
@@ -82,7 +81,7 @@ async fn one(
     if wanted.dry_run == Some(true) || plan.is_empty() {
         return Ok(status);
     }
-    let applied = carry_out(&repository, &plan, &in_use).await;
+    let applied = repository.apply_retention(&plan, || in_use.clone()).await;
     done(&mut status, &applied);
     for refused in &applied.refused {
         tracing::warn!(repository = named.name, "{refused}");
@@ -95,14 +94,6 @@ async fn one(
         "retention deleted what the policy does not keep"
     );
     Ok(status)
-}
-
-async fn carry_out(
-    repository: &Repository,
-    plan: &Plan,
-    in_use: &BTreeSet<barman_cloud::BackupId>,
-) -> Applied {
-    repository.apply_retention(plan, || in_use.clone()).await
 }
 
 /// The policy in the words of the library.

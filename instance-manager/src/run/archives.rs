@@ -64,15 +64,9 @@ impl Archives {
         });
         let refusals: Vec<_> = join_all(all).await.into_iter().flatten().collect();
         let Some((_, code, _)) = refusals.first() else { return Ok(()) };
-        let words: Vec<String> = refusals.iter().map(|(name, _, error)| self.named(name, error)).collect();
+        let words: Vec<String> =
+            refusals.iter().map(|(name, _, error)| of(name, error, self.0.len())).collect();
         Err(Refusal { code: *code, error: words.join("; ") })
-    }
-
-    fn named(&self, name: &str, error: &str) -> String {
-        match self.0.len() {
-            1 => error.to_owned(),
-            _ => format!("repository {name}: {error}"),
-        }
     }
 
     /// Counters of each repository, added to those of services that were replaced.
@@ -90,6 +84,14 @@ impl Archives {
                 (archive.name.clone(), stats)
             })
             .collect()
+    }
+}
+
+/// An error of one of `count` repositories: which one it was is worth a word only when there are several.
+fn of(name: &str, error: &str, count: usize) -> String {
+    match count {
+        1 => error.to_owned(),
+        _ => format!("repository {name}: {error}"),
     }
 }
 
@@ -114,10 +116,7 @@ pub fn together(all: &[(String, ArchiverStats)]) -> Option<ArchiverStatus> {
     whole.failed_count = all.iter().map(|(_, stats)| stats.failed_count).max().unwrap_or_default();
     if let Some((name, stats, error)) = failing {
         whole.last_failed.clone_from(&stats.last_failed);
-        whole.last_error = Some(match all.len() {
-            1 => error.clone(),
-            _ => format!("repository {name}: {error}"),
-        });
+        whole.last_error = Some(of(name, error, all.len()));
     }
     Some(status(&whole))
 }

@@ -8,6 +8,9 @@ use barman_cloud::{BackupId, BackupInfo, Layout, Repository};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// Largest manifest that is read: some ten million files.
+pub(crate) const MAX_MANIFEST: u64 = 4 << 30;
+
 /// Largest list of parts that is read.
 const MAX_LIST: u64 = 16 << 20;
 

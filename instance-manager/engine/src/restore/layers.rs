@@ -12,6 +12,7 @@ use super::fetch::{self, Fetch, Item, Job};
 use super::members::Member;
 use super::plan::Detailed;
 use super::request::RestoreRequest;
+use crate::backup::commit::MAX_MANIFEST;
 use crate::error::{Error, ErrorKind, Result};
 use crate::increment::{Shape, incremental_name, plain_name};
 use crate::progress::{Phase, Progress};
@@ -23,9 +24,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-
-/// Largest manifest: some ten million files.
-const MAX_MANIFEST: u64 = 4 << 30;
 
 /// What each backup contributes, and what comes out.
 pub struct Layers {

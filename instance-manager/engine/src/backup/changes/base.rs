@@ -1,6 +1,6 @@
 //! What is known of the backup that a new one builds on: its files, and which databases there were.
 
-use super::super::commit::PartList;
+use super::super::commit::{MAX_MANIFEST, PartList};
 use crate::error::Result;
 use crate::increment::{RelationFile, plain_name};
 use barman_cloud::manifest::Manifest;
@@ -10,8 +10,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-/// Largest manifest: some ten million files.
-const MAX_MANIFEST: u64 = 4 << 30;
 /// In the directory of every database; made with it and never written again.
 pub const VERSION_FILE: &str = "PG_VERSION";
 
