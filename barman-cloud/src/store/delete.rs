@@ -27,6 +27,9 @@ impl Store {
                         tracing::info!(store = self.url(), "no bulk deletion here; deleting one by one");
                         self.inner.known.bulk_delete.store(false, Ordering::Relaxed);
                     }
+                    Err(error) if self.inner.vague_batches && !error.is_transient() => {
+                        tracing::debug!(error = %error, "deleting one by one, to know why");
+                    }
                     Err(error) => return Err(error),
                 }
             }

@@ -3,6 +3,7 @@
 use super::raw::{Raw, RawRequest, encoded, refusal};
 use super::{Inner, Store};
 use crate::error::{Error, ErrorKind, Result};
+use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use http::StatusCode;
 use serde::Deserialize;
@@ -18,9 +19,24 @@ pub struct PendingUpload {
     pub begun: DateTime<Utc>,
 }
 
+/// An upload as a store lists it, by its full key.
+#[derive(Debug)]
+pub(super) struct Begun {
+    pub(super) key: String,
+    pub(super) id: String,
+    pub(super) begun: DateTime<Utc>,
+}
+
+/// Stores that list uploads in a way of their own.
+#[async_trait]
+pub(super) trait Pending: Send + Sync {
+    /// All uploads under way below a prefix, which ends at a slash.
+    async fn pending(&self, prefix: &str) -> object_store::Result<Vec<Begun>>;
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Page {
+pub(super) struct Page {
     #[serde(default)]
     is_truncated: bool,
     next_key_marker: Option<String>,
