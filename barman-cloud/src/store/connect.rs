@@ -30,7 +30,7 @@ impl Store {
         Self::s3_in(destination, options, &|variable| std::env::var(variable).ok())
     }
 
-    fn s3_in(
+    pub(super) fn s3_in(
         destination: &Destination,
         options: &S3Options,
         environment: Environment<'_>,

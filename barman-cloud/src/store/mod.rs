@@ -16,10 +16,14 @@ mod connect;
 mod connections;
 mod delete;
 mod dialect;
+#[cfg(test)]
+mod double;
 pub mod dns;
 mod findings;
 mod gcs;
 mod identity;
+#[cfg(test)]
+mod identity_tests;
 mod list;
 mod options;
 mod pending;

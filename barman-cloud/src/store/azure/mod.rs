@@ -63,7 +63,7 @@ impl Store {
     }
 }
 
-fn azure_in(
+pub(super) fn azure_in(
     destination: &Destination,
     options: &AzureOptions,
     environment: Environment<'_>,

@@ -10,6 +10,8 @@ mod identity;
 mod list;
 mod objects;
 mod options;
+#[cfg(test)]
+mod tests;
 mod uploads;
 
 pub use options::{GcsCredentials, GcsOptions};
@@ -79,7 +81,7 @@ impl Store {
     }
 }
 
-fn gcs_in(destination: &Destination, options: &GcsOptions, environment: Environment<'_>) -> Result<Store> {
+pub(super) fn gcs_in(destination: &Destination, options: &GcsOptions, environment: Environment<'_>) -> Result<Store> {
     if *destination.storage() != Storage::Gcs {
         return Err(connect::another_storage(destination, "gs://bucket/path"));
     }
