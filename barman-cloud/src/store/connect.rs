@@ -2,7 +2,7 @@
 
 use super::dialect::{Cheaper, Client};
 use super::identity::{Environment, Named};
-use super::options::{Credentials, Encryption, Limits, S3Options};
+use super::options::{Credentials, Encryption, Limits, S3Options, UriStyle};
 use super::raw::{Raw, Signer};
 use super::tags::Tags;
 use super::{Inner, Store};
@@ -50,14 +50,11 @@ impl Store {
             .with_unsigned_payload(!options.sign_payload)
             .with_http_connector(transport.clone())
             .with_retry(retry_config(&options.limits));
-        builder = match &options.endpoint {
-            Some(endpoint) => builder
-                .with_endpoint(normalise_endpoint(endpoint)?)
-                .with_allow_http(true)
-                .with_virtual_hosted_style_request(false),
-            // A bucket name with a dot does not match the wildcard certificate of the virtual host.
-            None => builder.with_virtual_hosted_style_request(!destination.bucket().contains('.')),
-        };
+        let bucket = BucketUrl::new(destination.bucket(), options, &region)?;
+        builder = builder.with_virtual_hosted_style_request(bucket.style == UriStyle::Host);
+        if let Some(endpoint) = &bucket.endpoint {
+            builder = builder.with_endpoint(endpoint).with_allow_http(true);
+        }
         builder = with_credentials(builder, &options.credentials, environment)?;
         builder = with_encryption(builder, options.encryption.as_ref())?;
         let unusable = |error| unusable(destination, error);
@@ -70,7 +67,7 @@ impl Store {
         let builder = builder.with_credentials(credentials.clone());
         let store = Arc::new(builder.clone().build().map_err(unusable)?);
         let singles = builder.clone().with_disable_bulk_delete(true).build().map_err(unusable)?;
-        let bucket = bucket_url(destination.bucket(), options.endpoint.as_deref(), &region)?;
+        let bucket = bucket.url;
         let pages: Arc<dyn PaginatedListStore> = store.clone();
         let mut made = Inner::new(store.clone(), store.clone(), Some(pages), destination);
         made.singles = Arc::new(singles);
@@ -145,13 +142,37 @@ fn cheaper(builder: &AmazonS3Builder, https: bool) -> object_store::Result<Cheap
     })
 }
 
-/// The URL that the client makes of the same settings.
-fn bucket_url(bucket: &str, endpoint: Option<&str>, region: &str) -> Result<String> {
-    Ok(match endpoint {
-        Some(endpoint) => format!("{}/{bucket}", normalise_endpoint(endpoint)?),
-        None if bucket.contains('.') => format!("https://s3.{region}.amazonaws.com/{bucket}"),
-        None => format!("https://{bucket}.s3.{region}.amazonaws.com"),
-    })
+/// Where a bucket is.
+struct BucketUrl {
+    style: UriStyle,
+    /// The endpoint as the client wants it: with the bucket ahead of the host where it goes there.
+    endpoint: Option<String>,
+    /// The URL that the client makes of the same settings.
+    url: String,
+}
+
+impl BucketUrl {
+    fn new(bucket: &str, options: &S3Options, region: &str) -> Result<Self> {
+        let endpoint = options.endpoint.as_deref().map(normalise_endpoint).transpose()?;
+        let style = options.uri_style.unwrap_or(match &endpoint {
+            Some(_) => UriStyle::Path,
+            // A bucket name with a dot does not match the wildcard certificate of the virtual host.
+            None if bucket.contains('.') => UriStyle::Path,
+            None => UriStyle::Host,
+        });
+        let service = endpoint.clone().unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com"));
+        let (scheme, host) = service.split_once("://").unwrap_or(("https", &service));
+        Ok(match style {
+            UriStyle::Path => Self { style, url: format!("{service}/{bucket}"), endpoint },
+            UriStyle::Host if endpoint.is_none() => {
+                Self { style, url: format!("https://{bucket}.{host}"), endpoint }
+            }
+            UriStyle::Host => {
+                let url = format!("{scheme}://{bucket}.{host}");
+                Self { style, endpoint: Some(url.clone()), url }
+            }
+        })
+    }
 }
 
 /// A destination on another storage than the settings are for.
@@ -277,6 +298,7 @@ fn encryption_headers(encryption: Option<&Encryption>) -> Result<Vec<(HeaderName
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::double::{Double, answer};
     use rstest::rstest;
 
     fn destination() -> Destination {
@@ -295,6 +317,38 @@ mod tests {
         options.tags = vec![("team".into(), "db one".into())];
         let store = Store::s3(&destination(), &options).expect("valid");
         assert_eq!(store.url_of("srv/x"), "s3://b/p/srv/x");
+    }
+
+    /// S0.19, S1.18, S1.19, S1.20: an endpoint with or without scheme and port, any region, and where the bucket goes.
+    #[rstest]
+    #[case::aws(None, None, "b", "https://b.s3.any.amazonaws.com")]
+    #[case::aws_dot(None, None, "b.c", "https://s3.any.amazonaws.com/b.c")]
+    #[case::aws_path(None, Some(UriStyle::Path), "b", "https://s3.any.amazonaws.com/b")]
+    #[case::own(Some("https://host:443"), None, "b", "https://host/b")]
+    #[case::bare(Some("minio:9000"), Some(UriStyle::Path), "b", "https://minio:9000/b")]
+    #[case::host(Some("http://host:9000"), Some(UriStyle::Host), "b", "http://b.host:9000")]
+    fn buckets_are_in_the_host_or_in_the_path(
+        #[case] endpoint: Option<&str>,
+        #[case] style: Option<UriStyle>,
+        #[case] bucket: &str,
+        #[case] url: &str,
+    ) {
+        let mut options = S3Options::with_keys("id", "secret");
+        options.endpoint = endpoint.map(str::to_owned);
+        options.uri_style = style;
+        assert_eq!(BucketUrl::new(bucket, &options, "any").expect("valid").url, url);
+    }
+
+    #[tokio::test]
+    async fn a_bucket_in_the_host_is_asked_there() {
+        let server = Double::start(|_| answer(200, &[("etag", "\"1\"")], "")).await;
+        let port = server.address().rsplit(':').next().unwrap_or_default().to_owned();
+        let mut options = S3Options::with_keys("id", "secret");
+        options.endpoint = Some(format!("http://localhost:{port}"));
+        options.uri_style = Some(UriStyle::Host);
+        Store::s3(&destination(), &options).expect("valid").put("k", "x".into()).await.expect("written");
+        let seen = server.seen();
+        assert_eq!((seen[0].header("host"), seen[0].uri.path()), (format!("b.localhost:{port}").as_str(), "/p/k"));
     }
 
     /// A stand-in for the instance metadata service: a token, a role, its keys.

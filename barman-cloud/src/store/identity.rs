@@ -7,9 +7,8 @@ use object_store::client::CredentialProvider;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
-use tokio::time::Instant;
 
 /// A variable of the pod's environment, as the constructors look it up.
 pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -110,13 +109,16 @@ impl<C> Kept<C> {
     where
         F: Future<Output = object_store::Result<(C, Duration)>>,
     {
+        self.get_at(Instant::now(), fetch).await
+    }
+
+    async fn get_at<F>(&self, now: Instant, fetch: impl FnOnce() -> F) -> object_store::Result<Arc<C>>
+    where
+        F: Future<Output = object_store::Result<(C, Duration)>>,
+    {
         let mut held = self.0.lock().await;
-        let now = Instant::now();
-        if let Some(held) = &*held {
-            let fresh = held.expires > now + MARGIN;
-            if fresh || (held.expires > now && held.fetched + BETWEEN > now) {
-                return Ok(held.keys.clone());
-            }
+        if let Some(held) = held.as_ref().filter(|held| held.is_fresh(now)) {
+            return Ok(held.keys.clone());
         }
         match fetch().await {
             Ok((keys, valid)) => {
@@ -125,7 +127,7 @@ impl<C> Kept<C> {
                 Ok(keys)
             }
             Err(error) => match &*held {
-                Some(held) if held.expires > Instant::now() => {
+                Some(held) if held.expires > now => {
                     tracing::warn!(error = %classify::detail_of(&error), "no new keys; the old ones are still good");
                     Ok(held.keys.clone())
                 }
@@ -135,34 +137,48 @@ impl<C> Kept<C> {
     }
 }
 
+impl<C> Held<C> {
+    fn is_fresh(&self, now: Instant) -> bool {
+        self.expires > now + MARGIN || (self.expires > now && self.fetched + BETWEEN > now)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    async fn fetch(kept: &Kept<u32>, keys: u32, valid: u64) -> u32 {
-        let fetched = kept.get(|| async { Ok((keys, Duration::from_secs(valid))) }).await;
-        *fetched.expect("keys")
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    async fn fetch(kept: &Kept<u32>, now: Instant, keys: u32, valid: Duration) -> u32 {
+        *kept.get_at(now, || async { Ok((keys, valid)) }).await.expect("keys")
     }
 
-    #[tokio::test(start_paused = true)]
+    async fn fail(kept: &Kept<u32>, now: Instant) -> object_store::Result<Arc<u32>> {
+        let away = || object_store::Error::Generic { store: "identity", source: "away".into() };
+        kept.get_at(now, || async { Err(away()) }).await
+    }
+
+    #[tokio::test]
     async fn keys_are_fetched_anew_before_they_expire() {
-        let kept = Kept::default();
-        assert_eq!(fetch(&kept, 1, 3600).await, 1);
-        assert_eq!(fetch(&kept, 2, 3600).await, 1);
-        tokio::time::advance(Duration::from_secs(3600) - MARGIN).await;
-        assert_eq!(fetch(&kept, 3, 3600).await, 3);
+        let (kept, begin) = (Kept::default(), Instant::now());
+        assert_eq!(fetch(&kept, begin, 1, HOUR).await, 1);
+        assert_eq!(fetch(&kept, begin + HOUR / 2, 2, HOUR).await, 1);
+        assert_eq!(fetch(&kept, begin + HOUR - MARGIN, 3, HOUR).await, 3);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn old_keys_are_used_as_long_as_they_are_good() {
-        let kept = Kept::default();
-        assert_eq!(fetch(&kept, 1, 300).await, 1);
-        tokio::time::advance(Duration::from_secs(200)).await;
-        let failed = || async {
-            Err(object_store::Error::Generic { store: "identity", source: "away".into() })
-        };
-        assert_eq!(*kept.get(failed).await.expect("still good"), 1);
-        tokio::time::advance(Duration::from_secs(200)).await;
-        assert!(kept.get(failed).await.is_err());
+        let (kept, begin) = (Kept::default(), Instant::now());
+        assert_eq!(fetch(&kept, begin, 1, HOUR).await, 1);
+        assert_eq!(*fail(&kept, begin + HOUR - BETWEEN).await.expect("still good"), 1);
+        assert!(fail(&kept, begin + HOUR).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn keys_of_a_short_life_are_not_fetched_for_each_request() {
+        let (kept, begin) = (Kept::default(), Instant::now());
+        assert_eq!(fetch(&kept, begin, 1, MARGIN / 2).await, 1);
+        assert_eq!(fetch(&kept, begin + BETWEEN / 2, 2, MARGIN / 2).await, 1);
+        assert_eq!(fetch(&kept, begin + BETWEEN, 2, MARGIN / 2).await, 2);
     }
 }

@@ -157,11 +157,13 @@ impl Pending for Azure {
     async fn pending(&self, prefix: &str) -> Result<Vec<Begun>> {
         let (mut found, mut marker) = (Vec::new(), String::new());
         loop {
-            let target = format!(
-                "?comp=list&include=uncommittedblobs&marker={}&prefix={}&restype=container",
-                encoded(&marker),
+            let mut target = format!(
+                "?comp=list&include=uncommittedblobs&prefix={}&restype=container",
                 encoded(prefix)
             );
+            if !marker.is_empty() {
+                target.push_str(&format!("&marker={}", encoded(&marker)));
+            }
             let answer = self.raw.perform(RawRequest::get(target), true).await?;
             let page: Page = quick_xml::de::from_str(&String::from_utf8_lossy(&answer.body))
                 .map_err(|error| Error::Generic { store: "Azure", source: Box::new(error) })?;
