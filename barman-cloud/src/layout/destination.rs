@@ -46,9 +46,8 @@ pub struct Destination {
 impl Destination {
     /// Reads a destination. Slashes at the end and doubled ones are dropped, so that one repository has one name.
     pub fn parse(text: &str) -> Result<Self> {
-        let wrong = |what: &str| {
-            Error::invalid(format!("destination path {text:?} {what}")).with_remedy(FORMS)
-        };
+        let wrong =
+            |what: &str| Error::invalid(format!("destination path {text:?} {what}")).with_remedy(FORMS);
         let trimmed = text.trim();
         let (storage, rest) = match trimmed.split_once("://") {
             Some(("s3", rest)) => (Storage::S3, rest),
@@ -70,7 +69,9 @@ impl Destination {
         };
         let (bucket, path) = rest.split_once('/').unwrap_or((rest, ""));
         let valid_bucket = !bucket.is_empty()
-            && bucket.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'$'));
+            && bucket
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'$'));
         if !valid_bucket {
             return Err(wrong(match storage {
                 Storage::Azure { .. } => "has no valid container name",
@@ -216,7 +217,11 @@ mod tests {
         let error = Destination::parse(text).expect_err("not a destination");
         assert_eq!(error.exit_code(), 3);
         let remedy = error.remedy();
-        assert!(["s3://bucket/path", "gs://", "blob.core.windows.net/", "azure://"].iter().all(|f| remedy.contains(f)));
+        assert!(
+            ["s3://bucket/path", "gs://", "blob.core.windows.net/", "azure://"]
+                .iter()
+                .all(|f| remedy.contains(f))
+        );
     }
 
     /// S0.7: the storages are told apart by what the user wrote.

@@ -64,7 +64,9 @@ impl Expected {
             Self::Object => no_object(answer.headers()),
             Self::Written if !answer.headers().contains_key(header::ETAG) => Some("no ETag"),
             Self::Nothing if has_body(answer.status(), answer.headers()) => Some("a body where none belongs"),
-            Self::Header(name) if !answer.headers().contains_key(name) => Some("without the marks of the store"),
+            Self::Header(name) if !answer.headers().contains_key(name) => {
+                Some("without the marks of the store")
+            }
             Self::NoPage if is_page(answer.headers()) => Some("a page of HTML"),
             Self::Written | Self::Nothing | Self::Header(_) | Self::NoPage | Self::Anything => None,
         };
@@ -117,10 +119,7 @@ async fn passing(protocol: &Protocol, answer: HttpResponse) -> HttpResponse {
     HttpResponse::from_parts(parts, body.into())
 }
 
-async fn document(
-    judge: impl Fn(&[u8]) -> Verdict,
-    answer: HttpResponse,
-) -> Result<HttpResponse, HttpError> {
+async fn document(judge: impl Fn(&[u8]) -> Verdict, answer: HttpResponse) -> Result<HttpResponse, HttpError> {
     let (parts, body) = answer.into_parts();
     let body = match Limited::new(body, MAX_DOCUMENT).collect().await {
         Ok(collected) => collected.to_bytes(),

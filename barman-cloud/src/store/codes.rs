@@ -27,7 +27,9 @@ const PARTS: &str = "the store no longer has parts that it had accepted: start a
 
 /// What an answer with a code means, of whatever storage; `None` for a code that is not known.
 pub(super) fn kind_of_answer(code: &str, text: &str) -> Option<Verdict> {
-    codes_azure::kind_of_answer(code, text).or_else(|| kind_of_code(code)).or_else(|| codes_gcs::kind_of_code(code))
+    codes_azure::kind_of_answer(code, text)
+        .or_else(|| kind_of_code(code))
+        .or_else(|| codes_gcs::kind_of_code(code))
 }
 
 /// What a code of S3 means; `None` for one that is not known.

@@ -4,16 +4,19 @@ use super::codes::{FULL, Verdict};
 use crate::error::ErrorKind;
 
 const CONTAINER: &str = "create the container or correct the destination path";
-const KEY: &str = "check the storage account and its key, or the shared access signature; the clock of this node too";
+const KEY: &str =
+    "check the storage account and its key, or the shared access signature; the clock of this node too";
 const EXPIRED: &str = "the shared access signature is not valid at this time: create a new one, or set the clock of \
                        this node";
 const ROLE: &str = "give the identity the role Storage Blob Data Contributor, or the shared access signature the \
                     permissions racwdlt (t only for tags)";
 const NETWORK: &str = "allow this network in the firewall of the storage account";
 const ACCOUNT: &str = "enable the storage account, or choose another";
-const LOCKED: &str = "an immutability policy or a legal hold forbids it: wait, or exempt the destination path";
+const LOCKED: &str =
+    "an immutability policy or a legal hold forbids it: wait, or exempt the destination path";
 const LEASED: &str = "somebody holds a lease on the blob: break it";
-const COLD: &str = "rehydrate the blob from its archive tier, and keep lifecycle rules off the destination path";
+const COLD: &str =
+    "rehydrate the blob from its archive tier, and keep lifecycle rules off the destination path";
 const BLOCKS: &str = "the store no longer has blocks that it had accepted: start again";
 const NAMESPACE: &str = "use an account without hierarchical namespace, or no tags";
 
@@ -54,7 +57,9 @@ pub(super) fn kind_of_answer(code: &str, text: &str) -> Option<Verdict> {
         "BlobTagsNotSupportedForAccountType" | "FeatureNotSupportedForAccount" => {
             (K::Unsupported, Some(NAMESPACE))
         }
-        "UnsupportedHeader" | "FeatureVersionMismatch" | "ApiNotSupportedForAccount" => (K::Unsupported, None),
+        "UnsupportedHeader" | "FeatureVersionMismatch" | "ApiNotSupportedForAccount" => {
+            (K::Unsupported, None)
+        }
         _ => return None,
     };
     Some((kind, remedy.map(str::to_owned)))

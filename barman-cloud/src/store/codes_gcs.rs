@@ -5,7 +5,8 @@ use crate::error::ErrorKind;
 
 const ROLE: &str = "give the service account the role Storage Object Admin on the bucket";
 const TOKEN: &str = "check the service account, its key, and the clock of this node";
-const LOCKED: &str = "the bucket's retention policy or a hold forbids it: wait, or exempt the destination path";
+const LOCKED: &str =
+    "the bucket's retention policy or a hold forbids it: wait, or exempt the destination path";
 const ACCOUNT: &str = "enable billing of the project, or ask its owner";
 
 /// What a reason means; `None` for one that is not known.
@@ -17,7 +18,9 @@ pub(super) fn kind_of_code(reason: &str) -> Option<Verdict> {
         "forbidden" | "insufficientPermissions" | "Forbidden" => (K::Permission, Some(ROLE)),
         "authError" | "required" | "expired" | "lockedDomainExpired" => (K::Credentials, Some(TOKEN)),
         "retentionPolicyNotMet" | "objectUnderActiveHold" => (K::Permission, Some(LOCKED)),
-        "accountDisabled" | "userProjectAccountProblem" | "UserProjectMissing" => (K::Permission, Some(ACCOUNT)),
+        "accountDisabled" | "userProjectAccountProblem" | "UserProjectMissing" => {
+            (K::Permission, Some(ACCOUNT))
+        }
         "rateLimitExceeded" | "userRateLimitExceeded" | "dailyLimitExceeded" => (K::Throttled, None),
         "quotaExceeded" | "uploadTooLarge" => (K::Other, Some(FULL)),
         "backendError" | "internalError" | "Internal Server Error" => (K::Unavailable, None),

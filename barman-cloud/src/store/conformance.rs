@@ -48,7 +48,8 @@ impl Store {
         {
             return vec![Finding::failed(self, Probed::Reach, error)];
         }
-        let mut found = vec![Finding::ok(Probed::Reach), self.finding(Probed::List, listed.as_ref().map(|_| ()))];
+        let mut found =
+            vec![Finding::ok(Probed::Reach), self.finding(Probed::List, listed.as_ref().map(|_| ()))];
         let names = Names::new(&self.free_name(key, listed.unwrap_or_default()).await);
         let put = self.put(&names.one, BODY).await;
         found.push(self.finding(Probed::Put, put.as_ref().map(|()| ())));
@@ -93,7 +94,8 @@ impl Store {
         let get = self.get(&names.one, 1024).await.and_then(|read| self.same(&names.one, &read, &BODY));
         found.push(self.finding(Probed::Get, get.as_ref().map(|()| ())));
         match &get {
-            Ok(()) => found.push(self.finding(Probed::Range, self.try_range(&names.one).await.as_ref().map(|()| ()))),
+            Ok(()) => found
+                .push(self.finding(Probed::Range, self.try_range(&names.one).await.as_ref().map(|()| ()))),
             Err(_) => found.push(Finding::untried(Probed::Range, Probed::Get)),
         }
         found.push(match self.try_condition(&names.one).await {
@@ -114,7 +116,8 @@ impl Store {
             }
             Err(error) => {
                 let finding = Finding::failed(self, Probed::Delete, error);
-                let left = format!("{}; what the probe wrote stays at {}", finding.message, self.url_of(&names.one));
+                let left =
+                    format!("{}; what the probe wrote stays at {}", finding.message, self.url_of(&names.one));
                 Finding { message: left, ..finding }
             }
         };
@@ -183,7 +186,9 @@ impl Store {
             }
         }
         match self.delete_many(&names.many).await {
-            Ok(()) if self.inner.known.bulk_delete.load(Ordering::Relaxed) => Finding::ok(Probed::BatchDelete),
+            Ok(()) if self.inner.known.bulk_delete.load(Ordering::Relaxed) => {
+                Finding::ok(Probed::BatchDelete)
+            }
             Ok(()) => Finding::not_supported(Probed::BatchDelete),
             Err(error) => Finding::failed(self, Probed::BatchDelete, &error),
         }

@@ -1,5 +1,6 @@
 //! Making stores: S3, and memory for tests of logic; and what the makers of all storages share.
 
+use super::address::BucketUrl;
 use super::dialect::{Cheaper, Client};
 use super::identity::{Environment, Named};
 use super::options::{Credentials, Encryption, Limits, S3Options, UriStyle};
@@ -7,7 +8,7 @@ use super::raw::{Raw, Signer};
 use super::tags::Tags;
 use super::{Inner, Store};
 use crate::error::{Error, ErrorKind, Result};
-use crate::layout::{Destination, Storage, normalise_endpoint};
+use crate::layout::{Destination, Storage};
 use http::{HeaderName, HeaderValue};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredentialProvider, Checksum};
 use object_store::client::HttpClient;
@@ -142,39 +143,6 @@ fn cheaper(builder: &AmazonS3Builder, https: bool) -> object_store::Result<Cheap
     })
 }
 
-/// Where a bucket is.
-struct BucketUrl {
-    style: UriStyle,
-    /// The endpoint as the client wants it: with the bucket ahead of the host where it goes there.
-    endpoint: Option<String>,
-    /// The URL that the client makes of the same settings.
-    url: String,
-}
-
-impl BucketUrl {
-    fn new(bucket: &str, options: &S3Options, region: &str) -> Result<Self> {
-        let endpoint = options.endpoint.as_deref().map(normalise_endpoint).transpose()?;
-        let style = options.uri_style.unwrap_or(match &endpoint {
-            Some(_) => UriStyle::Path,
-            // A bucket name with a dot does not match the wildcard certificate of the virtual host.
-            None if bucket.contains('.') => UriStyle::Path,
-            None => UriStyle::Host,
-        });
-        let service = endpoint.clone().unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com"));
-        let (scheme, host) = service.split_once("://").unwrap_or(("https", &service));
-        Ok(match style {
-            UriStyle::Path => Self { style, url: format!("{service}/{bucket}"), endpoint },
-            UriStyle::Host if endpoint.is_none() => {
-                Self { style, url: format!("https://{bucket}.{host}"), endpoint }
-            }
-            UriStyle::Host => {
-                let url = format!("{scheme}://{bucket}.{host}");
-                Self { style, endpoint: Some(url.clone()), url }
-            }
-        })
-    }
-}
-
 /// A destination on another storage than the settings are for.
 pub(super) fn another_storage(destination: &Destination, form: &str) -> Error {
     let found = destination.storage().as_str();
@@ -248,7 +216,8 @@ fn named(keys: AwsCredentialProvider, environment: Environment<'_>) -> AwsCreden
             Named::new(keys, who, remedy, Some(file))
         }
         (Some(file), None) => {
-            let who = format!("the node's role (AWS_WEB_IDENTITY_TOKEN_FILE is {file}, AWS_ROLE_ARN is not set)");
+            let who =
+                format!("the node's role (AWS_WEB_IDENTITY_TOKEN_FILE is {file}, AWS_ROLE_ARN is not set)");
             let remedy = "annotate the service account with eks.amazonaws.com/role-arn";
             Named::new(keys, who, remedy, None)
         }
@@ -298,7 +267,6 @@ fn encryption_headers(encryption: Option<&Encryption>) -> Result<Vec<(HeaderName
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::double::{Double, answer};
     use rstest::rstest;
 
     fn destination() -> Destination {
@@ -317,38 +285,6 @@ mod tests {
         options.tags = vec![("team".into(), "db one".into())];
         let store = Store::s3(&destination(), &options).expect("valid");
         assert_eq!(store.url_of("srv/x"), "s3://b/p/srv/x");
-    }
-
-    /// S0.19, S1.18, S1.19, S1.20: an endpoint with or without scheme and port, any region, and where the bucket goes.
-    #[rstest]
-    #[case::aws(None, None, "b", "https://b.s3.any.amazonaws.com")]
-    #[case::aws_dot(None, None, "b.c", "https://s3.any.amazonaws.com/b.c")]
-    #[case::aws_path(None, Some(UriStyle::Path), "b", "https://s3.any.amazonaws.com/b")]
-    #[case::own(Some("https://host:443"), None, "b", "https://host/b")]
-    #[case::bare(Some("minio:9000"), Some(UriStyle::Path), "b", "https://minio:9000/b")]
-    #[case::host(Some("http://host:9000"), Some(UriStyle::Host), "b", "http://b.host:9000")]
-    fn buckets_are_in_the_host_or_in_the_path(
-        #[case] endpoint: Option<&str>,
-        #[case] style: Option<UriStyle>,
-        #[case] bucket: &str,
-        #[case] url: &str,
-    ) {
-        let mut options = S3Options::with_keys("id", "secret");
-        options.endpoint = endpoint.map(str::to_owned);
-        options.uri_style = style;
-        assert_eq!(BucketUrl::new(bucket, &options, "any").expect("valid").url, url);
-    }
-
-    #[tokio::test]
-    async fn a_bucket_in_the_host_is_asked_there() {
-        let server = Double::start(|_| answer(200, &[("etag", "\"1\"")], "")).await;
-        let port = server.address().rsplit(':').next().unwrap_or_default().to_owned();
-        let mut options = S3Options::with_keys("id", "secret");
-        options.endpoint = Some(format!("http://localhost:{port}"));
-        options.uri_style = Some(UriStyle::Host);
-        Store::s3(&destination(), &options).expect("valid").put("k", "x".into()).await.expect("written");
-        let seen = server.seen();
-        assert_eq!((seen[0].header("host"), seen[0].uri.path()), (format!("b.localhost:{port}").as_str(), "/p/k"));
     }
 
     /// A stand-in for the instance metadata service: a token, a role, its keys.

@@ -2,7 +2,9 @@
 //! the store.
 
 use super::double::{Double, answer};
-use super::{AzureCredentials, AzureOptions, Credentials, GcsCredentials, GcsOptions, Limits, S3Options, Store};
+use super::{
+    AzureCredentials, AzureOptions, Credentials, GcsCredentials, GcsOptions, Limits, S3Options, Store,
+};
 use crate::error::ErrorKind;
 use crate::layout::Destination;
 use howdah_s3::{Action, Rule, Server};
@@ -98,7 +100,10 @@ async fn a_role_is_assumed_with_the_token_of_the_service_account() {
     ] {
         assert_eq!(seen[0].field(field).as_deref(), Some(value));
     }
-    assert_eq!(seen[0].field("WebIdentityToken").map(|token| token.trim().to_owned()).as_deref(), Some(TOKEN));
+    assert_eq!(
+        seen[0].field("WebIdentityToken").map(|token| token.trim().to_owned()).as_deref(),
+        Some(TOKEN)
+    );
     assert!(seen[0].header("authorization").is_empty(), "the token is what says who asks");
 }
 
@@ -139,8 +144,18 @@ async fn keys_are_renewed_before_they_expire() {
 }
 
 #[rstest]
-#[case::refused(403, "AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity", ErrorKind::Credentials)]
-#[case::expired(400, "ExpiredTokenException", "Token expired: header.sesame.signature", ErrorKind::Credentials)]
+#[case::refused(
+    403,
+    "AccessDenied",
+    "Not authorized to perform sts:AssumeRoleWithWebIdentity",
+    ErrorKind::Credentials
+)]
+#[case::expired(
+    400,
+    "ExpiredTokenException",
+    "Token expired: header.sesame.signature",
+    ErrorKind::Credentials
+)]
 #[case::away(503, "ServiceUnavailable", "Please try again.", ErrorKind::Unavailable)]
 #[tokio::test]
 async fn a_refused_role_is_named_and_the_token_is_not(
@@ -151,7 +166,9 @@ async fn a_refused_role_is_named_and_the_token_is_not(
 ) {
     let server = s3_for_two().await;
     let sts = Double::start(move |_| {
-        let body = format!("<ErrorResponse><Error><Code>{code}</Code><Message>{message}</Message></Error></ErrorResponse>");
+        let body = format!(
+            "<ErrorResponse><Error><Code>{code}</Code><Message>{message}</Message></Error></ErrorResponse>"
+        );
         answer(status, &[], body)
     })
     .await;
@@ -178,7 +195,11 @@ async fn a_missing_token_is_named() {
     let store = s3_store(&server, &sts, "/nonexistent/token");
     let error = store.put("k", "x".into()).await.expect_err("no token");
     assert_eq!(error.kind(), ErrorKind::Credentials, "{}", error.report());
-    assert!(error.report().contains(ROLE) && error.report().contains("/nonexistent/token"), "{}", error.report());
+    assert!(
+        error.report().contains(ROLE) && error.report().contains("/nonexistent/token"),
+        "{}",
+        error.report()
+    );
     assert!(sts.seen().is_empty());
 }
 
@@ -208,7 +229,9 @@ async fn the_metadata_server_opens_google() {
         let good = seen.header("metadata-flavor") == "Google"
             && seen.uri.path() == "/computeMetadata/v1/instance/service-accounts/default/token";
         match good {
-            true => answer(200, &[], r#"{"access_token":"google-token","expires_in":3599,"token_type":"Bearer"}"#),
+            true => {
+                answer(200, &[], r#"{"access_token":"google-token","expires_in":3599,"token_type":"Bearer"}"#)
+            }
             false => answer(404, &[], ""),
         }
     })
@@ -253,7 +276,8 @@ fn azure_store(blobs: &Double, environment: &[(&str, &str)]) -> crate::Result<St
 #[tokio::test]
 async fn a_federated_token_opens_azure() {
     let blobs = blobs().await;
-    let entra = Double::start(|_| answer(200, &[], r#"{"access_token":"azure-token","expires_in":3599}"#)).await;
+    let entra =
+        Double::start(|_| answer(200, &[], r#"{"access_token":"azure-token","expires_in":3599}"#)).await;
     let file = token_file();
     let (file_name, host) = (name(&file), format!("{}/", entra.url()));
     let environment = [
@@ -270,7 +294,10 @@ async fn a_federated_token_opens_azure() {
     assert_eq!(seen.len(), 1, "a token that is good for an hour is fetched once");
     assert_eq!(seen[0].uri.path(), "/the-tenant/oauth2/v2.0/token");
     assert_eq!(seen[0].field("client_id").as_deref(), Some("the-client"));
-    assert_eq!(seen[0].field("client_assertion").map(|token| token.trim().to_owned()).as_deref(), Some(TOKEN));
+    assert_eq!(
+        seen[0].field("client_assertion").map(|token| token.trim().to_owned()).as_deref(),
+        Some(TOKEN)
+    );
     assert_eq!(seen[0].field("scope").as_deref(), Some("https://storage.azure.com/.default"));
 }
 
@@ -290,7 +317,8 @@ async fn a_refused_federated_token_is_not_told() {
         ("AZURE_TENANT_ID", "the-tenant"),
         ("AZURE_AUTHORITY_HOST", host.as_str()),
     ];
-    let error = azure_store(&blobs, &environment).expect("valid").put("k", "x".into()).await.expect_err("refused");
+    let error =
+        azure_store(&blobs, &environment).expect("valid").put("k", "x".into()).await.expect_err("refused");
     let report = error.report();
     assert_eq!(error.kind(), ErrorKind::Credentials, "{report}");
     for word in ["the-client", "the-tenant", file_name.as_str(), "AADSTS700213", "federated credential"] {

@@ -4,6 +4,7 @@
 //! object by URL and carry a kind, requests are retried with growing pauses, reads go on where a connection broke,
 //! and a write that must not replace anything works on stores with and without conditional writes.
 
+mod address;
 mod answer;
 mod azure;
 pub mod blocking;
@@ -16,9 +17,9 @@ mod connect;
 mod connections;
 mod delete;
 mod dialect;
+pub mod dns;
 #[cfg(test)]
 mod double;
-pub mod dns;
 mod findings;
 mod gcs;
 mod identity;
@@ -31,6 +32,8 @@ mod probe;
 mod protocol;
 mod raw;
 mod read;
+#[cfg(test)]
+mod refusal_tests;
 mod tags;
 mod tls;
 mod transport;

@@ -155,9 +155,7 @@ impl Raw {
             let outcome = self.ask(ask.clone()).await;
             let passes = match &outcome {
                 Ok(answer) if answer.status.is_success() => return outcome,
-                Ok(answer) => {
-                    answer.status.is_server_error() || matches!(answer.status.as_u16(), 408 | 429)
-                }
+                Ok(answer) => answer.status.is_server_error() || matches!(answer.status.as_u16(), 408 | 429),
                 Err(error) => lost_answer(error, repeatable),
             };
             if !passes || tries >= self.limits.retries || begin.elapsed() >= self.limits.retry_for {

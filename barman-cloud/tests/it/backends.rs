@@ -2,9 +2,7 @@
 
 use crate::servers::{Running, azurite, fake_gcs};
 use crate::support::{BUCKET, limits, options, server};
-use barman_cloud::store::{
-    AzureCredentials, AzureOptions, GcsCredentials, GcsOptions, client_config,
-};
+use barman_cloud::store::{AzureCredentials, AzureOptions, GcsCredentials, GcsOptions, client_config};
 use barman_cloud::{Destination, Repository, S3Options, Store};
 use howdah_s3::Server;
 use object_store::azure::{AzureAccessKey, AzureAuthorizer, AzureCredential};
@@ -12,11 +10,11 @@ use object_store::client::{HttpRequest, HttpRequestBody};
 
 /// Azurite's account and its key, which everybody knows.
 pub const ACCOUNT: &str = "devstoreaccount1";
-pub const KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+pub const KEY: &str =
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
 /// A key that signs nothing: for emulators, which look at no token.
-const NO_KEY: &str =
-    r#"{"type":"service_account","client_email":"a@b","private_key":"","private_key_id":"","disable_oauth":true}"#;
+const NO_KEY: &str = r#"{"type":"service_account","client_email":"a@b","private_key":"","private_key_id":"","disable_oauth":true}"#;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {

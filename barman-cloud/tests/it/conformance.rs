@@ -22,17 +22,20 @@ async fn a_good_store_passes_and_nothing_stays(#[values(Kind::S3, Kind::Gcs, Kin
     repository.store().put(PROBE, "old".into()).await.expect("written");
     let found = repository.conformance().await;
     let operations: Vec<Probed> = found.iter().map(|finding| finding.operation).collect();
-    assert_eq!(operations, [
-        Probed::Reach,
-        Probed::List,
-        Probed::Put,
-        Probed::Get,
-        Probed::Range,
-        Probed::ConditionalWrite,
-        Probed::Multipart,
-        Probed::Delete,
-        Probed::BatchDelete,
-    ]);
+    assert_eq!(
+        operations,
+        [
+            Probed::Reach,
+            Probed::List,
+            Probed::Put,
+            Probed::Get,
+            Probed::Range,
+            Probed::ConditionalWrite,
+            Probed::Multipart,
+            Probed::Delete,
+            Probed::BatchDelete,
+        ]
+    );
     for finding in &found {
         // Google deletes one by one.
         let without = kind == Kind::Gcs && finding.operation == Probed::BatchDelete;
@@ -97,7 +100,11 @@ async fn a_missing_permission_is_named(
     let found = store(&server).conformance(PROBE).await;
     assert_eq!(of(&found, Probed::Reach).outcome, Outcome::Ok);
     let finding = of(&found, probed);
-    assert_eq!((finding.outcome, finding.kind), (Outcome::Failed, Some(ErrorKind::Permission)), "{finding:?}");
+    assert_eq!(
+        (finding.outcome, finding.kind),
+        (Outcome::Failed, Some(ErrorKind::Permission)),
+        "{finding:?}"
+    );
     assert!(finding.remedy.as_ref().is_some_and(|remedy| remedy.contains(permission)), "{finding:?}");
     // Nothing else is blamed.
     let failed = found.iter().filter(|finding| finding.outcome == Outcome::Failed);
@@ -118,7 +125,10 @@ async fn a_store_that_allows_no_deletion_is_told_so_each_time() {
         let found = store(&server).conformance(PROBE).await;
         let finding = of(&found, Probed::Delete);
         assert_eq!((finding.outcome, finding.kind), (Outcome::Failed, Some(ErrorKind::Permission)));
-        assert!(finding.message.contains("stays at") && finding.message.contains("only grows"), "{finding:?}");
+        assert!(
+            finding.message.contains("stays at") && finding.message.contains("only grows"),
+            "{finding:?}"
+        );
         assert!(finding.remedy.as_ref().is_some_and(|remedy| remedy.contains("object lock")), "{finding:?}");
         assert_eq!(of(&found, Probed::BatchDelete).outcome, Outcome::Untried);
         // A locked object cannot be replaced either: the second probe writes beside it.

@@ -62,7 +62,10 @@ async fn wal_is_archived_and_fetched(#[values(Kind::S3, Kind::Gcs, Kind::Azure)]
     let again = repository.archive_wal(name, source(), &options).await.expect("the same");
     assert_eq!(again.created, Created::Exists);
     let other = WalSource::Bytes(Bytes::from(vec![7; 1 << 20]));
-    assert!(repository.archive_wal(name, other, &options).await.is_err(), "other content under the same name");
+    assert!(
+        repository.archive_wal(name, other, &options).await.is_err(),
+        "other content under the same name"
+    );
     let dir = tempfile::tempdir().expect("a directory");
     let dest = dir.path().join("wal");
     repository.fetch_wal(name, &dest, &FetchOptions::default()).await.expect("fetched");
@@ -126,10 +129,8 @@ fn signature(permissions: &str, valid_for: Duration) -> String {
     let (start, end) = (time(Utc::now() - Duration::days(2)), time(Utc::now() + valid_for));
     let version = "2020-12-06";
     let resource = format!("/blob/{ACCOUNT}/{BUCKET}");
-    let signed = [
-        permissions, &start, &end, &resource, "", "", "", version, "c", "", "", "", "", "", "", "",
-    ]
-    .join("\n");
+    let signed = [permissions, &start, &end, &resource, "", "", "", version, "c", "", "", "", "", "", "", ""]
+        .join("\n");
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &BASE64_STANDARD.decode(KEY).expect("base64"));
     let tag = BASE64_STANDARD.encode(ring::hmac::sign(&key, signed.as_bytes()));
     let encoded: String = url::form_urlencoded::byte_serialize(tag.as_bytes()).collect();
@@ -161,7 +162,8 @@ async fn a_shared_access_signature_is_enough() {
 async fn an_expired_signature_is_told_from_a_missing_permission() {
     let backend = backend(Kind::Azure).await;
     let expired = signature("racwdl", -Duration::days(1));
-    let error = with_signature(&backend, &expired).put("k", Bytes::from_static(b"x")).await.expect_err("expired");
+    let error =
+        with_signature(&backend, &expired).put("k", Bytes::from_static(b"x")).await.expect_err("expired");
     assert_eq!(error.kind(), ErrorKind::Credentials, "{}", error.report());
     let sig = expired.split("sig=").nth(1).expect("signed").trim();
     assert!(!error.report().contains(sig), "{}", error.report());
@@ -223,7 +225,11 @@ fn google_has_no_tags() {
     options.tags = vec![("team".into(), "db".into())];
     let error = Store::gcs(&Destination::parse("gs://b/p").expect("valid"), &options).expect_err("no tags");
     assert_eq!(error.exit_code(), 3);
-    assert!(error.report().contains("gs://b/p") && error.remedy().contains("historyTags"), "{}", error.report());
+    assert!(
+        error.report().contains("gs://b/p") && error.remedy().contains("historyTags"),
+        "{}",
+        error.report()
+    );
 }
 
 /// S0.20, S1.23: what is wrong with a key is said, and nothing of it.

@@ -72,8 +72,7 @@ impl MultipartStore for Azure {
             encoded_key(path.as_ref()),
             encoded(&BASE64_STANDARD.encode(&content_id))
         );
-        let ask =
-            RawRequest::new(Method::PUT, target).with_header(CRC64, crc64_of(&data)?).with_body(data);
+        let ask = RawRequest::new(Method::PUT, target).with_header(CRC64, crc64_of(&data)?).with_body(data);
         self.raw.perform(ask, true).await?;
         Ok(PartId { content_id })
     }
@@ -157,10 +156,8 @@ impl Pending for Azure {
     async fn pending(&self, prefix: &str) -> Result<Vec<Begun>> {
         let (mut found, mut marker) = (Vec::new(), String::new());
         loop {
-            let mut target = format!(
-                "?comp=list&include=uncommittedblobs&prefix={}&restype=container",
-                encoded(prefix)
-            );
+            let mut target =
+                format!("?comp=list&include=uncommittedblobs&prefix={}&restype=container", encoded(prefix));
             if !marker.is_empty() {
                 target.push_str(&format!("&marker={}", encoded(&marker)));
             }
@@ -194,6 +191,9 @@ mod tests {
         let payload = block_list(&ids);
         let text: Vec<u8> = payload.iter().flat_map(|piece| piece.to_vec()).collect();
         let text = String::from_utf8(text).expect("text");
-        assert!(text.ends_with("<BlockList><Latest>YQ==</Latest><Latest>Yg==</Latest></BlockList>"), "{text}");
+        assert!(
+            text.ends_with("<BlockList><Latest>YQ==</Latest><Latest>Yg==</Latest></BlockList>"),
+            "{text}"
+        );
     }
 }

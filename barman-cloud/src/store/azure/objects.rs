@@ -94,10 +94,7 @@ impl ObjectStore for Azure {
         self.client.get_opts(location, options).await
     }
 
-    fn delete_stream(
-        &self,
-        locations: BoxStream<'static, Result<Path>>,
-    ) -> BoxStream<'static, Result<Path>> {
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
         if self.batches {
             return self.client.delete_stream(locations);
         }

@@ -52,14 +52,16 @@ pub(super) fn place(destination: &Destination, options: &AzureOptions) -> Result
         .or(told.account)
         .or_else(|| endpoint.as_deref().and_then(account_in));
     let Some(account) = account else {
-        return Err(Error::invalid(format!("the storage account of {destination} is not known")).with_remedy(
-            "give it as account, in the connection string, or in the destination: \
+        return Err(Error::invalid(format!("the storage account of {destination} is not known"))
+            .with_remedy(
+                "give it as account, in the connection string, or in the destination: \
              https://ACCOUNT.blob.core.windows.net/container/path",
-        ));
+            ));
     };
     let endpoint = endpoint.unwrap_or_else(|| format!("https://{account}.blob.core.windows.net"));
     if let Some(other) = account_in(&endpoint).filter(|other| *other != account) {
-        let text = format!("{destination} is in the storage account {other}, the credentials are for {account}");
+        let text =
+            format!("{destination} is in the storage account {other}, the credentials are for {account}");
         return Err(Error::invalid(text).with_remedy("use one account in the destination and the Secret"));
     }
     Ok(Place { account, endpoint, keys })

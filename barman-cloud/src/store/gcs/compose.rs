@@ -95,9 +95,9 @@ impl Gcs {
                 .map(|(number, chunk)| (format!("{place}of{level}-{number:05}"), chunk.to_vec()))
                 .collect();
             sources = futures::stream::iter(steps)
-                .map(|(target, chunk)| async move {
-                    self.compose_once(&target, &chunk).await.map(|_| target)
-                })
+                .map(
+                    |(target, chunk)| async move { self.compose_once(&target, &chunk).await.map(|_| target) },
+                )
                 .buffered(PARALLEL)
                 .try_collect()
                 .await?;
@@ -152,9 +152,11 @@ impl Gcs {
         for meta in self.below(&place).await? {
             let Some((key, id)) = self.belongs(meta.location.as_ref()) else { continue };
             let begun = meta.last_modified;
-            let entry = found
-                .entry((key.clone(), id.to_owned()))
-                .or_insert_with(|| Begun { key, id: id.to_owned(), begun });
+            let entry = found.entry((key.clone(), id.to_owned())).or_insert_with(|| Begun {
+                key,
+                id: id.to_owned(),
+                begun,
+            });
             entry.begun = entry.begun.min(begun);
         }
         Ok(found.into_values().collect())

@@ -45,9 +45,8 @@ struct KeyFile {
 
 fn by_key(json: &str, what: &str) -> Result<GcpCredentialProvider> {
     // Its text is in no error: it is the key.
-    let wrong = |text: &str| {
-        Error::new(ErrorKind::Credentials, format!("{what} {text}")).with_remedy(CLOUD_KEY)
-    };
+    let wrong =
+        |text: &str| Error::new(ErrorKind::Credentials, format!("{what} {text}")).with_remedy(CLOUD_KEY);
     let file: KeyFile = serde_json::from_str(json).map_err(|_| wrong("is no JSON document of a key"))?;
     if let Some(kind) = file.kind.filter(|kind| kind != "service_account") {
         return Err(wrong(&format!("is of the type {kind:?}, not \"service_account\"")));
@@ -85,7 +84,11 @@ impl object_store::client::HttpService for NoRequests {
     }
 }
 
-fn by_metadata(options: &GcsOptions, client: &HttpClient, environment: Environment<'_>) -> GcpCredentialProvider {
+fn by_metadata(
+    options: &GcsOptions,
+    client: &HttpClient,
+    environment: Environment<'_>,
+) -> GcpCredentialProvider {
     let host = environment("GCE_METADATA_HOST")
         .or_else(|| environment("GCE_METADATA_ROOT"))
         .unwrap_or_else(|| METADATA_HOST.to_owned());
@@ -126,8 +129,8 @@ impl CredentialProvider for Metadata {
 
     async fn get_credential(&self) -> object_store::Result<Arc<GcpCredential>> {
         let fetch = || async {
-            let ask = RawRequest::get(TOKEN.to_owned())
-                .with_header(FLAVOR, HeaderValue::from_static("Google"));
+            let ask =
+                RawRequest::get(TOKEN.to_owned()).with_header(FLAVOR, HeaderValue::from_static("Google"));
             let answer = self.raw.perform(ask, true).await?;
             // The cause is not told: it may quote the token.
             let token: Token = serde_json::from_slice(&answer.body).map_err(|_| {

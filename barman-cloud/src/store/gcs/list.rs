@@ -80,11 +80,12 @@ impl PaginatedListStore for Gcs {
         add("startOffset", opts.offset.as_deref());
         let most = opts.max_keys.map(|most| most.to_string());
         add("maxResults", most.as_deref());
-        let answer = self.0.raw.perform(RawRequest::get(target), true).await.map_err(|error| match error {
-            // A missing directory is an empty one: only the bucket can be missing.
-            Error::NotFound { source, .. } => super::uploads::no_bucket(source),
-            error => error,
-        })?;
+        let answer =
+            self.0.raw.perform(RawRequest::get(target), true).await.map_err(|error| match error {
+                // A missing directory is an empty one: only the bucket can be missing.
+                Error::NotFound { source, .. } => super::uploads::no_bucket(source),
+                error => error,
+            })?;
         let page: Page = parsed(&answer.body)?;
         let objects = page
             .items
@@ -103,10 +104,7 @@ impl PaginatedListStore for Gcs {
 }
 
 fn meta(item: Item) -> Result<ObjectMeta> {
-    let size = item
-        .size
-        .parse()
-        .map_err(|error| Error::Generic { store: "GCS", source: Box::new(error) })?;
+    let size = item.size.parse().map_err(|error| Error::Generic { store: "GCS", source: Box::new(error) })?;
     Ok(ObjectMeta {
         location: Path::parse(item.name)?,
         last_modified: item.updated,

@@ -81,7 +81,11 @@ impl Store {
     }
 }
 
-pub(super) fn gcs_in(destination: &Destination, options: &GcsOptions, environment: Environment<'_>) -> Result<Store> {
+pub(super) fn gcs_in(
+    destination: &Destination,
+    options: &GcsOptions,
+    environment: Environment<'_>,
+) -> Result<Store> {
     if *destination.storage() != Storage::Gcs {
         return Err(connect::another_storage(destination, "gs://bucket/path"));
     }

@@ -56,8 +56,7 @@ impl Gcs {
             .chain(payload.into_iter())
             .chain(std::iter::once(Bytes::from(tail)))
             .collect();
-        let target =
-            format!("/upload/storage/v1/b/{}/o?uploadType=multipart{condition}", self.0.bucket);
+        let target = format!("/upload/storage/v1/b/{}/o?uploadType=multipart{condition}", self.0.bucket);
         let ask = RawRequest::new(Method::POST, target)
             .with_header(
                 header::CONTENT_TYPE,
@@ -132,10 +131,7 @@ impl ObjectStore for Gcs {
         }
     }
 
-    fn delete_stream(
-        &self,
-        locations: BoxStream<'static, Result<Path>>,
-    ) -> BoxStream<'static, Result<Path>> {
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
         let this = self.clone();
         locations
             .map(move |location| {

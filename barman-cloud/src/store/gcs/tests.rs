@@ -21,8 +21,7 @@ struct Bucket {
     damage: usize,
 }
 
-const NO_KEY: &str =
-    r#"{"type":"service_account","client_email":"a@b","private_key":"","private_key_id":"","disable_oauth":true}"#;
+const NO_KEY: &str = r#"{"type":"service_account","client_email":"a@b","private_key":"","private_key_id":"","disable_oauth":true}"#;
 
 fn error(status: u16, code: &str) -> Response {
     answer(status, &[], format!("<Error><Code>{code}</Code><Message>no</Message></Error>"))
@@ -96,11 +95,15 @@ async fn google() -> (Store, Double, Arc<Mutex<Bucket>>) {
     let bucket: Arc<Mutex<Bucket>> = Arc::default();
     let behind = bucket.clone();
     let double =
-        Double::start(move |seen| serve(&mut behind.lock().unwrap_or_else(PoisonError::into_inner), seen)).await;
+        Double::start(move |seen| serve(&mut behind.lock().unwrap_or_else(PoisonError::into_inner), seen))
+            .await;
     let mut options = GcsOptions::with_key(NO_KEY);
     options.endpoint = Some(double.url());
-    options.limits =
-        Limits { backoff_first: Duration::from_millis(1), backoff_max: Duration::from_millis(2), ..Limits::default() };
+    options.limits = Limits {
+        backoff_first: Duration::from_millis(1),
+        backoff_max: Duration::from_millis(2),
+        ..Limits::default()
+    };
     let store = gcs_in(&Destination::parse("gs://bucket/p").expect("valid"), &options, &|_| None);
     (store.expect("valid"), double, bucket)
 }
@@ -117,7 +120,11 @@ async fn parts_go_by_the_xml_api_where_there_is_one() {
     assert_eq!(bucket.lock().expect("whole").objects["p/srv/k"], "hello world");
     assert!(store.list_uploads("srv").await.expect("listed").is_empty());
     // What the store knows was asked once.
-    let asked = double.seen().iter().filter(|seen| seen.uri.query().is_some_and(|q| q.contains("max-uploads=1&"))).count();
+    let asked = double
+        .seen()
+        .iter()
+        .filter(|seen| seen.uri.query().is_some_and(|q| q.contains("max-uploads=1&")))
+        .count();
     assert_eq!(asked, 1);
 }
 

@@ -141,8 +141,7 @@ impl Pending for Gcs {
         loop {
             let mut query = format!("max-uploads=1000&prefix={}&uploads=", encoded(prefix));
             if let Some((key, id)) = &marker {
-                query =
-                    format!("key-marker={}&{query}&upload-id-marker={}", encoded(key), encoded(id));
+                query = format!("key-marker={}&{query}&upload-id-marker={}", encoded(key), encoded(id));
             }
             let Some(page) = self.uploads_page(&query).await? else { return Ok(found) };
             let next = page.read(&mut found);
