@@ -61,8 +61,7 @@ impl Page {
             id: upload.upload_id,
             begun: upload.initiated,
         }));
-        let next =
-            (self.next_key_marker.unwrap_or_default(), self.next_upload_id_marker.unwrap_or_default());
+        let next = (self.next_key_marker.unwrap_or_default(), self.next_upload_id_marker.unwrap_or_default());
         // A store that promises more but does not say from where would be asked for ever.
         (self.is_truncated && !next.0.is_empty()).then_some(next)
     }

@@ -90,7 +90,7 @@ impl Raw {
         let mut headers = HeaderMap::new();
         headers.extend(ask.headers);
         let length = ask.body.content_length();
-        let mut request = HttpRequest::new(HttpRequestBody::from(ask.body));
+        let mut request = HttpRequest::new(whole(ask.body));
         let target = format!("{}{}", self.base, ask.target);
         *request.method_mut() = ask.method;
         *request.uri_mut() = target.parse().map_err(|error| generic(Box::new(error)))?;
@@ -165,6 +165,16 @@ impl Raw {
             tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
             pause = (pause * 2).min(self.limits.backoff_max);
         }
+    }
+}
+
+/// A body as the signer of S3 wants it: it covers one buffer, but not several.
+fn whole(body: PutPayload) -> HttpRequestBody {
+    let mut pieces = body.iter();
+    match (pieces.next(), pieces.next()) {
+        (None, _) => HttpRequestBody::empty(),
+        (Some(only), None) => HttpRequestBody::from(only.clone()),
+        _ => HttpRequestBody::from(body),
     }
 }
 

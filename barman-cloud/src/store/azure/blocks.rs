@@ -6,6 +6,7 @@
 //! there is one, and removed.
 
 use super::Azure;
+use super::list::Blob;
 use super::objects::{CRC64, crc64_of};
 use crate::layout::Layout;
 use crate::store::pending::{Begun, Pending};
@@ -13,12 +14,11 @@ use crate::store::raw::{RawRequest, encoded, encoded_key};
 use async_trait::async_trait;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use http::{HeaderValue, Method, header};
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{Error, MultipartId, ObjectStoreExt, PutMultipartOptions, PutPayload, PutResult, Result};
-use serde::Deserialize;
 
 /// Largest block.
 const MAX_BLOCK: usize = 4000 << 20;
@@ -118,65 +118,27 @@ impl MultipartStore for Azure {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Page {
-    blobs: Blobs,
-    next_marker: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Blobs {
-    #[serde(default, rename = "Blob")]
-    blobs: Vec<Blob>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Blob {
-    name: String,
-    properties: Properties,
-}
-
-#[derive(Deserialize)]
-struct Properties {
-    #[serde(rename = "Creation-Time")]
-    created: Option<String>,
-    #[serde(rename = "Last-Modified")]
-    modified: Option<String>,
-    /// Only blobs have one; blocks alone do not.
-    #[serde(rename = "Content-Type")]
-    content_type: Option<String>,
-}
-
 #[async_trait]
 impl Pending for Azure {
     /// Keys under which there are blocks and no blob. Azure does not say when the blocks came: where it shows no
     /// time, it is now, so that nobody takes them for old.
     async fn pending(&self, prefix: &str) -> Result<Vec<Begun>> {
-        let (mut found, mut marker) = (Vec::new(), String::new());
+        let (mut found, mut marker) = (Vec::new(), None);
         loop {
-            let mut target =
-                format!("?comp=list&include=uncommittedblobs&prefix={}&restype=container", encoded(prefix));
-            if !marker.is_empty() {
-                target.push_str(&format!("&marker={}", encoded(&marker)));
+            let mut query = format!("include=uncommittedblobs&prefix={}", encoded(prefix));
+            if let Some(marker) = &marker {
+                query.push_str(&format!("&marker={}", encoded(marker)));
             }
-            let answer = self.raw.perform(RawRequest::get(target), true).await?;
-            let page: Page = quick_xml::de::from_str(&String::from_utf8_lossy(&answer.body))
-                .map_err(|error| Error::Generic { store: "Azure", source: Box::new(error) })?;
-            for blob in page.blobs.blobs {
-                if blob.properties.content_type.is_some_and(|kind| !kind.is_empty()) {
-                    continue;
-                }
-                let time = blob.properties.created.or(blob.properties.modified);
-                let time = time.and_then(|time| DateTime::parse_from_rfc2822(&time).ok());
-                let begun = time.map_or_else(Utc::now, |time| time.to_utc());
+            let page = self.page(&query).await?;
+            let (next, blobs) = page.read();
+            for blob in blobs.into_iter().filter(Blob::is_blocks_only) {
+                let begun = blob.created().unwrap_or_else(Utc::now);
                 found.push(Begun { key: blob.name, id: String::new(), begun });
             }
-            match page.next_marker.filter(|next| !next.is_empty() && *next != marker) {
-                Some(next) => marker = next,
-                None => return Ok(found),
+            if next.is_none() || next == marker {
+                return Ok(found);
             }
+            marker = next;
         }
     }
 }

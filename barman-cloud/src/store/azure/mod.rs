@@ -6,6 +6,7 @@
 mod blocks;
 mod connection;
 mod identity;
+mod list;
 mod objects;
 mod options;
 mod place;

@@ -8,7 +8,6 @@ use base64::prelude::BASE64_STANDARD;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use http::{HeaderName, HeaderValue, Method, header};
-use object_store::list::{PaginatedListOptions, PaginatedListResult, PaginatedListStore};
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
@@ -124,21 +123,8 @@ impl ObjectStore for Azure {
     }
 }
 
-#[async_trait]
-impl PaginatedListStore for Azure {
-    async fn list_paginated(
-        &self,
-        prefix: Option<&str>,
-        opts: PaginatedListOptions,
-    ) -> Result<PaginatedListResult> {
-        let mut page = self.client.list_paginated(prefix, opts).await?;
-        page.result = all_marked(page.result);
-        Ok(page)
-    }
-}
-
 /// Listings show the mark without the quotes that it has everywhere else.
-fn marked(mut meta: ObjectMeta) -> ObjectMeta {
+pub(super) fn marked(mut meta: ObjectMeta) -> ObjectMeta {
     if let Some(mark) = meta.e_tag.as_mut().filter(|mark| !mark.contains('"')) {
         *mark = format!("\"{mark}\"");
     }

@@ -125,7 +125,11 @@ impl ObjectStore for Gcs {
             // Compared here: emulators do not look at the condition.
             (Some(wanted), Some(mark)) if wanted != *mark => Err(Error::Precondition {
                 path: location.to_string(),
-                source: format!("it is of generation {mark}, not {wanted}").into(),
+                source: format!(
+                    "<Error><Code>conditionNotMet</Code><Message>It is of generation {mark}, not {wanted}.\
+                     </Message></Error>"
+                )
+                .into(),
             }),
             _ => Ok(found),
         }

@@ -28,7 +28,7 @@ fn error(status: u16, code: &str) -> Response {
 }
 
 fn serve(bucket: &mut Bucket, seen: &crate::store::double::Seen) -> Response {
-    let key = seen.uri.path().trim_start_matches("/bucket").trim_start_matches('/').to_owned();
+    let key = seen.uri.path().trim_start_matches("/bucket").trim_start_matches('/').replace("%2F", "/");
     let (method, id) = (seen.method.as_str(), seen.field("uploadId"));
     let has = |name: &str| seen.uri.query().unwrap_or_default().contains(name);
     match (method, id) {
