@@ -171,10 +171,11 @@ impl Raw {
 /// A body as the signer of S3 wants it: it covers one buffer, but not several.
 fn whole(body: PutPayload) -> HttpRequestBody {
     let mut pieces = body.iter();
-    match (pieces.next(), pieces.next()) {
-        (None, _) => HttpRequestBody::empty(),
-        (Some(only), None) => HttpRequestBody::from(only.clone()),
-        _ => HttpRequestBody::from(body),
+    let (first, more) = (pieces.next().cloned(), pieces.next().is_some());
+    match first {
+        None => HttpRequestBody::empty(),
+        Some(only) if !more => HttpRequestBody::from(only),
+        Some(_) => HttpRequestBody::from(body),
     }
 }
 
