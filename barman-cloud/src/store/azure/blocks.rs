@@ -123,7 +123,7 @@ impl Pending for Azure {
     /// Keys under which there are blocks and no blob. Azure does not say when the blocks came: where it shows no
     /// time, it is now, so that nobody takes them for old.
     async fn pending(&self, prefix: &str) -> Result<Vec<Begun>> {
-        let (mut found, mut marker) = (Vec::new(), None);
+        let (mut found, mut marker) = (Vec::new(), None::<String>);
         loop {
             let mut query = format!("include=uncommittedblobs&prefix={}", encoded(prefix));
             if let Some(marker) = &marker {
