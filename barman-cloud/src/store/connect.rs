@@ -84,7 +84,7 @@ impl Store {
         made.history_tags =
             if options.history_tags.is_empty() { made.tags.clone() } else { tag_set(&options.history_tags)? };
         made.limits = options.limits.clone();
-        Ok(Self { inner: Arc::new(made) })
+        Ok(Self { inner: Arc::new(made), cipher: None })
     }
 
     /// A store in memory.
@@ -94,7 +94,7 @@ impl Store {
 
     /// A store over any backend, for tests that put failures between.
     pub fn over<S: ObjectStore + MultipartStore>(backend: Arc<S>, destination: &Destination) -> Self {
-        Self { inner: Arc::new(Self::assemble(backend.clone(), backend, None, destination)) }
+        Self { inner: Arc::new(Self::assemble(backend.clone(), backend, None, destination)), cipher: None }
     }
 
     fn assemble(

@@ -6,6 +6,7 @@
 
 mod answer;
 pub mod blocking;
+mod cipher;
 mod classify;
 mod codes;
 mod connect;
@@ -24,6 +25,9 @@ mod transport;
 mod upload;
 mod write;
 
+pub use cipher::{
+    Cipher, CipherMode, KeyRotation, Keyring, MIN_ITERATIONS, RepositoryCipher, Sealed, Sealer,
+};
 pub use connections::Connections;
 pub use dialect::BodyCheck;
 pub use list::Listing;
@@ -50,7 +54,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct ObjectInfo {
     /// Key relative to the destination path.
     pub key: String,
-    /// Stored bytes.
+    /// Stored bytes: of an encrypted object, those of its ciphertext.
     pub size: u64,
     /// When the store took it.
     pub last_modified: DateTime<Utc>,
@@ -78,6 +82,8 @@ pub enum Created {
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
+    /// Encrypts bodies before they leave.
+    cipher: Option<Cipher>,
 }
 
 struct Inner {

@@ -3,6 +3,10 @@
 mod archive;
 mod connection;
 mod dialect;
+mod encryption;
+mod encryption_damage;
+mod encryption_keys;
+mod encryption_openssl;
 mod golden;
 mod operations;
 mod recovery;

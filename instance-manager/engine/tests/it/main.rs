@@ -6,6 +6,7 @@ mod archiving;
 mod backup_restore;
 mod damage;
 mod delta;
+mod encryption;
 mod faults;
 mod gentle;
 mod interrupted;
