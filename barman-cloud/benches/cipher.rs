@@ -79,7 +79,9 @@ const MODES: [(&str, Option<CipherMode>); 3] =
 
 fn ciphers(criterion: &mut Criterion) {
     let (data, runtime) = (data(), Runtime::new().unwrap());
-    for (name, codec) in [("seal", Compression::None), ("seal-lz4", Compression::Lz4), ("seal-zstd", Compression::Zstd)] {
+    for (name, codec) in
+        [("seal", Compression::None), ("seal-lz4", Compression::Lz4), ("seal-zstd", Compression::Zstd)]
+    {
         let mut group = criterion.benchmark_group(name);
         group.throughput(Throughput::Bytes(data.len() as u64)).sample_size(20);
         for (name, mode) in MODES {

@@ -151,10 +151,16 @@ impl Upload {
     fn refuse_plain(&self, index: usize, head: &[u8]) -> Result<()> {
         let refused = |kind, text: &str| Err(Error::new(kind, text).with_key(self.store.url_of(&self.key)));
         if self.resumed && self.store.cipher_of(&self.key).is_some() {
-            return refused(ErrorKind::Unsupported, "an encrypted upload cannot be gone on with: begin it again");
+            return refused(
+                ErrorKind::Unsupported,
+                "an encrypted upload cannot be gone on with: begin it again",
+            );
         }
         if index == 0 && !self.store.is_sealed(&self.key, head) {
-            return refused(ErrorKind::Invalid, "a part that is not encrypted was to be sent to an encrypted store");
+            return refused(
+                ErrorKind::Invalid,
+                "a part that is not encrypted was to be sent to an encrypted store",
+            );
         }
         Ok(())
     }

@@ -66,7 +66,8 @@ async fn bodies_of_all_sizes_come_back(
     const ROOM: usize = 128 << 10;
     let store = encrypted(&memory(), mode);
     let block = (64 << 10) - 16;
-    let edges = [0, 16, 32, 48, block - 48, block, 2 * block - 48, ROOM - 96, ROOM - 48, ROOM, 3 * ROOM, 5 * block];
+    let edges =
+        [0, 16, 32, 48, block - 48, block, 2 * block - 48, ROOM - 96, ROOM - 48, ROOM, 3 * ROOM, 5 * block];
     for size in edges.into_iter().flat_map(|edge: usize| [edge.saturating_sub(1), edge, edge + 1]) {
         let content = noise(size);
         let stored = store.stored_size("srv/a/b", size as u64);
@@ -84,9 +85,7 @@ async fn bodies_of_all_sizes_come_back(
 
 #[rstest]
 #[tokio::test]
-async fn ranges_are_of_the_content(
-    #[values(CipherMode::Aes256Gcm, CipherMode::Aes256Cbc)] mode: CipherMode,
-) {
+async fn ranges_are_of_the_content(#[values(CipherMode::Aes256Gcm, CipherMode::Aes256Cbc)] mode: CipherMode) {
     let store = encrypted(&memory(), mode);
     let content = noise(300_000);
     store.put("srv/a", content.clone().into()).await.expect("written");

@@ -43,7 +43,9 @@ impl Scene {
         });
         let raw = |key: &str| {
             let path = Path::from(format!("path/{key}"));
-            runtime.block_on(async { below.get(&path).await.expect("there").bytes().await.expect("read").to_vec() })
+            runtime.block_on(async {
+                below.get(&path).await.expect("there").bytes().await.expect("read").to_vec()
+            })
         };
         let (stored, other) = (raw(KEY), raw(other));
         Self { runtime, below, store, stored, other, alone: tokio::sync::Mutex::default() }
@@ -57,7 +59,11 @@ impl Scene {
             self.store.get(KEY, SIZE as u64).await
         });
         let error = read.map(|read| read.len()).expect_err("damaged");
-        assert!(matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported | ErrorKind::Invalid), "{}", error.report());
+        assert!(
+            matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported | ErrorKind::Invalid),
+            "{}",
+            error.report()
+        );
     }
 }
 

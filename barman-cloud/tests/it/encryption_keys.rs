@@ -102,9 +102,7 @@ async fn encryption_does_not_begin_late(#[case] key: &str) {
 /// Rotation: only the records of the keys are written again, and afterwards the former passphrase is not needed.
 #[rstest]
 #[tokio::test]
-async fn a_passphrase_is_changed(
-    #[values(CipherMode::Aes256Gcm, CipherMode::Aes256Cbc)] mode: CipherMode,
-) {
+async fn a_passphrase_is_changed(#[values(CipherMode::Aes256Gcm, CipherMode::Aes256Cbc)] mode: CipherMode) {
     let server = server().await;
     let old = open(&server, &cipher(mode, "the old one", &[]));
     claim(&old).await.expect("claimed");
@@ -167,7 +165,11 @@ async fn an_interrupted_rotation_is_finished_by_the_next() {
 async fn a_lost_or_damaged_key_is_named() {
     let server = server().await;
     let right = cipher(MODE, PASSPHRASE, &[]);
-    open(&server, &right).store().put("srv/base/20261121T012341/data.tar", noise(10).into()).await.expect("written");
+    open(&server, &right)
+        .store()
+        .put("srv/base/20261121T012341/data.tar", noise(10).into())
+        .await
+        .expect("written");
     let key = server
         .objects(BUCKET)
         .expect("a bucket")
@@ -191,5 +193,9 @@ async fn a_lost_or_damaged_key_is_named() {
     server.delete(BUCKET, &key).await.expect("deleted");
     let error = read().await.expect_err("lost");
     assert_eq!(error.kind(), ErrorKind::Corrupt, "never taken for an object that is not there");
-    assert!(error.report().contains("data key") && error.report().contains("from a copy"), "{}", error.report());
+    assert!(
+        error.report().contains("data key") && error.report().contains("from a copy"),
+        "{}",
+        error.report()
+    );
 }

@@ -25,7 +25,11 @@ async fn barman_fails_on_an_encrypted_repository(#[case] mode: CipherMode) {
     let mut info = BackupInfo::started(1, begin, size, start);
     info.finish(1, "0/4000100".parse().expect("an LSN"), size, start);
     repository.put_backup_info(&id, &info).await.expect("written");
-    repository.store().put(&format!("{SERVER}/base/{id}/data.tar"), Bytes::from(vec![0; 10240])).await.expect("put");
+    repository
+        .store()
+        .put(&format!("{SERVER}/base/{id}/data.tar"), Bytes::from(vec![0; 10240]))
+        .await
+        .expect("put");
     for codec in [Compression::None, Compression::Gzip] {
         let options = ArchiveOptions { compression: codec, ..ArchiveOptions::default() };
         let name = if codec == Compression::None { SEGMENT } else { "000000010000000000000005" };

@@ -174,7 +174,8 @@ impl CbcOpener {
 
     /// The last block, once everything was found right.
     pub fn end(&mut self) -> Result<Bytes> {
-        let changed = || Error::corrupt("its HMAC is wrong: it was changed, cut off or moved since it was written");
+        let changed =
+            || Error::corrupt("its HMAC is wrong: it was changed, cut off or moved since it was written");
         let mac = self.mac.take().ok_or_else(changed)?.sign();
         let right = self.left == 0 && bool::from(mac.as_ref().ct_eq(&self.tag));
         if !right || self.waiting.len() != AES_BLOCK {

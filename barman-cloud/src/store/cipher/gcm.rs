@@ -111,7 +111,8 @@ impl GcmSealer {
     fn close(&mut self, out: &mut Vec<u8>, last: bool) -> Result<()> {
         let clear = if self.index == 0 { HEADER } else { 0 };
         let begin = out.len() - self.filled + clear;
-        let sealed = self.key.seal_in_place_separate_tag(nonce(self.index, last), Aad::empty(), &mut out[begin..]);
+        let sealed =
+            self.key.seal_in_place_separate_tag(nonce(self.index, last), Aad::empty(), &mut out[begin..]);
         out.extend_from_slice(sealed.map_err(|_| failed())?.as_ref());
         self.index += 1;
         self.filled = 0;
@@ -153,7 +154,10 @@ impl GcmOpener {
         match (self.to_the_end, self.block.is_empty()) {
             (true, false) => self.open(true),
             (false, true) => Ok(Bytes::new()),
-            _ => Err(Error::corrupt(format!("it ends after block {} of its ciphertext: it was cut off", self.index))),
+            _ => Err(Error::corrupt(format!(
+                "it ends after block {} of its ciphertext: it was cut off",
+                self.index
+            ))),
         }
     }
 

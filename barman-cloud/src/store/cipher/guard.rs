@@ -52,7 +52,8 @@ impl Cipher {
 
 /// Whether mode and passphrases fit a repository; `true` when it is a former passphrase that fits.
 pub async fn check_record(record: &RepositoryRecord, mode: CipherMode, keyring: &Keyring) -> Result<bool> {
-    let theirs: CipherMode = record.cipher.parse().map_err(|error: Error| error.with_kind(ErrorKind::Unsupported))?;
+    let theirs: CipherMode =
+        record.cipher.parse().map_err(|error: Error| error.with_kind(ErrorKind::Unsupported))?;
     if theirs != mode {
         return Err(other_mode(theirs, mode));
     }

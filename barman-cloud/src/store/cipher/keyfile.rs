@@ -144,11 +144,13 @@ impl KeyFile {
     pub fn unwrap(&self, mode: CipherMode, by: &RepositoryKey) -> Result<DataKey> {
         let damaged = |what: &str| Error::corrupt(format!("the wrapped key is damaged: {what}"));
         let id: KeyId = self.id.parse().map_err(|error| damaged("its id").with_source(error))?;
-        let mut wrapped = STANDARD.decode(&self.wrapped).map_err(|error| damaged("no base64").with_source(error))?;
+        let mut wrapped =
+            STANDARD.decode(&self.wrapped).map_err(|error| damaged("no base64").with_source(error))?;
         let mut secret = Zeroizing::new([0; 32]);
         match mode {
             CipherMode::Aes256Gcm => {
-                let (head, rest) = wrapped.split_at_mut_checked(NONCE_LEN).ok_or_else(|| damaged("its length"))?;
+                let (head, rest) =
+                    wrapped.split_at_mut_checked(NONCE_LEN).ok_or_else(|| damaged("its length"))?;
                 let opened = gcm(by)?
                     .open_in_place(nonce(head)?, Aad::from(self.bound()), rest)
                     .map_err(|_| damaged("it is not what was written"))?;

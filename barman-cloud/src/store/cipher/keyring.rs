@@ -1,9 +1,9 @@
 //! Passphrases, and the repository keys that they make.
 
-use super::header::random;
-use super::keyfile::{derived, hex_of};
 use super::super::Secret;
 use super::CipherMode;
+use super::header::random;
+use super::keyfile::{derived, hex_of};
 use crate::archive::blocking;
 use crate::error::{Error, ErrorKind, Result};
 use ring::pbkdf2::{PBKDF2_HMAC_SHA256, derive};
@@ -36,7 +36,8 @@ impl Derivation {
     }
 
     pub fn salt(&self) -> Result<Vec<u8>> {
-        hex::decode(&self.salt).map_err(|error| Error::corrupt("the salt is not hexadecimal").with_source(error))
+        hex::decode(&self.salt)
+            .map_err(|error| Error::corrupt("the salt is not hexadecimal").with_source(error))
     }
 
     fn rounds(&self) -> Result<NonZeroU32> {

@@ -1,11 +1,11 @@
 //! The keys of one repository: found for reading, made for writing.
 
 use super::super::{Created, Store};
+use super::CipherMode;
 use super::guard;
 use super::header::KeyId;
 use super::keyfile::{DataKey, KeyFile};
 use super::keyring::{Derivation, Keyring};
-use super::CipherMode;
 use crate::backup_id::BackupId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::Layout;
@@ -78,7 +78,9 @@ pub async fn read_key(store: &Store, layout: &Layout, id: &str) -> Result<KeyFil
     let body = store.get(&key, MAX_SIZE).await.map_err(|error| match error.is_not_found() {
         true => Error::corrupt(format!("the data key {id} is not in the repository"))
             .with_key(store.url_of(&key))
-            .with_remedy("restore the object from a copy: what was encrypted by this key cannot be read without it"),
+            .with_remedy(
+                "restore the object from a copy: what was encrypted by this key cannot be read without it",
+            ),
         false => error,
     })?;
     let file: KeyFile = serde_json::from_slice(&body).map_err(|error| {

@@ -111,7 +111,9 @@ impl Cipher {
     /// The keys for an object: those of its server.
     fn keys(&self, store: &Store, key: &str) -> Result<Arc<ServerKeys>> {
         let Some((server, _)) = key.split_once('/') else {
-            return Err(Error::invalid(format!("{key:?} is in no server's directory: it cannot be encrypted")));
+            return Err(Error::invalid(format!(
+                "{key:?} is in no server's directory: it cannot be encrypted"
+            )));
         };
         let layout = Layout::new(server)?;
         let mut servers = self.0.servers.lock().unwrap_or_else(PoisonError::into_inner);

@@ -41,7 +41,8 @@ impl Cipher {
         range: Option<Range<u64>>,
     ) -> Result<(ObjectInfo, ObjectStream)> {
         let named = |error: Error| error.with_key(store.url_of(key));
-        let mut reading = Reading { url: store.url_of(key), stored: None, current: Bytes::new(), skip: 0, left: None };
+        let mut reading =
+            Reading { url: store.url_of(key), stored: None, current: Bytes::new(), skip: 0, left: None };
         let Some(range) = range else {
             let (info, stream) = store.open_stored(key, None).await?;
             reading.stored = Some(stream);
@@ -72,8 +73,9 @@ impl Cipher {
         };
         match header.mode {
             CipherMode::Aes256Gcm => {
-                let plain = gcm::plain_size(size)
-                    .ok_or_else(|| Error::corrupt(format!("{size} bytes are no whole ciphertext: it was cut off")))?;
+                let plain = gcm::plain_size(size).ok_or_else(|| {
+                    Error::corrupt(format!("{size} bytes are no whole ciphertext: it was cut off"))
+                })?;
                 if range.start >= range.end || range.end > plain {
                     return Err(outside(plain));
                 }
@@ -212,7 +214,9 @@ pub fn refuse_encrypted(store: Store, key: String, stream: ObjectStream) -> Obje
     futures::stream::unfold(state, |(mut look, mut stream)| async move {
         loop {
             let piece = stream.next().await;
-            let Some((store, key, mut head)) = look.take() else { return piece.map(|piece| (piece, (None, stream))) };
+            let Some((store, key, mut head)) = look.take() else {
+                return piece.map(|piece| (piece, (None, stream)));
+            };
             let end = piece.is_none();
             let piece = match piece {
                 Some(Err(error)) => return Some((Err(error), (None, stream))),

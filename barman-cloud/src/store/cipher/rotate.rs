@@ -25,7 +25,9 @@ impl Repository {
     pub async fn rotate_keys(&self) -> Result<KeyRotation> {
         let (plain, layout) = (self.store().plain(), self.layout());
         let Some(cipher) = &self.store().cipher else {
-            return Err(Error::invalid("keys can be changed only in a repository that is opened with encryption"));
+            return Err(Error::invalid(
+                "keys can be changed only in a repository that is opened with encryption",
+            ));
         };
         let url = plain.url_of(&layout.repository_key());
         let Some(mut record) = RepositoryRecord::read(&plain, layout).await? else {
@@ -45,7 +47,10 @@ impl Repository {
                     done.current += 1;
                     continue;
                 }
-                let data = keys.open(&file).await.map_err(|error| error.with_key(plain.url_of(&layout.data_key(&id))))?;
+                let data = keys
+                    .open(&file)
+                    .await
+                    .map_err(|error| error.with_key(plain.url_of(&layout.data_key(&id))))?;
                 file.wrap(cipher.mode(), &data, &by)?;
                 plain.put(&layout.data_key(&id), json(&file)?.into()).await?;
                 changed += 1;

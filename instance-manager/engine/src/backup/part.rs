@@ -132,7 +132,8 @@ impl Sink {
         loop {
             let mut buffer = self.buffer()?;
             let sealer = &mut self.sealer;
-            let ended = buffer.fill(|data, room| sealer.finish(data, room)).map_err(barman_cloud::Error::into_io)?;
+            let ended =
+                buffer.fill(|data, room| sealer.finish(data, room)).map_err(barman_cloud::Error::into_io)?;
             if buffer.len() > 0 {
                 self.send(buffer);
             }

@@ -26,7 +26,8 @@ async fn a_database_comes_back_from_a_bucket_that_nobody_can_read(#[case] mode: 
     let site = Site::encrypted(mode, PASSPHRASE).await;
     let primary = site.primary(PATTERN);
     let fill = |from: u32, to: u32| {
-        primary.sql(&format!("INSERT INTO t SELECT g, '{PATTERN} ' || g FROM generate_series({from}, {to}) g"));
+        primary
+            .sql(&format!("INSERT INTO t SELECT g, '{PATTERN} ' || g FROM generate_series({from}, {to}) g"));
     };
     primary.sql("CREATE TABLE t (g int, x text)");
     fill(1, 200_000);
@@ -90,7 +91,8 @@ async fn without_the_right_passphrase_nothing_begins() {
         assert!(!data.exists());
     }
     site.encryption = Some((CipherMode::Aes256Cbc, PASSPHRASE));
-    let error = try_restore(RestoreRequest::new(site.repository("locked"), &data)).await.expect_err("refused");
+    let error =
+        try_restore(RestoreRequest::new(site.repository("locked"), &data)).await.expect_err("refused");
     assert!(error.report().contains("aes-256-gcm, not aes-256-cbc"), "{}", error.report());
     assert_eq!(site.keys().await, keys, "nothing was written meanwhile");
 }
@@ -112,7 +114,8 @@ async fn a_damaged_part_ends_the_restore() {
         body[at] ^= 1;
         site.s3.put(BUCKET, key, body).await.expect("put");
         let data = site.path().join("restored");
-        let error = try_restore(RestoreRequest::new(site.repository("damaged"), &data)).await.expect_err("damaged");
+        let error =
+            try_restore(RestoreRequest::new(site.repository("damaged"), &data)).await.expect_err("damaged");
         let report = error.report();
         assert!(report.contains(key.as_str()) && report.contains("changed"), "{report}");
         assert!(!data.join("global/pg_control").exists());
