@@ -172,7 +172,10 @@ impl Fetch {
             let count = Count::new(shown.then(|| Arc::clone(&self.progress)));
             let outcome = self.try_part(&item, ahead, &count).await;
             let counted = count.close();
-            self.fetched.fetch_add(counted, Ordering::Relaxed);
+            // Counted is what came out of the store's decryption; reported is what came out of the store.
+            let store = self.repository.store();
+            let fetched = if counted == 0 { 0 } else { store.stored_size(&item.part.object.key, counted) };
+            self.fetched.fetch_add(fetched, Ordering::Relaxed);
             match outcome {
                 Ok(extracted) => {
                     self.progress.add_done(item.expected().saturating_sub(counted));
