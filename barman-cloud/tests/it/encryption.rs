@@ -179,9 +179,8 @@ async fn a_wal_name_stands_for_one_content(
     let (content, other): (Bytes, Bytes) = (noise(size).into(), vec![0; size].into());
     let plain = ArchiveOptions::default();
     let lz4 = ArchiveOptions { compression: Compression::Lz4, ..plain.clone() };
-    let archive = |content: &Bytes, options| {
-        let source = WalSource::Bytes(content.clone());
-        async { repository.archive_wal(wal(), source, options).await }
+    let archive = async |content: &Bytes, options: &ArchiveOptions| {
+        repository.archive_wal(wal(), WalSource::Bytes(content.clone()), options).await
     };
     let first = archive(&content, &plain).await.expect("archived");
     assert_eq!(first.created, Created::Yes);
@@ -207,8 +206,8 @@ async fn the_bucket_holds_no_plaintext(
     let identifier = std::str::from_utf8(PATTERN).expect("a text");
     open.claim(identifier, Some(identifier), chrono::Utc::now()).await.expect("claimed");
     let segment: Bytes = PATTERN.repeat((1 << 20) / PATTERN.len() + 1)[..1 << 20].to_vec().into();
-    let archived = open.archive_wal(wal(), WalSource::Bytes(segment.clone()), &ArchiveOptions::default());
-    archived.await.expect("archived");
+    let options = ArchiveOptions::default();
+    open.archive_wal(wal(), WalSource::Bytes(segment.clone()), &options).await.expect("archived");
     upload(open.store(), "srv/base/20261121T012341/data.tar", &segment, 1 << 20).await;
     let mut keys = Vec::new();
     for object in server.objects(BUCKET).expect("a bucket") {

@@ -4,9 +4,9 @@ use crate::encryption::{PASSPHRASE, cipher};
 use crate::support::noise;
 use barman_cloud::store::CipherMode;
 use barman_cloud::{Destination, ErrorKind, Store};
+use object_store::ObjectStoreExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
 use proptest::prelude::*;
 use std::sync::{Arc, OnceLock};
 use tokio::runtime::Runtime;
@@ -75,11 +75,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn a_flipped_bit(mode in mode(), at in any::<prop::sample::Index>(), bit in 0..8) {
+    fn a_flipped_bit(mode in mode(), at in any::<prop::sample::Index>(), bit in 0..8_u32) {
         let scene = Scene::of(mode);
         let mut body = scene.stored.clone();
         let at = at.index(body.len());
-        body[at] ^= 1 << bit;
+        body[at] ^= 1_u8 << bit;
         scene.refuses(body);
     }
 

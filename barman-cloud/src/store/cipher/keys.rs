@@ -10,6 +10,7 @@ use crate::backup_id::BackupId;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::Layout;
 use chrono::{DateTime, NaiveDate, Utc};
+use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -129,8 +130,12 @@ impl ServerKeys {
     }
 
     /// The data key for a new object: one for each backup, one for the rest, new ones every day.
-    pub async fn for_writing(&self, store: &Store, key: &str) -> Result<Arc<DataKey>> {
-        let (now, scope) = (Utc::now(), scope(key));
+    pub fn for_writing<'a>(&'a self, store: &'a Store, key: &'a str) -> BoxFuture<'a, Result<Arc<DataKey>>> {
+        // Boxed, since the keys are written by the function that asks for them.
+        Box::pin(self.current(store, scope(key), Utc::now()))
+    }
+
+    async fn current(&self, store: &Store, scope: String, now: DateTime<Utc>) -> Result<Arc<DataKey>> {
         let mut current = self.current.lock().await;
         if let Some((day, data)) = current.get(&scope)
             && *day == now.date_naive()

@@ -22,7 +22,6 @@ pub use keyring::{Keyring, MIN_ITERATIONS};
 pub use rotate::KeyRotation;
 pub use seal::{Sealed, Sealer};
 
-pub(super) use header::is_encrypted;
 pub(super) use open::refuse_encrypted;
 
 use super::Store;

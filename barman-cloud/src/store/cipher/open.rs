@@ -9,6 +9,7 @@ use super::{Cipher, CipherMode, bound_name, guard};
 use crate::error::{Error, Result};
 use bytes::{Buf, Bytes, BytesMut};
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use std::ops::Range;
 
 enum Opener {
@@ -34,27 +35,39 @@ impl Opener {
 
 impl Cipher {
     /// Opens an object, or a plain range of it. The object's size is that of the store.
-    pub(in crate::store) async fn open(
+    pub(in crate::store) fn open<'a>(
+        &'a self,
+        store: &'a Store,
+        key: &'a str,
+        range: Option<Range<u64>>,
+    ) -> BoxFuture<'a, Result<(ObjectInfo, ObjectStream)>> {
+        // Boxed, since the keys are read by the same function.
+        Box::pin(async move {
+            match range {
+                None => self.open_whole(store, key).await,
+                Some(range) => self.open_range(store, key, range).await,
+            }
+        })
+    }
+
+    async fn open_whole(&self, store: &Store, key: &str) -> Result<(ObjectInfo, ObjectStream)> {
+        let (info, stream) = store.open_stored(key, None).await?;
+        let mut reading = Reading::new(store.url_of(key), stream);
+        let header = reading.header().await?;
+        let opener = self.opener(store, key, &header, 0..info.size, info.size).await;
+        Ok((info, reading.into_stream(opener.map_err(|error| error.with_key(store.url_of(key)))?)))
+    }
+
+    async fn open_range(
         &self,
         store: &Store,
         key: &str,
-        range: Option<Range<u64>>,
+        range: Range<u64>,
     ) -> Result<(ObjectInfo, ObjectStream)> {
         let named = |error: Error| error.with_key(store.url_of(key));
-        let mut reading =
-            Reading { url: store.url_of(key), stored: None, current: Bytes::new(), skip: 0, left: None };
-        let Some(range) = range else {
-            let (info, stream) = store.open_stored(key, None).await?;
-            reading.stored = Some(stream);
-            let header = reading.header().await?;
-            let opener = self.opener(store, key, &header, 0..info.size, info.size).await.map_err(named)?;
-            return Ok((info, reading.into_stream(opener)));
-        };
         let (info, stream) = store.open_stored(key, Some(0..HEADER as u64)).await?;
-        reading.stored = Some(stream);
-        let header = reading.header().await?;
+        let header = Reading::new(store.url_of(key), stream).header().await?;
         let span = self.span(&header, &range, info.size).map_err(named)?;
-        (reading.skip, reading.left) = (span.skip, Some(range.end - range.start));
         let opener = self.opener(store, key, &header, span.stored.clone(), info.size).await.map_err(named)?;
         // The first block follows the header.
         let begin = span.stored.start.max(HEADER as u64);
@@ -62,7 +75,8 @@ impl Cipher {
         if again.etag != info.etag {
             return Err(named(Error::corrupt("the object was replaced while it was read: read it again")));
         }
-        (reading.stored, reading.current) = (Some(stream), Bytes::new());
+        let mut reading = Reading::new(store.url_of(key), stream);
+        (reading.skip, reading.left) = (span.skip, Some(range.end - range.start));
         Ok((info, reading.into_stream(opener)))
     }
 
@@ -136,6 +150,10 @@ struct Reading {
 }
 
 impl Reading {
+    fn new(url: String, stream: ObjectStream) -> Self {
+        Self { url, stored: Some(stream), current: Bytes::new(), skip: 0, left: None }
+    }
+
     async fn more(&mut self) -> Result<bool> {
         let Some(stream) = &mut self.stored else { return Ok(false) };
         match stream.next().await {

@@ -100,7 +100,7 @@ impl Store {
         }
         let size = usize::try_from(self.stored_size(key, content.len() as u64)).unwrap_or(usize::MAX);
         let large = content.len() >= LARGE;
-        let work = move || {
+        let mut work = move || {
             let mut out = Vec::with_capacity(size);
             sealer.fill(&mut out, usize::MAX, &content)?;
             sealer.finish(&mut out, usize::MAX)?;

@@ -75,6 +75,7 @@ async fn without_the_right_passphrase_nothing_begins() {
     let primary = site.primary("locked");
     let request = site.backup_request(&primary, "locked");
     site.backup(&primary, request).await.unwrap_or_else(|error| panic!("{}", error.report()));
+    site.wait_archived(&primary);
     let keys = site.keys().await;
     let data = site.path().join("restored");
     for encryption in [None, Some((CipherMode::Aes256Gcm, "not the right one"))] {
