@@ -208,7 +208,7 @@ async fn the_bucket_holds_no_plaintext(
     let segment: Bytes = PATTERN.repeat((1 << 20) / PATTERN.len() + 1)[..1 << 20].to_vec().into();
     let options = ArchiveOptions::default();
     open.archive_wal(wal(), WalSource::Bytes(segment.clone()), &options).await.expect("archived");
-    upload(open.store(), "srv/base/20261121T012341/data.tar", &segment, 1 << 20).await;
+    upload(open.store(), "srv/base/20261121T012341/data.tar", &segment, MIN_PART as usize).await;
     let mut keys = Vec::new();
     for object in server.objects(BUCKET).expect("a bucket") {
         let body = server.get(BUCKET, &object.key).await.expect("there");

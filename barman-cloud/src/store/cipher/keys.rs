@@ -118,7 +118,9 @@ impl ServerKeys {
             return Ok(Arc::clone(data));
         }
         let file = read_key(store, &self.layout, &id.to_string()).await?;
-        let data = Arc::new(self.open(&file).await?);
+        let opened = self.open(&file).await;
+        let data = opened.map_err(|error| error.with_key(store.url_of(&self.layout.data_key(&file.id))))?;
+        let data = Arc::new(data);
         self.remember(&data);
         Ok(data)
     }

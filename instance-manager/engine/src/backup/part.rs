@@ -62,7 +62,8 @@ enum Message {
 }
 
 impl OpenPart {
-    /// Begins a part, on a thread that may block. Buffers are sent from a task of the runtime; the upload begins with the first one.
+    /// Begins a part, on a thread that may block. Buffers are sent from a task of the runtime; the upload begins with
+    /// the first one.
     pub fn open(context: &PartContext, key: String, name: PartName) -> Result<Self> {
         // The first part of an encrypted backup makes its key, which takes requests; a worker may wait for them.
         let sealer = context.runtime.block_on(context.store.sealer(&key))?;
@@ -129,7 +130,8 @@ impl Sink {
     }
 
     fn finish(mut self, records: &[FileRecord]) -> io::Result<()> {
-        loop {
+        // Without encryption nothing follows what is in the buffer, and none need be waited for.
+        while self.buffer.is_some() || !self.sealer.is_plain() {
             let mut buffer = self.buffer()?;
             let sealer = &mut self.sealer;
             let ended =
