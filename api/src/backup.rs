@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::common::{BackupTarget, BackupType, LocalObjectReference, SecretKeySelector};
+use crate::encryption::ClientEncryption;
 use crate::object_store::{
     AzureCredentials, BarmanObjectStore, Encryption, GoogleCredentials, S3Credentials, UriStyle,
 };
@@ -176,6 +177,9 @@ pub struct BackupStatus {
     /// The same for Azure Blob Storage.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub azure_credentials: Option<AzureCredentials>,
+    /// Client-side encryption of the repository.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_encryption: Option<ClientEncryption>,
     /// Folder of the server below the destination.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_name: Option<String>,
@@ -326,6 +330,7 @@ impl BackupStatus {
             s3_credentials: self.s3_credentials.clone(),
             google_credentials: self.google_credentials.clone(),
             azure_credentials: self.azure_credentials.clone(),
+            encryption: self.client_encryption.clone(),
             ..BarmanObjectStore::default()
         })
     }

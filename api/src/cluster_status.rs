@@ -5,8 +5,10 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::encryption::EncryptionStatus;
 use crate::instance::InstanceRole;
 use crate::retention::RetentionStatus;
+use crate::store_probe::StoreProbe;
 
 /// What is known about a cluster.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, KubeSchema)]
@@ -135,6 +137,12 @@ pub struct RepositoryStatus {
     /// When.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_archived_time: Option<Time>,
+    /// What its store can do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probe: Option<StoreProbe>,
+    /// How it is encrypted; absent when it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<EncryptionStatus>,
     /// Completed backups in it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backups: Option<u32>,

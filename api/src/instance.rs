@@ -5,7 +5,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::encryption::EncryptionStatus;
 use crate::retention::RetentionStatus;
+use crate::store_probe::StoreProbe;
 
 /// Role of an instance, as PostgreSQL itself reports it.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
@@ -122,6 +124,15 @@ pub struct RepositoryState {
     /// What retention decided and did; `None` without a policy, or until known.
     #[serde(default)]
     pub retention: Option<RetentionStatus>,
+    /// What its store can do; `None` until known.
+    #[serde(default)]
+    pub probe: Option<StoreProbe>,
+    /// How it is encrypted; `None` when it is not, or until known.
+    #[serde(default)]
+    pub encryption: Option<EncryptionStatus>,
+    /// Why its keys cannot be used.
+    #[serde(default)]
+    pub encryption_error: Option<String>,
 }
 
 /// Answer of `POST /v1/wal/switch`.

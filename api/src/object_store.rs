@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::common::SecretKeySelector;
+use crate::encryption::ClientEncryption;
 
 pub use cloud::{AzureCredentials, GoogleCredentials};
 pub use data::{BadPagePolicy, DataCompression, DataConfiguration, IoClass, IoPriority};
@@ -25,6 +26,10 @@ pub use wal::{WalCompression, WalConfiguration};
     .message("googleCredentials belong to a destinationPath of the form gs://BUCKET_NAME/path"))]
 #[x_kube(validation = Rule::new("!has(self.azureCredentials) || self.destinationPath.matches('^(https?|azure)://')")
     .message("azureCredentials belong to a destinationPath of the form https://ACCOUNT.blob.core.windows.net/CONTAINER/path"))]
+#[x_kube(validation = Rule::new("!self.destinationPath.startsWith('gs://') || !(has(self.tags) && self.tags.size() > 0 || has(self.historyTags) && self.historyTags.size() > 0)")
+    .message("Google Cloud Storage has no tags on objects: remove tags and historyTags, or label the bucket"))]
+#[x_kube(validation = Rule::new("self.destinationPath.startsWith('s3://') || !(has(self.wal) && has(self.wal.encryption) || has(self.data) && has(self.data.encryption))")
+    .message("wal.encryption and data.encryption ask S3 to encrypt; Google and Azure always do: remove them, or use encryption, which encrypts before anything is sent"))]
 pub struct BarmanObjectStore {
     /// Folder that receives backups and WAL files, as a URL: `s3://BUCKET_NAME/path/to/folder`,
     /// `gs://BUCKET_NAME/path` (Google), `https://ACCOUNT.blob.core.windows.net/CONTAINER/path` or
@@ -73,6 +78,10 @@ pub struct BarmanObjectStore {
     /// Credentials of Azure Blob Storage.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub azure_credentials: Option<AzureCredentials>,
+
+    /// Client-side encryption. Barman's own tools cannot read an encrypted repository. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<ClientEncryption>,
 
     /// How WAL files are stored.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -162,6 +171,7 @@ impl BarmanObjectStore {
         all.extend(self.google_credentials.iter().flat_map(GoogleCredentials::selectors));
         all.extend(self.azure_credentials.iter().flat_map(AzureCredentials::selectors));
         all.extend(self.endpoint_ca.iter().map(|selector| ("endpointCA", selector)));
+        all.extend(self.encryption.iter().flat_map(ClientEncryption::selectors));
         all
     }
 

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::common::{BackupType, SecretKeySelector};
+use crate::encryption::ClientEncryption;
 use crate::object_store::{
     AzureCredentials, BarmanObjectStore, DataConfiguration, GoogleCredentials, S3Credentials, UriStyle,
     WalConfiguration,
@@ -28,6 +29,14 @@ pub const DEFAULT: &str = "default";
     .message("give exactly one of s3, gcs and azure"))]
 #[x_kube(validation = Rule::new("has(self.path) == has(oldSelf.path) && (!has(self.path) || self.path == oldSelf.path) && has(self.s3) == has(oldSelf.s3) && has(self.gcs) == has(oldSelf.gcs) && (!has(self.s3) || self.s3.bucket == oldSelf.s3.bucket) && (!has(self.gcs) || self.gcs.bucket == oldSelf.gcs.bucket) && (!has(self.azure) || self.azure.container == oldSelf.azure.container)")
     .message("storage, bucket and path of a repository cannot be changed, its backups would be left behind: add another repository, and remove this one later"))]
+#[x_kube(validation = Rule::new("!has(self.gcs) || !has(self.tags) || self.tags.size() == 0")
+    .message("Google Cloud Storage has no tags on objects: remove tags, or label the bucket"))]
+#[x_kube(validation = Rule::new("has(self.s3) || !(has(self.wal) && has(self.wal.encryption) || has(self.data) && has(self.data.encryption))")
+    .message("wal.encryption and data.encryption ask S3 to encrypt; Google and Azure always do: remove them, or use encryption, which encrypts before anything is sent"))]
+#[x_kube(validation = Rule::new("has(self.encryption) == has(oldSelf.encryption)")
+    .message("encryption of a repository begins with its first object or not at all: add another repository, and remove this one later"))]
+#[x_kube(validation = Rule::new("!has(self.encryption) || !has(oldSelf.encryption) || (has(self.encryption.cipher) ? self.encryption.cipher : 'aes-256-gcm') == (has(oldSelf.encryption.cipher) ? oldSelf.encryption.cipher : 'aes-256-gcm')")
+    .message("the cipher of a repository cannot be changed, what is in it could not be read: add another repository, and remove this one later"))]
 #[x_kube(validation = Rule::new("!has(self.credentials) || has(self.s3) || !(has(self.credentials.accessKeyId) || has(self.credentials.inheritFromIAMRole))")
     .message("accessKeyId, secretAccessKey, sessionToken and inheritFromIAMRole are credentials of s3"))]
 #[x_kube(validation = Rule::new("!has(self.credentials) || has(self.gcs) || !(has(self.credentials.applicationCredentials) || has(self.credentials.workloadIdentity))")
@@ -65,6 +74,11 @@ pub struct Repository {
     /// Credentials. Default: the identity of the pod, as with `inheritFromIAMRole: true`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials: Option<RepositoryCredentials>,
+
+    /// Client-side encryption: what is sent can be read by nobody without the passphrase. It is chosen when the
+    /// repository is made; Barman's own tools cannot read it. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<ClientEncryption>,
 
     /// How WAL files are stored.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -267,6 +281,7 @@ impl Repository {
             wal: self.wal.clone(),
             data: self.data.clone(),
             tags: self.tags.clone(),
+            encryption: self.encryption.clone(),
             ..BarmanObjectStore::default()
         };
         let given = self.credentials.clone();

@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::kube::secrets::SecretValues;
 
 mod cloud;
+mod encryption;
 
 /// What the store is used for: WAL and base backups may ask for different encryption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +54,10 @@ pub fn repository(
         Storage::Gcs => Store::gcs(&destination, &cloud::gcs(store, secrets)?)?,
         Storage::Azure { .. } => Store::azure(&destination, &cloud::azure(store, secrets)?)?,
         _ => Store::s3(&destination, &options(store, secrets, purpose)?)?,
+    };
+    let opened = match &store.encryption {
+        Some(wanted) => opened.with_cipher(&encryption::cipher(wanted, secrets)?),
+        None => opened,
     };
     Ok(Repository::new(opened, store.server_name_or(cluster))?)
 }

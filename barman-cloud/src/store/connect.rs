@@ -87,7 +87,7 @@ impl Store {
         });
         made.tags = Tags::new(&options.tags, &options.history_tags)?;
         made.limits = options.limits.clone();
-        Ok(Self { inner: Arc::new(made) })
+        Ok(Self { inner: Arc::new(made), cipher: None })
     }
 
     /// A store in memory.
@@ -97,7 +97,7 @@ impl Store {
 
     /// A store over any backend, for tests that put failures between.
     pub fn over<S: ObjectStore + MultipartStore>(backend: Arc<S>, destination: &Destination) -> Self {
-        Self { inner: Arc::new(Inner::new(backend.clone(), backend, None, destination)) }
+        Self { inner: Arc::new(Inner::new(backend.clone(), backend, None, destination)), cipher: None }
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod barman;
 mod base;
+mod encrypted;
 mod foreign;
 mod postgres;
 

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::role::Running;
 use super::wal::WalService;
+use crate::backup::care::Care;
 use crate::environment::Environment;
 use crate::kube::Kubernetes;
 use crate::kube::secrets::SecretValues;
@@ -95,6 +96,8 @@ pub struct Shared {
     pub backup_ended: Notify,
     /// Retention of each repository.
     retention: Mutex<BTreeMap<String, RetentionStatus>>,
+    /// Store and keys of each repository.
+    care: Mutex<BTreeMap<String, Care>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -125,6 +128,7 @@ impl Shared {
             recoverability: Mutex::default(),
             backup_ended: Notify::new(),
             retention: Mutex::default(),
+            care: Mutex::default(),
         })
     }
 
@@ -184,6 +188,17 @@ impl Shared {
     /// Sets it.
     pub fn set_retention(&self, repository: &str, status: RetentionStatus) {
         lock(&self.retention).insert(repository.to_owned(), status);
+    }
+
+    /// What is known of store and keys of a repository.
+    #[must_use]
+    pub fn care(&self, repository: &str) -> Care {
+        lock(&self.care).get(repository).cloned().unwrap_or_default()
+    }
+
+    /// Sets it.
+    pub fn set_care(&self, repository: &str, care: Care) {
+        lock(&self.care).insert(repository.to_owned(), care);
     }
 
     /// What each repository holds, as far as it is known.

@@ -212,7 +212,7 @@ mod tests {
             name: name.into(),
             archiver: ArchiverStatus { working, ..ArchiverStatus::default() },
             recoverability: backups.map(|backups| Recoverability { backups, ..Recoverability::default() }),
-            retention: None,
+            ..RepositoryState::default()
         };
         let status = InstanceStatus {
             repositories: vec![repository("repo1", true, Some(3)), repository("repo2", false, None)],

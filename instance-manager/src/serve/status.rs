@@ -111,11 +111,17 @@ pub async fn collect(shared: &Shared) -> InstanceStatus {
         .wal
         .repositories()
         .into_iter()
-        .map(|(name, archiver)| RepositoryState {
-            recoverability: known.get(&name).cloned(),
-            retention: shared.retention(&name),
-            archiver,
-            name,
+        .map(|(name, archiver)| {
+            let care = shared.care(&name);
+            RepositoryState {
+                recoverability: known.get(&name).cloned(),
+                retention: shared.retention(&name),
+                probe: care.probe,
+                encryption: care.encryption,
+                encryption_error: care.encryption_error,
+                archiver,
+                name,
+            }
         })
         .collect();
     status.running_backup_uid = shared.backup().map(|b| b.uid);

@@ -110,5 +110,5 @@ pub(super) fn azure_in(
     made.tags = tags;
     made.throttled = throttled;
     made.limits = options.limits.clone();
-    Ok(Store { inner: Arc::new(made) })
+    Ok(Store { inner: Arc::new(made), cipher: None })
 }

@@ -135,5 +135,5 @@ pub(super) fn gcs_in(
     made.own_check = Some(BodyCheck::Crc32c);
     made.throttled = throttled;
     made.limits = options.limits.clone();
-    Ok(Store { inner: Arc::new(made) })
+    Ok(Store { inner: Arc::new(made), cipher: None })
 }

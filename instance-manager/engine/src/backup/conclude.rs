@@ -88,7 +88,8 @@ impl Run {
             })?;
             // A last look: the store may have lost something since it was confirmed.
             let manifest = repository.layout().manifest(id);
-            super::part::confirm(repository.store(), &manifest, sealed.manifest_bytes).await?;
+            let stored = repository.store().stored_size(&manifest, sealed.manifest_bytes);
+            super::part::confirm(repository.store(), &manifest, stored).await?;
             list.compare(id, repository, &commit::stored_parts(repository, id).await?)?;
             Ok(list)
         };

@@ -11,6 +11,7 @@ mod chain_trouble;
 mod chains;
 mod damage;
 mod delta;
+mod encryption;
 mod faults;
 mod gentle;
 mod interrupted;

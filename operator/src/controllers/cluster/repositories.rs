@@ -33,7 +33,15 @@ fn one(
     let archiver = &state.archiver;
     status.archiving =
         (archiver.confirmed || !archiver.working).then_some(archiver.working).or(status.archiving);
-    status.error.clone_from(&archiver.last_error);
+    status.error = archiver.last_error.clone().or_else(|| state.encryption_error.clone());
+    if state.probe.is_some() {
+        status.probe.clone_from(&state.probe);
+    }
+    if named.store.encryption.is_none() {
+        status.encryption = None;
+    } else if state.encryption.is_some() {
+        status.encryption.clone_from(&state.encryption);
+    }
     if archiver.last_archived_wal.is_some() {
         status.last_archived_wal.clone_from(&archiver.last_archived_wal);
         status.last_archived_time.clone_from(&archiver.last_archived_time);
@@ -73,7 +81,7 @@ mod tests {
                 ..ArchiverStatus::default()
             },
             recoverability: Some(Recoverability { backups: 2, ..Recoverability::default() }),
-            retention: None,
+            ..RepositoryState::default()
         }
     }
 
