@@ -228,7 +228,8 @@ impl Reading {
 
 /// The stream of an unencrypted store, which fails when the object turns out to be encrypted.
 pub fn refuse_encrypted(store: Store, key: String, stream: ObjectStream) -> ObjectStream {
-    let state = (Some((store, key, BytesMut::new())), stream);
+    // A body shorter than the mark is given when its end is known, and the end is asked for once more then.
+    let state = (Some((store, key, BytesMut::new())), stream.fuse().boxed());
     futures::stream::unfold(state, |(mut look, mut stream)| async move {
         loop {
             let piece = stream.next().await;
