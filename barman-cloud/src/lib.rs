@@ -20,6 +20,7 @@ pub mod layout;
 pub mod lineage;
 pub mod lsn;
 pub mod manifest;
+pub mod report;
 pub mod repository;
 pub mod store;
 pub mod tar;

@@ -7,6 +7,7 @@
 mod barman;
 mod base;
 mod foreign;
+mod info;
 mod postgres;
 
 mod synthetic;

@@ -14,6 +14,7 @@ mod owner;
 mod progress;
 
 pub mod restore;
+pub mod verify;
 pub mod wal;
 pub mod window;
 

@@ -1,12 +1,19 @@
 //! What the manager's socket serves from: a running manager, or whoever else hosts the WAL services.
 
 use std::future::Future;
+use std::sync::Arc;
 
-use howdah_api::instance::InstanceStatus;
+use barman_cloud::SegmentSize;
+use barman_cloud::report::{RunningBackup, ServerFacts};
+use howdah_api::instance::{InstanceStatus, WalSwitch};
+use howdah_engine::{ControlData, PrimaryWal};
 
 use super::role::Running;
 use super::shared::Shared;
 use super::wal::WalService;
+use crate::backup::primary::Primary;
+use crate::error::{Error, Result};
+use crate::inspect::{ExpireReport, NamedRepository};
 use crate::pg::sql::MAINTENANCE_DB;
 
 /// The answers behind the socket.
@@ -19,6 +26,51 @@ pub trait Served: Send + Sync + 'static {
 
     /// Its status.
     fn status(&self) -> impl Future<Output = InstanceStatus> + Send;
+
+    /// Name of the cluster.
+    fn stanza(&self) -> String {
+        String::new()
+    }
+
+    /// The repositories of the cluster, in the order in which they are configured.
+    fn repositories(&self) -> Vec<NamedRepository> {
+        Vec::new()
+    }
+
+    /// The database system here, once there is one.
+    fn system(&self) -> Option<ServerFacts> {
+        None
+    }
+
+    /// Bytes in a WAL segment of that system.
+    fn segment_size(&self) -> SegmentSize {
+        SegmentSize::DEFAULT
+    }
+
+    /// The backup that is being taken, and the name of the repository that it goes to.
+    fn running_backup(&self) -> Option<(String, RunningBackup)> {
+        None
+    }
+
+    /// Closes the WAL segment that the primary is writing.
+    fn switch_wal(self: &Arc<Self>) -> impl Future<Output = Result<WalSwitch>> + Send {
+        async { Err(Error::permanent("there is no PostgreSQL here whose WAL could be switched")) }
+    }
+
+    /// The primary of the cluster, for who waits for its WAL.
+    fn primary(self: &Arc<Self>) -> Option<Arc<dyn PrimaryWal>> {
+        None
+    }
+
+    /// What retention would delete of a repository; with `confirm`, it is deleted.
+    fn expire(
+        &self,
+        named: &NamedRepository,
+        _confirm: bool,
+    ) -> impl Future<Output = Result<ExpireReport>> + Send {
+        let text = format!("repository {} has no retention: nothing of it expires", named.name);
+        async { Err(Error::permanent(text)) }
+    }
 }
 
 impl Served for Shared {
@@ -41,5 +93,38 @@ impl Served for Shared {
 
     async fn status(&self) -> InstanceStatus {
         crate::serve::status::collect(self).await
+    }
+
+    fn stanza(&self) -> String {
+        self.env.cluster.clone()
+    }
+
+    fn repositories(&self) -> Vec<NamedRepository> {
+        crate::inspect::configured(&self.cluster().spec, &self.env.cluster, &self.secrets())
+    }
+
+    fn system(&self) -> Option<ServerFacts> {
+        // Not there before the data directory is filled.
+        let control = ControlData::read(&self.env.paths.pgdata).ok()?;
+        Some(ServerFacts { system_id: control.system_id.to_string(), version: self.major * 10_000 })
+    }
+
+    fn segment_size(&self) -> SegmentSize {
+        ControlData::read(&self.env.paths.pgdata).map(|control| control.wal_segment_size).unwrap_or_default()
+    }
+
+    fn running_backup(&self) -> Option<(String, RunningBackup)> {
+        let progress = self.backup()?.progress;
+        let running =
+            RunningBackup { bytes_done: progress.bytes_done(), bytes_total: progress.bytes_total() };
+        Some((crate::inspect::DEFAULT.to_owned(), running))
+    }
+
+    async fn switch_wal(self: &Arc<Self>) -> Result<WalSwitch> {
+        Primary(Arc::clone(self)).switch(None).await
+    }
+
+    fn primary(self: &Arc<Self>) -> Option<Arc<dyn PrimaryWal>> {
+        Some(Arc::new(Primary(Arc::clone(self))))
     }
 }

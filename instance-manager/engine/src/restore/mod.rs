@@ -4,13 +4,13 @@
 //! written; nothing is called done before it was forced to disk. What is on disk already and right by the manifest
 //! is not fetched again.
 
-mod check;
+pub(crate) mod check;
 mod extract;
 mod fetch;
 mod inplace;
 mod leftover;
 mod marker;
-mod path;
+pub(crate) mod path;
 mod place;
 mod plan;
 mod reach;
@@ -21,4 +21,5 @@ mod space;
 
 pub use plan::plan;
 pub use request::{BackupChoice, RecoveryTarget, RestorePlan, RestoreRequest, RestoreResult, TargetTimeline};
+pub(crate) use run::MAX_MANIFEST;
 pub use run::run;

@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 /// Longest wait for threads that were told to stop; they look at every buffer.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 /// Largest manifest: some ten million files.
-const MAX_MANIFEST: u64 = 4 << 30;
+pub const MAX_MANIFEST: u64 = 4 << 30;
 
 /// Restores into `request.pgdata`. May be run again after a crash: of what an interrupted run left, files that are
 /// right by the manifest stay; a finished one is recognised until PostgreSQL has been started on it.

@@ -1,0 +1,137 @@
+//! Reads what a report is made of: metadata only, and no more than a few requests for the WAL.
+
+use crate::backup_id::BackupId;
+use crate::catalog::{Inventory, Member};
+use crate::chain::BackupType;
+use crate::error::{ErrorKind, Result};
+use crate::repository::Repository;
+use crate::wal_name::{Segment, WalName};
+use chrono::{DateTime, Utc};
+use futures::{StreamExt, TryStreamExt};
+use std::collections::BTreeMap;
+
+/// Backups whose objects are listed at a time.
+const PARALLEL: usize = 8;
+
+/// The first and the last complete segment of an archive, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WalEnds {
+    /// First.
+    pub min: Segment,
+    /// Last.
+    pub max: Segment,
+    /// When the last one was stored.
+    pub max_stored: DateTime<Utc>,
+}
+
+/// What is in a repository.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// All backups.
+    pub inventory: Inventory,
+    /// System identifier that the archive was claimed for.
+    pub owner: Option<String>,
+    /// The ends of the WAL archive; `None` without WAL.
+    pub wal: Option<WalEnds>,
+    /// Stored bytes of each complete backup.
+    pub stored: BTreeMap<BackupId, u64>,
+}
+
+/// Reads everything. Fails only when the store does not answer.
+pub async fn gather(repository: &Repository) -> Result<Contents> {
+    let (inventory, owner, wal) =
+        futures::try_join!(repository.inventory(), owner(repository), repository.wal_ends())?;
+    let sizes = inventory.members.iter().filter_map(|member| Some((member, member.done()?)));
+    let stored = futures::stream::iter(sizes)
+        .map(|(member, info)| async move {
+            let bytes = match info.size {
+                Some(bytes) => bytes,
+                None => repository.of(member).backup_objects(&member.id).await?.stored_bytes(),
+            };
+            Ok((member.id.clone(), bytes))
+        })
+        .buffer_unordered(PARALLEL)
+        .try_collect::<BTreeMap<_, _>>()
+        .await?;
+    Ok(Contents { inventory, owner, wal, stored })
+}
+
+/// A record that cannot be read says nothing; `check` names it.
+async fn owner(repository: &Repository) -> Result<Option<String>> {
+    match repository.lineage().await {
+        Ok(lineage) => Ok(lineage.map(|lineage| lineage.system_identifier)),
+        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+impl Repository {
+    /// The repository as it must be seen for the objects of this backup.
+    #[must_use]
+    pub fn of(&self, member: &Member) -> Self {
+        match member.kind {
+            BackupType::Full => self.clone(),
+            BackupType::Differential | BackupType::Incremental => self.increments(),
+        }
+    }
+
+    /// The first and the last complete segment of the archive: one listing of its directories, and one of a
+    /// directory at each end.
+    pub async fn wal_ends(&self) -> Result<Option<WalEnds>> {
+        let dirs = self.list_wal_dirs().await?;
+        let dirs: Vec<Segment> =
+            dirs.iter().filter_map(|dir| format!("{dir}00000000").parse().ok()).collect();
+        let mut min = None;
+        for dir in &dirs {
+            min = self.complete_in(*dir).await?.into_iter().next();
+            if min.is_some() {
+                break;
+            }
+        }
+        let Some((min, _)) = min else { return Ok(None) };
+        for dir in dirs.iter().rev() {
+            if let Some((max, max_stored)) = self.complete_in(*dir).await?.into_iter().next_back() {
+                return Ok(Some(WalEnds { min, max, max_stored }));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn complete_in(&self, dir: Segment) -> Result<BTreeMap<Segment, DateTime<Utc>>> {
+        let objects = self.list_wal_dir(dir).await?;
+        let whole = objects.into_iter().filter(|object| object.object.size > 0);
+        Ok(whole
+            .filter_map(|object| match object.name {
+                WalName::Segment(segment) => Some((segment, object.object.last_modified)),
+                _ => None,
+            })
+            .collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::report::samples;
+
+    /// S0.38: the archive goes from timeline 6 to timeline 7; partial and empty objects are no ends.
+    #[tokio::test]
+    async fn the_ends_of_an_archive_that_crosses_timelines() {
+        let repository = samples::repository();
+        assert_eq!(repository.wal_ends().await.expect("listed"), None);
+        for key in [
+            "00000006000000A1/00000006000000A100000003.gz",
+            "00000006000000A1/00000006000000A1000000FF.gz",
+            "00000007000000A2/00000007000000A20000001C.zst",
+            "00000007000000A2/00000007000000A20000001D.partial",
+            "00000007.history",
+        ] {
+            let key = format!("{}/{key}", repository.layout().wals_dir());
+            repository.store().put(&key, "x".into()).await.expect("stored");
+        }
+        let empty = format!("{}/00000001000000A0/00000001000000A000000001", repository.layout().wals_dir());
+        repository.store().put(&empty, "".into()).await.expect("stored");
+        let ends = repository.wal_ends().await.expect("listed").expect("there");
+        assert_eq!(ends.min.to_string(), "00000006000000A100000003");
+        assert_eq!(ends.max.to_string(), "00000007000000A20000001C");
+    }
+}

@@ -1,0 +1,20 @@
+//! What is in the repositories, told to whoever asks on the manager's socket: `info`, `list`, `show`, `verify`,
+//! `check`, `expire`.
+//!
+//! The resident manager has the settings and the Secrets, so it does the work ([`serve`]); the command ([`command`])
+//! only asks and renders, without runtime and TLS. What goes over the socket is in [`Line`]; `docs/info.md` shows it.
+
+mod answer;
+mod check;
+pub mod command;
+mod expire;
+mod line;
+mod render;
+mod repositories;
+mod verify;
+
+pub use answer::serve;
+pub use check::{Check, CheckReport, Outcome, RepositoryCheck};
+pub use expire::{ExpireReport, Goes, Stays};
+pub use line::{Line, Progress};
+pub use repositories::{DEFAULT, NamedRepository, configured};
