@@ -111,6 +111,7 @@ fn backup(member: &Member, contents: &Contents, restorable: bool) -> BackupRepor
         references: labels_of(inventory, member.ancestors()),
         keep: member.keep.map(|keep| keep.as_str().to_owned()),
         backup_size: contents.stored.get(&member.id).copied(),
+        database_backup_size: contents.held.get(&member.id).copied(),
         ..BackupReport::default()
     };
     let set = member.ancestors().iter().chain([&member.id]);

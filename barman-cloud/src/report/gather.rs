@@ -3,7 +3,8 @@
 use crate::backup_id::BackupId;
 use crate::catalog::{Inventory, Member};
 use crate::chain::BackupType;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::manifest::Manifest;
 use crate::repository::Repository;
 use crate::wal_name::{Segment, WalName};
 use chrono::{DateTime, Utc};
@@ -35,25 +36,51 @@ pub struct Contents {
     pub wal: Option<WalEnds>,
     /// Stored bytes of each complete backup.
     pub stored: BTreeMap<BackupId, u64>,
+    /// Bytes of database files in each complete differential and incremental backup, as far as known.
+    pub held: BTreeMap<BackupId, u64>,
 }
+
+/// Manifests up to this size are read for what a differential or incremental backup holds of the database; those of
+/// databases with more than some ten thousand files would make a report slow.
+const MAX_MANIFEST: u64 = 2 << 20;
 
 /// Reads everything. Fails only when the store does not answer.
 pub async fn gather(repository: &Repository) -> Result<Contents> {
     let (inventory, owner, wal) =
         futures::try_join!(repository.inventory(), owner(repository), repository.wal_ends())?;
-    let sizes = inventory.members.iter().filter_map(|member| Some((member, member.done()?)));
+    let sizes: Vec<_> =
+        inventory.members.iter().filter_map(|member| Some((member, member.done()?.size))).collect();
     let stored = futures::stream::iter(sizes)
-        .map(|(member, info)| async move {
-            let bytes = match info.size {
+        .map(|(member, size)| async move {
+            let bytes = match size {
                 Some(bytes) => bytes,
                 None => repository.of(member).backup_objects(&member.id).await?.stored_bytes(),
             };
-            Ok((member.id.clone(), bytes))
+            Ok::<_, Error>((member.id.clone(), bytes))
         })
         .buffer_unordered(PARALLEL)
         .try_collect::<BTreeMap<_, _>>()
         .await?;
-    Ok(Contents { inventory, owner, wal, stored })
+    let chained: Vec<&Member> =
+        inventory.members.iter().filter(|member| member.chain.is_some() && member.done().is_some()).collect();
+    let held = futures::stream::iter(chained)
+        .map(|member| async move { Ok::<_, Error>((member.id.clone(), held(repository, member).await?)) })
+        .buffer_unordered(PARALLEL)
+        .try_collect::<Vec<_>>()
+        .await?;
+    let held = held.into_iter().filter_map(|(id, bytes)| Some((id, bytes?))).collect();
+    Ok(Contents { inventory, owner, wal, stored, held })
+}
+
+/// Bytes of the files in a backup, by its manifest; `None` without one that can be read in a moment.
+async fn held(repository: &Repository, member: &Member) -> Result<Option<u64>> {
+    match repository.store().get(&repository.layout().manifest(&member.id), MAX_MANIFEST).await {
+        Ok(bytes) => {
+            Ok(Manifest::parse(&bytes).ok().map(|manifest| manifest.files.iter().map(|file| file.size).sum()))
+        }
+        Err(error) if error.is_not_found() || error.kind() == ErrorKind::Corrupt => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// A record that cannot be read says nothing; `check` names it.

@@ -4,6 +4,7 @@ use super::build::{Facts, ServerFacts};
 use super::gather::{Contents, gather};
 use crate::backup_info::BackupInfo;
 use crate::chain::{BackupType, Chain};
+use crate::manifest::{ManifestFile, ManifestWriter};
 use crate::wal_name::SegmentSize;
 use crate::{BackupId, Destination, Repository, Store};
 use chrono::{DateTime, FixedOffset, TimeDelta};
@@ -65,6 +66,17 @@ async fn chained(
     rest.put_backup_info(&id(name), &info).await.expect("stored");
 }
 
+async fn manifest(repository: &Repository, name: &str, files: &[(&str, u64)]) {
+    let mut writer = ManifestWriter::new(Vec::new(), None).expect("written");
+    for (path, size) in files {
+        let modified = time(&id(name)).to_utc();
+        let file = ManifestFile { path: path.into(), size: *size, modified, checksum: None };
+        writer.file(&file).expect("written");
+    }
+    let bytes = writer.finish(&[]).expect("written");
+    repository.store().put(&repository.layout().manifest(&id(name)), bytes.into()).await.expect("stored");
+}
+
 /// A full backup with a differential and an incremental one on timeline 6, a failed full one, an incremental one that
 /// has lost its full one, and WAL that goes on to timeline 7.
 pub async fn fill(repository: &Repository) {
@@ -77,6 +89,7 @@ pub async fn fill(repository: &Repository) {
     let third = "20261121T030000";
     let info = done(third, 6, ["A1/7000028", "A1/7000138"], 2048);
     chained(repository, third, BackupType::Incremental, &[full, second], info).await;
+    manifest(repository, third, &[("base/5/INCREMENTAL.1259", 8458)]).await;
     let mut failed = started("20261121T040000", 6, "A1/9000028");
     failed.fail("the volume is gone");
     repository.put_backup_info(&id("20261121T040000"), &failed).await.expect("stored");

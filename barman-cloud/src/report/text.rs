@@ -181,7 +181,7 @@ stanza: pg
         incr backup: 20261121-012341F_20261121-030000I
             timestamp start/stop: 2026-11-21 03:00:00+00 / 2026-11-21 03:00:14+00
             wal start/stop: 00000006000000A100000007 / 00000006000000A100000007
-            database size: 33.5MB, database backup size: unknown
+            database size: 33.5MB, database backup size: 8.3KB
             repo1: backup set size: 4.1MB, backup size: 2KB
             backup reference list: 20261121-012341F, 20261121-012341F_20261121-020000D
 

@@ -1,4 +1,6 @@
 //! The commands: they ask the resident manager over its socket and render what it tells, without runtime and TLS.
+//!
+//! Structs of options have no doc comments: clap would show these instead of the commands' own.
 
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 use std::path::Path;
@@ -13,7 +15,7 @@ use super::render::{self, Told};
 use crate::environment::Paths;
 use crate::wal_client::{self, GENERAL, NETWORK};
 
-/// Options of every command.
+// Options of every command.
 #[derive(Args, Clone, Debug)]
 pub struct Common {
     /// Name of one repository [default: all]
@@ -24,7 +26,7 @@ pub struct Common {
     output: Output,
 }
 
-/// Options of `info`.
+// Options of `info`.
 #[derive(Args, Clone, Debug)]
 pub struct Info {
     /// Name of one repository [default: all]
@@ -35,7 +37,7 @@ pub struct Info {
     output: InfoOutput,
 }
 
-/// Options of `show`.
+// Options of `show`.
 #[derive(Args, Clone, Debug)]
 pub struct Show {
     /// Id or label of a backup, or `latest`
@@ -44,7 +46,7 @@ pub struct Show {
     common: Common,
 }
 
-/// Options of `verify`.
+// Options of `verify`.
 #[derive(Args, Clone, Debug)]
 pub struct Verify {
     /// Id or label of a backup, `latest` or `all` [default: latest; with --wal-only: all]
@@ -59,7 +61,7 @@ pub struct Verify {
     common: Common,
 }
 
-/// Options of `expire`.
+// Options of `expire`.
 #[derive(Args, Clone, Debug)]
 pub struct Expire {
     #[command(flatten)]
@@ -68,7 +70,7 @@ pub struct Expire {
     common: Common,
 }
 
-/// Whether anything is deleted. It has to be said.
+// Whether anything is deleted. It has to be said.
 #[derive(Args, Clone, Debug)]
 #[group(required = true, multiple = false)]
 pub struct ExpireHow {
@@ -80,7 +82,7 @@ pub struct ExpireHow {
     confirm: bool,
 }
 
-/// Options of `check`.
+// Options of `check`.
 #[derive(Args, Clone, Debug)]
 pub struct Check {
     /// How long a WAL segment may take to arrive
