@@ -95,7 +95,8 @@ pub async fn run(request: VerifyRequest, progress: Arc<VerifyProgress>) -> Resul
         backups,
         ok: false,
     };
-    report.ok = !report.findings().any(Finding::is_error);
+    let wrong = report.findings().any(Finding::is_error);
+    report.ok = !wrong;
     Ok(report)
 }
 

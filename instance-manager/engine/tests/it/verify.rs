@@ -1,14 +1,14 @@
 //! Verification of what a real server's backup and archive left in the store.
 
 use crate::postgres::Postgres;
-use crate::site::{BUCKET, Site};
+use crate::site::{BUCKET, Site, restored};
 use barman_cloud::chain::{BackupType, Chain};
 use barman_cloud::{BackupId, Compression};
 use howdah_engine::backup::PartSize;
 use howdah_engine::verify::{
     Code, Verdict, VerifyChoice, VerifyProgress, VerifyReport, VerifyRequest, run, verify_text,
 };
-use howdah_engine::{BackupResult, ControlData, ErrorKind};
+use howdah_engine::{BackupResult, ControlData, ErrorKind, RestoreRequest};
 use howdah_s3::{Action, Operation, Rule};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -317,4 +317,30 @@ async fn what_cannot_be_read_is_not_called_damaged_and_what_is_not_there_is_told
     assert!(verified(request).await.ok);
     let parts = ground.site.s3.requests().into_iter().any(|r| r.key.contains(".tar"));
     assert!(!parts, "WAL alone was asked for");
+}
+
+/// S0.38: after a promotion it is still one archive, and the way leads over both timelines.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_that_crosses_timelines_is_followed() {
+    let ground = ground(Compression::Lz4).await;
+    let site = &ground.site;
+    let data = site.path().join("second");
+    let mut request = RestoreRequest::new(site.repository("v"), &data);
+    request.tablespaces.insert("space".to_owned(), site.path().join("space2"));
+    restored(request).await;
+    let mut second = Postgres::adopt(site.path(), "second", &data);
+    let restorer = site.recover(&second, "v", "");
+    site.archive_from(&second, "v", Compression::Zstd, 2);
+    second.start_recovered();
+    let last = write_on(site, &second, 2).pop().expect("a segment");
+    assert!(last.starts_with("00000002"), "{last}");
+    restorer.shutdown().await.expect("the spool goes");
+    let report = ground.verify().await;
+    assert!(report.ok, "{}", verify_text(&report));
+    let ways = &report.archive.ways;
+    assert_eq!((ways.len(), ways[0].timeline, &ways[0].last), (1, 2, &last));
+    assert!(ways[0].first.starts_with("00000001") && ways[0].gaps.is_empty(), "{ways:?}");
+    // Without its history nothing leads to the second timeline.
+    let history = ground.without("some/path/v/wals/00000002.history").await;
+    assert_eq!(history.codes, BTreeSet::from([Code::HistoryMissing]));
 }
