@@ -10,5 +10,6 @@ mod foreign;
 mod info;
 mod postgres;
 
+mod retention;
 mod synthetic;
 mod wal;

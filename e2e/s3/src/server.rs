@@ -42,6 +42,7 @@ pub struct Builder {
     admin: Option<String>,
     tls: Option<Tls>,
     min_part_size: u64,
+    md5_etags: bool,
 }
 
 impl Builder {
@@ -133,6 +134,13 @@ impl Builder {
         self
     }
 
+    /// Entity tags are random instead of MD5 sums, as in buckets with KMS keys: for measurements of clients, because the
+    /// sum costs the server more than everything else.
+    pub fn random_etags(mut self) -> Self {
+        self.md5_etags = false;
+        self
+    }
+
     /// Starts the server.
     pub async fn start(self) -> Result<Server, Error> {
         if self.credentials.0.is_empty() {
@@ -159,8 +167,11 @@ impl Builder {
             store.create_bucket(bucket)?;
         }
 
-        let mut service =
-            S3ServiceBuilder::new(Service { store: store.clone(), min_part_size: self.min_part_size });
+        let mut service = S3ServiceBuilder::new(Service {
+            store: store.clone(),
+            min_part_size: self.min_part_size,
+            md5_etags: self.md5_etags,
+        });
         service.set_auth(self.credentials.clone());
         service.set_access(self.credentials);
 
@@ -234,6 +245,7 @@ impl Server {
             admin: None,
             tls: None,
             min_part_size: 5 * 1024 * 1024,
+            md5_etags: true,
         }
     }
 

@@ -40,6 +40,8 @@ pub(crate) struct Service {
     pub store: Arc<Store>,
     /// Smallest size in bytes of a part that is not the last one.
     pub min_part_size: u64,
+    /// Whether entity tags are MD5 sums; else they are random.
+    pub md5_etags: bool,
 }
 
 type Reply<T> = S3Result<S3Response<T>>;

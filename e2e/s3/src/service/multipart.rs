@@ -80,11 +80,12 @@ impl Service {
             &headers,
             request.trailing_headers,
             input.content_md5.as_deref(),
+            self.md5_etags,
         )
         .await?;
         let info = ObjectInfo {
             size: received.size,
-            etag: hex::encode(received.md5),
+            etag: hex::encode(received.tag),
             checksums: received.checksums,
             ..ObjectInfo::new(&number.to_string())
         };

@@ -48,11 +48,12 @@ impl Service {
             &headers,
             request.trailing_headers,
             input.content_md5.as_deref(),
+            self.md5_etags,
         )
         .await?;
         let info = ObjectInfo {
             size: received.size,
-            etag: hex::encode(received.md5),
+            etag: hex::encode(received.tag),
             tags: input.tagging.as_deref().map(parse_tagging).unwrap_or_default(),
             sse: input.server_side_encryption.map(|value| value.as_str().to_owned()),
             sse_kms_key_id: input.ssekms_key_id,

@@ -10,6 +10,7 @@ pub mod ownership;
 pub mod phases;
 pub mod quantity;
 pub mod recovery_target;
+pub mod repositories;
 pub mod status;
 pub mod trouble;
 pub mod validate;
