@@ -24,5 +24,4 @@ mod space;
 
 pub use plan::plan;
 pub use request::{BackupChoice, RecoveryTarget, RestorePlan, RestoreRequest, RestoreResult, TargetTimeline};
-pub(crate) use run::MAX_MANIFEST;
 pub use run::run;
