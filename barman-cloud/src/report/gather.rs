@@ -3,12 +3,12 @@
 use crate::backup_id::BackupId;
 use crate::catalog::{Inventory, Member};
 use crate::chain::BackupType;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::manifest::Manifest;
 use crate::repository::Repository;
 use crate::wal_name::{Segment, WalName};
 use chrono::{DateTime, Utc};
-use futures::{StreamExt, TryStreamExt};
+use futures::stream::{StreamExt, TryStreamExt};
 use std::collections::BTreeMap;
 
 /// Backups whose objects are listed at a time.
@@ -48,39 +48,45 @@ const MAX_MANIFEST: u64 = 2 << 20;
 pub async fn gather(repository: &Repository) -> Result<Contents> {
     let (inventory, owner, wal) =
         futures::try_join!(repository.inventory(), owner(repository), repository.wal_ends())?;
-    let sizes: Vec<_> =
-        inventory.members.iter().filter_map(|member| Some((member, member.done()?.size))).collect();
-    let stored = futures::stream::iter(sizes)
-        .map(|(member, size)| async move {
-            let bytes = match size {
-                Some(bytes) => bytes,
-                None => repository.of(member).backup_objects(&member.id).await?.stored_bytes(),
-            };
-            Ok::<_, Error>((member.id.clone(), bytes))
+    let complete: Vec<&Member> = inventory.members.iter().filter(|member| member.done().is_some()).collect();
+    // Made beforehand: a closure that borrows keeps callers from being spawned.
+    let sizes: Vec<_> = complete
+        .iter()
+        .map(|member| {
+            stored(repository.of(member), member.id.clone(), member.done().and_then(|info| info.size))
         })
-        .buffer_unordered(PARALLEL)
-        .try_collect::<BTreeMap<_, _>>()
-        .await?;
-    let chained: Vec<&Member> =
-        inventory.members.iter().filter(|member| member.chain.is_some() && member.done().is_some()).collect();
-    let held = futures::stream::iter(chained)
-        .map(|member| async move { Ok::<_, Error>((member.id.clone(), held(repository, member).await?)) })
-        .buffer_unordered(PARALLEL)
-        .try_collect::<Vec<_>>()
-        .await?;
+        .collect();
+    let stored =
+        futures::stream::iter(sizes).buffer_unordered(PARALLEL).try_collect::<BTreeMap<_, _>>().await?;
+    let sizes: Vec<_> = complete
+        .iter()
+        .filter(|member| member.chain.is_some())
+        .map(|member| held(repository.of(member), member.id.clone()))
+        .collect();
+    let held = futures::stream::iter(sizes).buffer_unordered(PARALLEL).try_collect::<Vec<_>>().await?;
     let held = held.into_iter().filter_map(|(id, bytes)| Some((id, bytes?))).collect();
     Ok(Contents { inventory, owner, wal, stored, held })
 }
 
+/// Stored bytes of a backup: by its record, else by its objects.
+async fn stored(repository: Repository, id: BackupId, known: Option<u64>) -> Result<(BackupId, u64)> {
+    let bytes = match known {
+        Some(bytes) => bytes,
+        None => repository.backup_objects(&id).await?.stored_bytes(),
+    };
+    Ok((id, bytes))
+}
+
 /// Bytes of the files in a backup, by its manifest; `None` without one that can be read in a moment.
-async fn held(repository: &Repository, member: &Member) -> Result<Option<u64>> {
-    match repository.store().get(&repository.layout().manifest(&member.id), MAX_MANIFEST).await {
+async fn held(repository: Repository, id: BackupId) -> Result<(BackupId, Option<u64>)> {
+    let bytes = match repository.store().get(&repository.layout().manifest(&id), MAX_MANIFEST).await {
         Ok(bytes) => {
-            Ok(Manifest::parse(&bytes).ok().map(|manifest| manifest.files.iter().map(|file| file.size).sum()))
+            Manifest::parse(&bytes).ok().map(|manifest| manifest.files.iter().map(|file| file.size).sum())
         }
-        Err(error) if error.is_not_found() || error.kind() == ErrorKind::Corrupt => Ok(None),
-        Err(error) => Err(error),
-    }
+        Err(error) if error.is_not_found() || error.kind() == ErrorKind::Corrupt => None,
+        Err(error) => return Err(error),
+    };
+    Ok((id, bytes))
 }
 
 /// A record that cannot be read says nothing; `check` names it.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use barman_cloud::Repository;
 use barman_cloud::report::{Contents, Facts, RepositoryReport, detail, find, gather, repository_report};
 use futures::StreamExt;
 use howdah_api::instance::{SocketAnswer, SocketRequest};
@@ -91,28 +92,26 @@ fn selected(
     select(all, wanted).map_err(|error| failed(code, Some(error)))
 }
 
-/// What is in each repository, or why that is not known.
-async fn read_all(
-    served: &Arc<impl Served>,
-    repositories: &[NamedRepository],
-) -> Vec<(Facts, Result<Contents, (u8, String)>)> {
+/// What is in a repository, or the exit code and the reason why that is not known.
+type Read = (Facts, Result<Contents, (u8, String)>);
+
+/// Reads all repositories.
+async fn read_all(served: &Arc<impl Served>, repositories: &[NamedRepository]) -> Vec<Read> {
     let (server, running) = (served.system(), served.running_backup());
-    futures::stream::iter(repositories)
-        .map(|named| {
-            let facts = named.facts(server.clone(), running.as_ref());
-            async move {
-                let contents = match &named.opened {
-                    Ok(repository) => {
-                        gather(repository).await.map_err(|error| (error.exit_code(), error.report()))
-                    }
-                    Err(error) => Err((OPERATION, error.clone())),
-                };
-                (facts, contents)
-            }
-        })
-        .buffered(PARALLEL)
-        .collect()
-        .await
+    // Made beforehand: a closure that borrows keeps callers from being spawned.
+    let reads: Vec<_> = repositories
+        .iter()
+        .map(|named| read(named.facts(server.clone(), running.as_ref()), named.opened.clone()))
+        .collect();
+    futures::stream::iter(reads).buffered(PARALLEL).collect().await
+}
+
+async fn read(facts: Facts, opened: Result<Repository, String>) -> Read {
+    let contents = match &opened {
+        Ok(repository) => gather(repository).await.map_err(|error| (error.exit_code(), error.report())),
+        Err(error) => Err((OPERATION, error.clone())),
+    };
+    (facts, contents)
 }
 
 async fn info(

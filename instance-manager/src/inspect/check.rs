@@ -83,7 +83,10 @@ pub async fn run(
     let mut found: Vec<RepositoryCheck> = futures::future::join_all(looks).await;
     let reached = |check: &RepositoryCheck| check.checks.iter().all(|c| c.outcome != Outcome::Failed);
     if found.iter().any(reached) {
-        let switched = served.switch_wal().await.map_err(|error| error.report());
+        let switched = match served.primary() {
+            Some(_) => Some(served.switch_wal().await.map_err(|error| error.report())),
+            None => None,
+        };
         let waits = repositories.iter().zip(&found).map(|(named, check)| {
             let (switched, tried) = (&switched, reached(check));
             async move {
@@ -216,15 +219,16 @@ async fn lineage(repository: &Repository, system: Option<&str>) -> Check {
 async fn archive(
     served: &Arc<impl Served>,
     repository: &Repository,
-    switched: &Result<WalSwitch, String>,
+    switched: &Option<Result<WalSwitch, String>>,
     patience: Duration,
 ) -> Check {
     let name = "archive";
     let switch = match switched {
-        Ok(switch) => switch,
-        Err(error) => {
+        Some(Ok(switch)) => switch,
+        Some(Err(error)) => {
             return Check::new(name, Outcome::Failed, format!("no WAL segment could be closed: {error}"));
         }
+        None => return Check::new(name, Outcome::Skipped, "there is no PostgreSQL here"),
     };
     let size = served.segment_size();
     let needed = switch.closed_wal.parse::<Segment>().and_then(|end| {

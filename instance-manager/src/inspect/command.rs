@@ -1,26 +1,39 @@
-//! The commands: they ask the resident manager over its socket and render what it tells, without runtime and TLS.
+//! The commands: they ask the resident manager over its socket and render what it tells, without runtime and TLS. With a
+//! file that describes the repositories they need no manager.
 //!
 //! Structs of options have no doc comments: clap would show these instead of the commands' own.
 
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
-use std::path::Path;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use barman_cloud::report::ClusterReport;
 use clap::{Args, ValueEnum};
 use howdah_api::instance::{SocketAnswer, SocketRequest};
 
+use super::described::Described;
 use super::line::{Line, Progress};
 use super::render::{self, Told};
 use crate::environment::Paths;
-use crate::wal_client::{self, GENERAL, NETWORK};
+use crate::wal_client::{self, GENERAL, NETWORK, USAGE};
+
+// Which repositories, and who is asked about them.
+#[derive(Args, Clone, Debug)]
+pub struct Wanted {
+    /// Name of one repository [default: all]
+    #[arg(long, visible_alias = "repo", value_name = "NAME")]
+    repository: Option<String>,
+    /// File that describes the repositories; the manager in this pod is not asked then
+    #[arg(long, value_name = "FILE", env = "REPOSITORIES_CONFIG")]
+    config: Option<PathBuf>,
+}
 
 // Options of every command.
 #[derive(Args, Clone, Debug)]
 pub struct Common {
-    /// Name of one repository [default: all]
-    #[arg(long, value_name = "NAME")]
-    repository: Option<String>,
+    #[command(flatten)]
+    wanted: Wanted,
     /// Form of the output
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -29,9 +42,8 @@ pub struct Common {
 // Options of `info`.
 #[derive(Args, Clone, Debug)]
 pub struct Info {
-    /// Name of one repository [default: all]
-    #[arg(long, value_name = "NAME")]
-    repository: Option<String>,
+    #[command(flatten)]
+    wanted: Wanted,
     /// Form of the output
     #[arg(long, value_enum, default_value_t = InfoOutput::Text)]
     output: InfoOutput,
@@ -120,7 +132,7 @@ pub fn info(args: Info) -> ExitCode {
         InfoOutput::Json => render::cluster_json,
         InfoOutput::PgbackrestJson => render::pgbackrest_json,
     };
-    run(&SocketRequest::Info { repository: args.repository }, show)
+    run(args.wanted, |repository| SocketRequest::Info { repository }, show)
 }
 
 /// `list`.
@@ -130,7 +142,7 @@ pub fn list(args: Common) -> ExitCode {
         Output::Text => render::list_text,
         Output::Json => render::cluster_json,
     };
-    run(&SocketRequest::Info { repository: args.repository }, show)
+    run(args.wanted, |repository| SocketRequest::Info { repository }, show)
 }
 
 /// `show`.
@@ -140,7 +152,7 @@ pub fn show(args: Show) -> ExitCode {
         Output::Text => render::backups_text,
         Output::Json => render::backups_json,
     };
-    run(&SocketRequest::Show { repository: args.common.repository, backup: args.backup }, show)
+    run(args.common.wanted, |repository| SocketRequest::Show { repository, backup: args.backup }, show)
 }
 
 /// `verify`.
@@ -150,13 +162,13 @@ pub fn verify(args: Verify) -> ExitCode {
         Output::Text => render::verified_text,
         Output::Json => render::verified_json,
     };
-    let request = SocketRequest::Verify {
-        repository: args.common.repository,
+    let request = |repository| SocketRequest::Verify {
+        repository,
         backup: args.backup,
         no_data: args.no_data,
         wal_only: args.wal_only,
     };
-    run(&request, show)
+    run(args.common.wanted, request, show)
 }
 
 /// `expire`.
@@ -167,7 +179,7 @@ pub fn expire(args: Expire) -> ExitCode {
         Output::Json => render::expired_json,
     };
     let confirm = args.how.confirm && !args.how.dry_run;
-    run(&SocketRequest::Expire { repository: args.common.repository, confirm }, show)
+    run(args.common.wanted, |repository| SocketRequest::Expire { repository, confirm }, show)
 }
 
 /// `check`.
@@ -177,13 +189,30 @@ pub fn check(args: Check) -> ExitCode {
         Output::Text => render::checked_text,
         Output::Json => render::checked_json,
     };
-    let request = SocketRequest::Check { repository: args.common.repository, timeout: Some(args.timeout) };
-    run(&request, show)
+    let request = |repository| SocketRequest::Check { repository, timeout: Some(args.timeout) };
+    run(args.common.wanted, request, show)
 }
 
-fn run(request: &SocketRequest, show: fn(&Told) -> String) -> ExitCode {
+fn run(
+    wanted: Wanted,
+    request: impl FnOnce(Option<String>) -> SocketRequest,
+    show: fn(&Told) -> String,
+) -> ExitCode {
     let mut told = Told::default();
-    let end = match ask(&Paths::from_env().socket(), request, &mut told) {
+    let stream = match &wanted.config {
+        None => {
+            wal_client::connect(&Paths::from_env().socket()).map_err(|error| (NETWORK, error.to_string()))
+        }
+        Some(file) => match Described::read(file) {
+            Ok(described) => described.serve().map_err(|error| (GENERAL, error.to_string())),
+            Err(error) => Err((USAGE, error.report())),
+        },
+    };
+    let stream = match stream {
+        Ok(stream) => stream,
+        Err((code, error)) => return fail(code, &error),
+    };
+    let end = match ask(stream, &request(wanted.repository), &mut told) {
         Ok(end) => end,
         Err(error) => return fail(NETWORK, &error.to_string()),
     };
@@ -207,8 +236,8 @@ fn fail(code: u8, message: &str) -> ExitCode {
 }
 
 /// Sends a question and takes lines in until the last one, which is returned.
-fn ask(socket: &Path, request: &SocketRequest, told: &mut Told) -> io::Result<SocketAnswer> {
-    let stream = wal_client::send(socket, request)?;
+pub(super) fn ask(stream: UnixStream, request: &SocketRequest, told: &mut Told) -> io::Result<SocketAnswer> {
+    let stream = wal_client::send(stream, request)?;
     for line in BufReader::new(stream).lines() {
         let line = line?;
         if let Ok(end) = serde_json::from_str::<SocketAnswer>(&line) {

@@ -1,4 +1,8 @@
-//! What the manager's socket serves from: a running manager, or whoever else hosts the WAL services.
+//! What the manager's socket serves from: a running manager, or whoever else knows repositories.
+//!
+//! A process without PostgreSQL, such as one that serves repositories from volumes, implements [`Served::stanza`] and
+//! [`Served::repositories`] and runs [`super::socket::serve`] on its own socket: then `info`, `list`, `show`, `verify`,
+//! `expire --dry-run` and `check` work in its pod.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -12,20 +16,27 @@ use super::role::Running;
 use super::shared::Shared;
 use super::wal::WalService;
 use crate::backup::primary::Primary;
+use crate::backup::retention;
 use crate::error::{Error, Result};
-use crate::inspect::{ExpireReport, NamedRepository};
+use crate::inspect::{Expired, NamedRepository};
 use crate::pg::sql::MAINTENANCE_DB;
 
 /// The answers behind the socket.
 pub trait Served: Send + Sync + 'static {
-    /// The WAL services.
-    fn wal(&self) -> &WalService;
+    /// The WAL services; `None` where there is no PostgreSQL.
+    fn wal(&self) -> Option<&WalService> {
+        None
+    }
 
     /// Whether the server is a replica now, so that nothing of it is archived.
-    fn is_replica(&self) -> impl Future<Output = bool> + Send;
+    fn is_replica(&self) -> impl Future<Output = bool> + Send {
+        async { false }
+    }
 
     /// Its status.
-    fn status(&self) -> impl Future<Output = InstanceStatus> + Send;
+    fn status(&self) -> impl Future<Output = InstanceStatus> + Send {
+        async { InstanceStatus::default() }
+    }
 
     /// Name of the cluster.
     fn stanza(&self) -> String {
@@ -62,20 +73,27 @@ pub trait Served: Send + Sync + 'static {
         None
     }
 
-    /// What retention would delete of a repository; with `confirm`, it is deleted.
+    /// What retention would delete of a repository; with `confirm`, it is deleted. `None` when the repository has no
+    /// retention.
     fn expire(
         &self,
         named: &NamedRepository,
-        _confirm: bool,
-    ) -> impl Future<Output = Result<ExpireReport>> + Send {
-        let text = format!("repository {} has no retention: nothing of it expires", named.name);
-        async { Err(Error::permanent(text)) }
+        confirm: bool,
+    ) -> impl Future<Output = Result<Option<Expired>>> + Send {
+        async move {
+            match confirm {
+                false => named.planned().await,
+                true => Err(Error::permanent(
+                    "nothing is deleted from here: run expire --confirm in the pod of the primary",
+                )),
+            }
+        }
     }
 }
 
 impl Served for Shared {
-    fn wal(&self) -> &WalService {
-        &self.wal
+    fn wal(&self) -> Option<&WalService> {
+        Some(&self.wal)
     }
 
     /// PostgreSQL asks first after a promotion, before the supervisor knows of it, so PostgreSQL itself is asked.
@@ -100,7 +118,7 @@ impl Served for Shared {
     }
 
     fn repositories(&self) -> Vec<NamedRepository> {
-        crate::inspect::configured(&self.cluster().spec, &self.env.cluster, &self.secrets())
+        crate::inspect::configured(self.stores(), &self.env.cluster, &self.secrets())
     }
 
     fn system(&self) -> Option<ServerFacts> {
@@ -114,10 +132,9 @@ impl Served for Shared {
     }
 
     fn running_backup(&self) -> Option<(String, RunningBackup)> {
-        let progress = self.backup()?.progress;
-        let running =
-            RunningBackup { bytes_done: progress.bytes_done(), bytes_total: progress.bytes_total() };
-        Some((crate::inspect::DEFAULT.to_owned(), running))
+        let backup = self.backup()?;
+        let (bytes_done, bytes_total) = (backup.progress.bytes_done(), backup.progress.bytes_total());
+        Some((backup.repository, RunningBackup { bytes_done, bytes_total }))
     }
 
     async fn switch_wal(self: &Arc<Self>) -> Result<WalSwitch> {
@@ -126,5 +143,12 @@ impl Served for Shared {
 
     fn primary(self: &Arc<Self>) -> Option<Arc<dyn PrimaryWal>> {
         Some(Arc::new(Primary(Arc::clone(self))))
+    }
+
+    async fn expire(&self, named: &NamedRepository, confirm: bool) -> Result<Option<Expired>> {
+        match confirm {
+            false => named.planned().await,
+            true => retention::now(self, named).await,
+        }
     }
 }

@@ -46,8 +46,12 @@ pub async fn serve(listener: UnixListener, served: Arc<impl Served>) {
     }
 }
 
-async fn answer(mut stream: UnixStream, served: &Arc<impl Served>) -> std::io::Result<()> {
-    let (read, mut write) = stream.split();
+/// Answers the one request of a connection.
+///
+/// # Errors
+/// When the client went away.
+pub async fn answer(stream: UnixStream, served: &Arc<impl Served>) -> std::io::Result<()> {
+    let (read, mut write) = stream.into_split();
     let mut line = String::new();
     let mut reader = BufReader::new(read.take(REQUEST_LIMIT));
     reader.read_line(&mut line).await?;
@@ -60,23 +64,27 @@ async fn answer(mut stream: UnixStream, served: &Arc<impl Served>) -> std::io::R
         }
     };
     let answering = async {
-        match request {
-            SocketRequest::Archive { path } => {
-                let answer = served.wal().archive(&path, served.is_replica().await).await;
+        match (request, served.wal()) {
+            (SocketRequest::Archive { path }, Some(wal)) => {
+                let answer = wal.archive(&path, served.is_replica().await).await;
                 if let Some(error) = &answer.error {
                     tracing::warn!(path, "not archived: {error}");
                 }
                 say(&mut write, &answer).await
             }
-            SocketRequest::Restore { name, path } => {
-                let answer = served.wal().restore(&name, &path).await;
+            (SocketRequest::Restore { name, path }, Some(wal)) => {
+                let answer = wal.restore(&name, &path).await;
                 if let Some(error) = answer.error.as_ref().filter(|_| answer.code != Some(1)) {
                     tracing::error!(name, "not restored: {error}");
                 }
                 say(&mut write, &answer).await
             }
-            SocketRequest::Status => say(&mut write, &served.status().await).await,
-            inspection => inspect::serve(inspection, served, &mut write).await,
+            (SocketRequest::Status, Some(_)) => say(&mut write, &served.status().await).await,
+            (SocketRequest::Archive { .. } | SocketRequest::Restore { .. } | SocketRequest::Status, None) => {
+                let error = "there is no PostgreSQL in this pod: ask in a pod of an instance".to_owned();
+                say(&mut write, &SocketAnswer { ok: false, code: Some(USAGE), error: Some(error) }).await
+            }
+            (inspection, _) => inspect::serve(inspection, served, &mut write).await,
         }
     };
     // PostgreSQL kills its command when it is told to stop, and a person interrupts one that takes long: the work for
@@ -89,8 +97,18 @@ async fn answer(mut stream: UnixStream, served: &Arc<impl Served>) -> std::io::R
 }
 
 /// Writes one line.
-pub async fn say(to: &mut (impl AsyncWrite + Unpin), what: &impl Serialize) -> std::io::Result<()> {
-    let mut text = serde_json::to_vec(what)?;
-    text.push(b'\n');
-    to.write_all(&text).await
+///
+/// # Errors
+/// When it cannot be written.
+pub fn say<'a, W: AsyncWrite + Unpin, S: Serialize>(
+    to: &'a mut W,
+    what: &S,
+) -> impl Future<Output = std::io::Result<()>> + use<'a, W, S> {
+    // Before anything is waited for: what is said need not live on.
+    let text = serde_json::to_vec(what);
+    async move {
+        let mut text = text?;
+        text.push(b'\n');
+        to.write_all(&text).await
+    }
 }

@@ -187,9 +187,12 @@ impl Walk<'_> {
         findings: &mut Findings,
     ) -> Result<()> {
         let course = self.course;
-        let mut reading = futures::stream::iter(batch)
-            .map(|(segment, objects)| async move { self.archive.read(course, segment, &objects).await })
-            .buffered(self.looking.jobs.max(1));
+        // Made beforehand: a closure that borrows keeps callers from being spawned.
+        let reads: Vec<_> = batch
+            .into_iter()
+            .map(|(segment, objects)| self.archive.read(course.size, segment, objects))
+            .collect();
+        let mut reading = futures::stream::iter(reads).buffered(self.looking.jobs.max(1));
         while let Some(read) = reading.next().await {
             if self.looking.cancel.is_cancelled() {
                 return Err(Error::cancelled());

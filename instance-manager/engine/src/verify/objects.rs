@@ -203,11 +203,10 @@ async fn read_parts(
     // The largest first, so that none is left alone at the end.
     let mut parts = objects.parts.clone();
     parts.sort_by_key(|part| std::cmp::Reverse(part.object.size));
-    let contents: Vec<PartContent> = futures::stream::iter(&parts)
-        .map(|part| one(looking, repository, part, &checker))
-        .buffer_unordered(looking.jobs.max(1))
-        .try_collect()
-        .await?;
+    // Made beforehand: a closure that borrows keeps callers from being spawned.
+    let reads: Vec<_> = parts.into_iter().map(|part| one(looking, repository, part, &checker)).collect();
+    let contents: Vec<PartContent> =
+        futures::stream::iter(reads).buffer_unordered(looking.jobs.max(1)).try_collect().await?;
     report.bytes = objects.stored_bytes();
     let mut label = None;
     for content in contents {
@@ -241,14 +240,14 @@ async fn read_parts(
 async fn one(
     looking: &Looking,
     repository: &Repository,
-    part: &PartObject,
+    part: PartObject,
     checker: &Arc<Checker>,
 ) -> Result<PartContent> {
     let prefix = match part.name.archive {
         Archive::Data => PathBuf::new(),
         Archive::Tablespace(oid) => PathBuf::from(format!("pg_tblspc/{oid}")),
     };
-    let read = part::read(repository, part, prefix, checker, &looking.progress, &looking.cancel).await;
+    let read = part::read(repository, &part, prefix, checker, &looking.progress, &looking.cancel).await;
     match read {
         Err(error) if error.kind() != ErrorKind::Cancelled => {
             let mut content = PartContent::default();

@@ -1,7 +1,6 @@
 //! One segment of the archive: whether what lies under its name is that segment.
 
 use super::finding::{Code, Finding};
-use super::way::Course;
 use barman_cloud::archive::{FetchOptions, WalObject};
 use barman_cloud::wal_header::WalHeader;
 use barman_cloud::{ErrorKind, Repository, Segment, SegmentSize, TimelineHistory};
@@ -28,11 +27,11 @@ pub struct Read {
 
 impl Archive<'_> {
     /// Reads every object under the name of a segment to its end.
-    pub async fn read(&self, course: &Course, segment: Segment, objects: &[WalObject]) -> Read {
+    pub async fn read(&self, size: SegmentSize, segment: Segment, objects: Vec<WalObject>) -> Read {
         let mut read = Read { segment, usable: false, bytes: 0, findings: Vec::new() };
-        for object in objects {
+        for object in &objects {
             read.bytes += object.object.size;
-            match self.judge(course.size, segment, object).await {
+            match self.judge(size, segment, object).await {
                 None => read.usable = true,
                 Some(finding) => read.findings.push(finding),
             }
