@@ -1,7 +1,9 @@
-//! `info`, `list`, `show`, `verify` and `check` by the program that users get, in a pod with a real server.
+//! `info`, `list`, `show`, `verify`, `expire` and `check` by the program that users get, in a pod with a real server.
 
 use std::process::{Output, Stdio};
 
+use howdah_api::backup::BackupSpec;
+use howdah_api::common::{BackupType, LocalObjectReference};
 use howdah_s3::{Action, Operation, Rule};
 use serde_json::{Value, json};
 
@@ -97,6 +99,8 @@ async fn what_is_wrong_is_told_by_exit_code_and_remedy() {
     let world = World::new().await;
     let pod = archiving(&world).await;
     let id = backed_up(&world, &pod).await;
+    let stays = succeeded(&pod, &["expire", "--dry-run"]);
+    assert!(stays.contains("    policy: none, everything stays\n"), "{stays}");
     let cases: [(&[&str], i32, &str); 8] = [
         (&["show", "20200101T000000"], 1, "instance-manager list"),
         (&["verify", "20200101T000000"], 1, "20200101T000000"),
@@ -105,7 +109,7 @@ async fn what_is_wrong_is_told_by_exit_code_and_remedy() {
         (&["verify", "--wal-only", "--no-data"], 3, "cannot be used with"),
         (&["check", "--timeout", "0"], 3, "--timeout"),
         (&["expire"], 3, "--dry-run"),
-        (&["expire", "--dry-run"], 1, "repository default has no retention"),
+        (&["info", "--config", "/nonexistent.json"], 3, "/nonexistent.json"),
     ];
     for (args, code, word) in cases {
         let output = pod.call(args);
@@ -195,4 +199,114 @@ async fn a_replica_tells_the_same() {
     world.cluster_status("pg", status).await;
     until("the replica knows its primary", || async { replica.call(&["check"]).status.success() }).await;
     assert_eq!(succeeded(&replica, &["list"]), succeeded(&primary, &["list"]));
+}
+
+/// A repository of the Cluster in the world's bucket, in the words of its manifest.
+fn repository(world: &World, retention: Value) -> Value {
+    let key = |key: &str| json!({ "name": "aws-creds", "key": key });
+    json!({
+        "name": "repo1",
+        "path": "/one",
+        "s3": { "bucket": BUCKET, "endpoint": world.s3.endpoint(), "uriStyle": "path" },
+        "credentials": { "accessKeyId": key("ID"), "secretAccessKey": key("KEY") },
+        "retention": retention,
+    })
+}
+
+/// Takes a backup to `repo1` and returns its label.
+async fn backed_up_as(world: &World, pod: &Pod, name: &str, kind: BackupType) -> String {
+    let spec = BackupSpec {
+        cluster: LocalObjectReference { name: "pg".into() },
+        repository: Some("repo1".to_owned()),
+        type_: Some(kind),
+        ..BackupSpec::default()
+    };
+    world.assign_as(name, spec, "pg-1", &pod.status().unwrap().session_id).await;
+    let status = world.backup_ended(name).await;
+    status.label.unwrap_or_else(|| panic!("{name}: {:?}", status.error))
+}
+
+/// S0.3, S0.35, S0.36, S1.2: several repositories, a chain in one of them, what damage in it takes away, and retention, which
+/// is told first and then carried out; and the same from a file, where there is no manager.
+#[tokio::test(flavor = "multi_thread")]
+async fn chains_and_retention_of_several_repositories() {
+    let world = World::new().await;
+    let backup = json!({
+        "barmanObjectStore": world.store(),
+        "repositories": [repository(&world, json!({ "full": { "count": 1 }, "dryRun": true }))],
+    });
+    let mut spec = world.spec(None, false);
+    spec.backup = Some(serde_json::from_value(backup.clone()).unwrap());
+    world.cluster("pg", spec).await;
+    let mut pod = Pod::new(&world, "pg", 1);
+    pod.bootstrapped("initdb");
+    pod.ready().await;
+    until("WAL is archived", || async { pod.status().and_then(|s| s.archiver).is_some_and(|a| a.confirmed) })
+        .await;
+    let old = backed_up_as(&world, &pod, "old", BackupType::Full).await;
+    let full = backed_up_as(&world, &pod, "full", BackupType::Full).await;
+    let incremental = backed_up_as(&world, &pod, "incremental", BackupType::Incremental).await;
+
+    let info = succeeded(&pod, &["info"]);
+    for part in [
+        "    status: mixed\n        default: error (no valid backups)\n        repo1: ok\n",
+        &format!("        incr backup: {incremental}\n"),
+        &format!("            backup reference list: {full}\n"),
+        "            repo1: backup set size: ",
+    ] {
+        assert!(info.contains(part), "no {part:?} in\n{info}");
+    }
+    let list = succeeded(&pod, &["list", "--repo", "repo1"]);
+    let verified = succeeded(&pod, &["verify", "all", "--repo", "repo1"]);
+    assert!(verified.contains(&format!("    restorable: {old}, {full}, {incremental}\n")), "{verified}");
+
+    let id = full.trim_end_matches('F').replace('-', "T");
+    let part =
+        world.keys().into_iter().find(|key| key.starts_with(&format!("one/pg/base/{id}/data"))).unwrap();
+    let body = world.s3.get(BUCKET, &part).await.unwrap();
+    world.s3.put(BUCKET, &part, body[..body.len() / 2].to_vec()).await.unwrap();
+    let output = pod.call(&["verify", "all", "--repo", "repo1"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let told = out(&output);
+    for part in [
+        format!("error part-damaged: s3://{BUCKET}/{part}: "),
+        format!("    backup {incremental}: damaged\n"),
+        format!("error ancestor-damaged: {full}: "),
+        format!("    restorable: {old}\n"),
+    ] {
+        assert!(told.contains(&part), "no {part:?} in\n{told}");
+    }
+    world.s3.put(BUCKET, &part, body).await.unwrap();
+
+    let plan = parsed(&pod, &["expire", "--dry-run", "--repo", "repo1", "--output", "json"]);
+    assert_eq!((&plan[0]["deletable"][0]["label"], &plan[0]["confirmed"]), (&json!(old), &json!(false)));
+    assert!(plan[0]["deletableWal"][0]["objects"].as_u64().is_some_and(|count| count > 0), "{plan:#}");
+    let reasons = &plan[0]["kept"][0]["reasons"];
+    assert!(reasons.as_array().is_some_and(|reasons| !reasons.is_empty()), "{plan:#}");
+    assert_eq!(succeeded(&pod, &["list", "--repo", "repo1"]), list, "a dry run deletes nothing");
+
+    // The same without a manager.
+    let secrets = world.dir.path().join("secrets/aws-creds");
+    std::fs::create_dir_all(&secrets).unwrap();
+    std::fs::write(secrets.join("ID"), "key").unwrap();
+    std::fs::write(secrets.join("KEY"), "secret").unwrap();
+    let file = world.dir.path().join("repositories.json");
+    let described =
+        json!({ "cluster": "pg", "namespace": "default", "backup": backup, "secrets": "secrets" });
+    std::fs::write(&file, described.to_string()).unwrap();
+    let config = file.to_str().unwrap();
+    assert_eq!(succeeded(&pod, &["list", "--repo", "repo1", "--config", config]), list);
+    assert_eq!(succeeded(&pod, &["info", "--config", config]), succeeded(&pod, &["info"]));
+    succeeded(&pod, &["verify", "all", "--repo", "repo1", "--config", config]);
+    let checked = parsed(&pod, &["check", "--config", config, "--output", "json"]);
+    assert_eq!(checked["repositories"][1]["checks"][4]["outcome"], json!("skipped"), "{checked:#}");
+    let output = pod.call(&["expire", "--confirm", "--config", config]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+
+    let gone = succeeded(&pod, &["expire", "--confirm", "--repo", "repo1"]);
+    assert!(gone.contains(&format!("    deleted {old}: ")), "{gone}");
+    let old = old.trim_end_matches('F').replace('-', "T");
+    assert!(!world.keys().iter().any(|key| key.contains(&old)), "{:?}", world.keys());
+    let verified = succeeded(&pod, &["verify", "all", "--repo", "repo1"]);
+    assert!(verified.contains(&format!("    restorable: {full}, {incremental}\n")), "{verified}");
 }
