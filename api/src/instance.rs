@@ -157,7 +157,7 @@ pub struct ErrorBody {
 
 /// Request on the manager's socket: one line of JSON.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(tag = "op", rename_all = "lowercase")]
+#[serde(tag = "op", rename_all = "lowercase", rename_all_fields = "camelCase")]
 pub enum SocketRequest {
     /// Archive the WAL file at `path` (relative to PGDATA).
     Archive {
@@ -173,6 +173,56 @@ pub enum SocketRequest {
     },
     /// Tell the status; answered with one line that holds an [`InstanceStatus`].
     Status,
+    /// Tell what is in the repositories. This and what follows is answered with any number of lines, each an object
+    /// with one key (`stanza`, `repository`, `backup`, `progress`, `verified`, `checked`,
+    /// `expired`), and a [`SocketAnswer`] as
+    /// the last one. The work ends when the client goes away.
+    Info {
+        /// Name of one repository; all when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        repository: Option<String>,
+    },
+    /// Tell everything about a backup.
+    Show {
+        /// Name of one repository; all when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        repository: Option<String>,
+        /// Id, label or `latest`.
+        backup: String,
+    },
+    /// Read backups and WAL, and compare them with what was stored.
+    Verify {
+        /// Name of one repository; all when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        repository: Option<String>,
+        /// Id, label, `latest` or `all`; `latest` when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        backup: Option<String>,
+        /// Only look at names and sizes of parts.
+        #[serde(default)]
+        no_data: bool,
+        /// Verify WAL alone.
+        #[serde(default)]
+        wal_only: bool,
+    },
+    /// Tell what retention would delete, or delete it.
+    Expire {
+        /// Name of one repository; all when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        repository: Option<String>,
+        /// Delete.
+        #[serde(default)]
+        confirm: bool,
+    },
+    /// See whether repositories can be reached and written, and whether WAL arrives in them.
+    Check {
+        /// Name of one repository; all when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        repository: Option<String>,
+        /// Seconds to wait for the WAL segment; 60 when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        timeout: Option<u64>,
+    },
 }
 
 /// Answer on the manager's socket: one line of JSON.

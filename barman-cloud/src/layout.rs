@@ -233,6 +233,11 @@ impl Layout {
         format!("{}/howdah/probe", self.server)
     }
 
+    /// An object that a check of the repository writes and deletes; `token` keeps two checks apart.
+    pub fn check(&self, token: &str) -> String {
+        format!("{}/howdah/check/{token}", self.server)
+    }
+
     /// Reads a file name in the archive; `None` for what is no WAL.
     pub fn parse_wal(file: &str) -> Option<(WalName, Compression)> {
         let (stem, compression) = Compression::split(file);

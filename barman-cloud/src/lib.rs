@@ -22,6 +22,7 @@ pub mod layout;
 pub mod lineage;
 pub mod lsn;
 pub mod manifest;
+pub mod report;
 pub mod repository;
 pub mod retention;
 pub mod store;

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod environment;
 pub mod error;
+pub mod inspect;
 pub mod install;
 pub mod kube;
 pub mod memory;

@@ -8,6 +8,7 @@ mod barman;
 mod base;
 mod encrypted;
 mod foreign;
+mod info;
 mod postgres;
 
 mod retention;

@@ -8,6 +8,7 @@ mod cluster;
 mod common;
 mod config;
 mod emulators;
+mod info;
 mod kill;
 mod kubectl;
 mod outage;

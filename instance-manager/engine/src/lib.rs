@@ -15,6 +15,7 @@ mod owner;
 mod progress;
 
 pub mod restore;
+pub mod verify;
 pub mod wal;
 
 pub use backup::{

@@ -244,6 +244,8 @@ impl Job {
         let cancel = CancellationToken::new();
         self.shared.set_backup(Some(RunningBackup {
             uid: self.uid.clone(),
+            // It was there a moment ago, when the request was made.
+            repository: self.place().map(|named| named.name).unwrap_or_default(),
             progress: progress.clone(),
             cancel: cancel.clone(),
         }));

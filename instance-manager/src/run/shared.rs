@@ -41,6 +41,8 @@ pub struct ServerState {
 pub struct RunningBackup {
     /// UID of the Backup object.
     pub uid: String,
+    /// Name of the repository that it goes to.
+    pub repository: String,
     /// Its counters.
     pub progress: Arc<Progress>,
     /// Ends it.

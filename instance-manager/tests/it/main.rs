@@ -8,6 +8,7 @@ mod bad_pages;
 mod certificates;
 mod faults;
 mod https;
+mod info;
 mod initdb;
 mod install;
 mod join;

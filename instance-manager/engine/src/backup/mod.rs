@@ -36,6 +36,7 @@ mod sweep;
 mod throttle;
 mod walk;
 
+pub use archive_wait::{NeededWal, wait as wait_for_wal};
 pub use bad_pages::{BadPage, BadPagePolicy, BadPages};
 #[doc(hidden)]
 pub use pages::checksum as page_checksum;

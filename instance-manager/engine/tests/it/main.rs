@@ -24,3 +24,4 @@ mod resume;
 mod segments;
 mod site;
 mod standby;
+mod verify;

@@ -17,8 +17,8 @@ struct Resident {
 }
 
 impl Served for Resident {
-    fn wal(&self) -> &WalService {
-        &self.wal
+    fn wal(&self) -> Option<&WalService> {
+        Some(&self.wal)
     }
 
     async fn is_replica(&self) -> bool {
