@@ -12,7 +12,7 @@ use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::install::{Ids, install};
 use crate::kube::Kubernetes;
-use crate::{report, run};
+use crate::{repo_host, report, run};
 
 /// Runs PostgreSQL in a pod of Howdah.
 #[derive(Debug, Parser)]
@@ -43,6 +43,8 @@ enum Command {
     },
     /// Run PostgreSQL (process 1 of the container)
     Run,
+    /// Serve the repositories on this pod's volumes to the instances of the cluster
+    RepoHost(repo_host::Arguments),
     /// Archive the WAL file at PATH (archive_command)
     WalArchive {
         /// %p
@@ -116,6 +118,12 @@ pub fn main() -> ExitCode {
                 }
             }
         }),
+        Command::RepoHost(arguments) => {
+            crate::memory::tune();
+            set_up_logging();
+            let done = report::block_on(repo_host::run(arguments));
+            report::finish(done, Some(std::path::Path::new(report::TERMINATION_LOG)))
+        }
         Command::Run => in_pod(run::start::run_with),
     }
 }

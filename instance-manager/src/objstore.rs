@@ -31,7 +31,7 @@ const DEFAULT_JOBS: usize = 2;
 const LEAST_IO_LEVEL: u8 = 7;
 
 /// Base backups, WAL and catalogue go over the same connections, and what one learns about a store the others know.
-static CONNECTIONS: LazyLock<Connections> = LazyLock::new(Connections::default);
+pub(crate) static CONNECTIONS: LazyLock<Connections> = LazyLock::new(Connections::default);
 
 /// The repository of one server in `store`; `cluster` is the default of `serverName`.
 ///

@@ -27,7 +27,7 @@ mod write;
 pub use connections::Connections;
 pub use dialect::BodyCheck;
 pub use list::Listing;
-pub use options::{Credentials, Encryption, Limits, S3Options, Secret};
+pub use options::{ClientCertificate, Credentials, Encryption, Limits, S3Options, Secret};
 pub use pending::PendingUpload;
 pub use probe::StoreFeatures;
 pub use read::ObjectStream;

@@ -8,8 +8,10 @@ use crate::object::ObjectInfo;
 
 /// `If-Match` and `If-None-Match` of a write.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct WriteCondition {
+pub struct WriteCondition {
+    /// Only over an object with this tag.
     pub if_match: Option<ETagCondition>,
+    /// Only where no object has this tag.
     pub if_none_match: Option<ETagCondition>,
 }
 

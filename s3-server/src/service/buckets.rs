@@ -4,17 +4,18 @@ use s3s::dto::*;
 use s3s::{S3Request, S3Response, s3_error};
 
 use super::{Reply, Service, timestamp};
-use crate::store::no_such_bucket;
+use crate::store::Store;
 
-impl Service {
+impl<S: Store> Service<S> {
     pub(super) async fn list_buckets(&self, _: S3Request<ListBucketsInput>) -> Reply<ListBucketsOutput> {
         let buckets = self
             .store
             .buckets()
-            .iter()
-            .map(|(name, state)| Bucket {
-                name: Some(name.clone()),
-                creation_date: Some(timestamp(state.created)),
+            .await?
+            .into_iter()
+            .map(|bucket| s3s::dto::Bucket {
+                name: Some(bucket.name),
+                creation_date: Some(timestamp(bucket.created)),
                 ..Default::default()
             })
             .collect();
@@ -26,26 +27,25 @@ impl Service {
         request: S3Request<CreateBucketInput>,
     ) -> Reply<CreateBucketOutput> {
         let bucket = request.input.bucket;
-        match self.store.create_bucket(&bucket) {
-            Ok(true) => Ok(S3Response::new(CreateBucketOutput { location: Some(format!("/{bucket}")) })),
-            Ok(false) => Err(s3_error!(
-                BucketAlreadyOwnedByYou,
-                "Your previous request to create the named bucket succeeded and you already own it."
-            )),
-            Err(error) => Err(s3_error!(error, InternalError, "the store failed; see the server's log")),
+        if self.store.create_bucket(&bucket).await? {
+            return Ok(S3Response::new(CreateBucketOutput { location: Some(format!("/{bucket}")) }));
         }
+        Err(s3_error!(
+            BucketAlreadyOwnedByYou,
+            "Your previous request to create the named bucket succeeded and you already own it."
+        ))
     }
 
     pub(super) async fn delete_bucket(
         &self,
         request: S3Request<DeleteBucketInput>,
     ) -> Reply<DeleteBucketOutput> {
-        self.store.delete_bucket(&request.input.bucket)?;
+        self.store.delete_bucket(&request.input.bucket).await?;
         Ok(S3Response::new(DeleteBucketOutput::default()))
     }
 
     pub(super) async fn head_bucket(&self, request: S3Request<HeadBucketInput>) -> Reply<HeadBucketOutput> {
-        self.require_bucket(&request.input.bucket)?;
+        self.store.require_bucket(&request.input.bucket).await?;
         Ok(S3Response::new(HeadBucketOutput::default()))
     }
 
@@ -53,7 +53,7 @@ impl Service {
         &self,
         request: S3Request<GetBucketLocationInput>,
     ) -> Reply<GetBucketLocationOutput> {
-        self.require_bucket(&request.input.bucket)?;
+        self.store.require_bucket(&request.input.bucket).await?;
         Ok(S3Response::new(GetBucketLocationOutput::default()))
     }
 
@@ -61,11 +61,7 @@ impl Service {
         &self,
         request: S3Request<GetBucketVersioningInput>,
     ) -> Reply<GetBucketVersioningOutput> {
-        self.require_bucket(&request.input.bucket)?;
+        self.store.require_bucket(&request.input.bucket).await?;
         Ok(S3Response::new(GetBucketVersioningOutput::default()))
-    }
-
-    pub(super) fn require_bucket(&self, bucket: &str) -> s3s::S3Result<()> {
-        if self.store.buckets().contains_key(bucket) { Ok(()) } else { Err(no_such_bucket(bucket)) }
     }
 }

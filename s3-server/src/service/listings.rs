@@ -1,5 +1,7 @@
 //! Listings, both versions.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as TOKEN;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -7,9 +9,10 @@ use s3s::dto::*;
 use s3s::{S3Request, S3Response, S3Result, s3_error};
 
 use super::objects::etag;
-use super::{Reply, Service, StaleListing, signed, timestamp};
-use crate::listing::{Page, Query, page};
-use crate::store::no_such_bucket;
+use super::{Reply, Service, signed, timestamp};
+use crate::listing::{Page, Query};
+use crate::object::ObjectInfo;
+use crate::store::Store;
 
 /// What `encoding-type=url` leaves as it is.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
@@ -40,7 +43,7 @@ fn limit(requested: Option<i32>) -> S3Result<usize> {
         .map_err(|_| s3_error!(InvalidArgument, "max-keys must not be negative"))
 }
 
-fn contents(page: &Page, spelling: Spelling) -> Vec<Object> {
+fn contents(page: &Page<Arc<ObjectInfo>>, spelling: Spelling) -> Vec<Object> {
     page.objects
         .iter()
         .map(|info| Object {
@@ -56,20 +59,11 @@ fn contents(page: &Page, spelling: Spelling) -> Vec<Object> {
         .collect()
 }
 
-fn prefixes(page: &Page, spelling: Spelling) -> Vec<CommonPrefix> {
+fn prefixes(page: &Page<Arc<ObjectInfo>>, spelling: Spelling) -> Vec<CommonPrefix> {
     page.prefixes.iter().map(|prefix| CommonPrefix { prefix: Some(spelling.spell(prefix)) }).collect()
 }
 
-impl Service {
-    fn page_of(&self, bucket: &str, query: &Query, stale: Option<&StaleListing>) -> S3Result<Page> {
-        let buckets = self.store.buckets();
-        let state = buckets.get(bucket).ok_or_else(|| no_such_bucket(bucket))?;
-        Ok(match stale.and_then(|stale| stale.0.get(bucket)) {
-            Some(snapshot) => page(snapshot, query),
-            None => page(state, query),
-        })
-    }
-
+impl<S: Store> Service<S> {
     pub(super) async fn list_objects(
         &self,
         request: S3Request<ListObjectsInput>,
@@ -82,7 +76,7 @@ impl Service {
             after: input.marker.clone().filter(|marker| !marker.is_empty()),
             limit: limit(input.max_keys)?,
         };
-        let page = self.page_of(&input.bucket, &query, request.extensions.get())?;
+        let page = self.store.list(&input.bucket, &query).await?;
         Ok(S3Response::new(ListObjectsOutput {
             name: Some(input.bucket),
             prefix: Some(spelling.spell(&query.prefix)),
@@ -125,7 +119,7 @@ impl Service {
             after: token.or_else(|| input.start_after.clone().filter(|after| !after.is_empty())),
             limit: limit(input.max_keys)?,
         };
-        let page = self.page_of(&input.bucket, &query, request.extensions.get())?;
+        let page = self.store.list(&input.bucket, &query).await?;
         Ok(S3Response::new(ListObjectsV2Output {
             name: Some(input.bucket),
             prefix: Some(spelling.spell(&query.prefix)),

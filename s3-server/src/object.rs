@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-/// An object as tests see it, and as the disk store writes it behind the object's bytes.
+/// An object without its bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObjectInfo {
     /// The full key.
@@ -47,7 +47,8 @@ pub struct ObjectInfo {
 
 impl ObjectInfo {
     /// An object of no bytes that was stored just now.
-    pub(crate) fn new(key: &str) -> Self {
+    #[must_use]
+    pub fn new(key: &str) -> Self {
         Self {
             key: key.to_owned(),
             size: 0,
@@ -64,17 +65,6 @@ impl ObjectInfo {
             parts: Vec::new(),
         }
     }
-}
-
-/// A multipart upload that was begun and neither completed nor aborted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct UploadInfo {
-    /// The upload's id.
-    pub id: String,
-    /// The key it will have.
-    pub key: String,
-    /// Number and size of each part that arrived.
-    pub parts: Vec<(u32, u64)>,
 }
 
 /// Reads an `x-amz-tagging` header: `a=b&c=d`, percent-encoded.

@@ -12,19 +12,11 @@ use std::sync::Arc;
 use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result};
 
-use crate::store::{Snapshot, Store};
+use crate::store::Store;
 
-/// Set on a request by a fault rule: list what was there when the rule was made.
-#[derive(Clone)]
-pub(crate) struct StaleListing(pub Arc<std::collections::BTreeMap<String, Snapshot>>);
-
-/// Set on a request by a fault rule: acknowledge the write and forget it.
-#[derive(Clone, Copy)]
-pub(crate) struct LoseWrite;
-
-/// Set on a request by a fault rule: do not look at checksums, nor keep them.
-#[derive(Clone, Copy)]
-pub(crate) struct IgnoreChecksums;
+/// Set on a request by whoever stands before the service: checksums are neither looked at nor kept.
+#[derive(Debug, Clone, Copy)]
+pub struct IgnoreChecksums;
 
 /// The headers that announce checksums, unless they are to be ignored.
 fn checksum_headers<T>(request: &S3Request<T>) -> http::HeaderMap {
@@ -35,11 +27,24 @@ fn checksum_headers<T>(request: &S3Request<T>) -> http::HeaderMap {
 }
 
 /// The implementation behind the protocol.
-#[derive(Clone)]
-pub(crate) struct Service {
-    pub store: Arc<Store>,
-    /// Smallest size in bytes of a part that is not the last one.
-    pub min_part_size: u64,
+#[derive(Debug)]
+pub struct Service<S> {
+    store: Arc<S>,
+    min_part_size: u64,
+}
+
+impl<S> Clone for Service<S> {
+    fn clone(&self) -> Self {
+        Self { store: Arc::clone(&self.store), min_part_size: self.min_part_size }
+    }
+}
+
+impl<S: Store> Service<S> {
+    /// The protocol over `store`; `min_part_size` is the smallest size in bytes of a part that is not the last.
+    #[must_use]
+    pub fn new(store: Arc<S>, min_part_size: u64) -> Self {
+        Self { store, min_part_size }
+    }
 }
 
 type Reply<T> = S3Result<S3Response<T>>;
@@ -56,7 +61,7 @@ fn signed(size: u64) -> i64 {
 macro_rules! operations {
     ($($name:ident: $input:ident => $output:ident;)*) => {
         #[async_trait::async_trait]
-        impl S3 for Service {
+        impl<S: Store> S3 for Service<S> {
             $(async fn $name(&self, request: S3Request<$input>) -> Reply<$output> {
                 self.$name(request).await
             })*

@@ -6,37 +6,29 @@ use s3s::dto::*;
 use s3s::{S3Request, S3Response, S3Result};
 
 use super::{Reply, Service};
-use crate::body;
 use crate::conditions::WriteCondition;
 use crate::object::ObjectInfo;
-use crate::store::Staging;
+use crate::store::Store;
 
-impl Service {
+impl<S: Store> Service<S> {
     /// Stores the object again with other tags; its date stays.
     async fn retag(&self, bucket: &str, key: &str, tags: BTreeMap<String, String>) -> S3Result<()> {
-        use futures::StreamExt;
-        let opened = self.store.open(bucket, key)?;
+        let opened = self.store.open(bucket, key).await?;
+        let size = opened.info.size;
         let info = ObjectInfo { tags, ..opened.info.as_ref().clone() };
         let condition = WriteCondition {
             if_match: Some(ETagCondition::ETag(ETag::Strong(info.etag.clone()))),
             ..Default::default()
         };
-        let mut staging = Staging::new(self.store.backend()).map_err(body::disk_error)?;
-        let mut stream = body::send(opened, 0..info.size).await?;
-        while let Some(chunk) = stream.next().await {
-            let chunk = chunk.map_err(|error| body::disk_error(std::io::Error::other(error)))?;
-            staging.write(chunk).await.map_err(body::disk_error)?;
-        }
-        let staged = staging.finish(&info).await.map_err(body::disk_error)?;
-        self.store.put(bucket, info, staged, &condition).await?;
-        Ok(())
+        let (staging, _) = self.copy_in(bucket, opened, 0..size).await?;
+        self.store.put(bucket, info, staging, &condition).await
     }
 
     pub(super) async fn get_object_tagging(
         &self,
         request: S3Request<GetObjectTaggingInput>,
     ) -> Reply<GetObjectTaggingOutput> {
-        let info = self.store.open(&request.input.bucket, &request.input.key)?.info;
+        let info = self.store.head(&request.input.bucket, &request.input.key).await?;
         let tag_set = info
             .tags
             .iter()

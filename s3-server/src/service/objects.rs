@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use s3s::dto::*;
 use s3s::{S3Request, S3Response, s3_error};
 
-use super::{LoseWrite, Reply, Service, checksum_headers, signed, timestamp};
-use crate::body;
+use super::{Reply, Service, checksum_headers, signed, timestamp};
+use crate::body::{self, Announced};
 use crate::conditions::{ReadCondition, WriteCondition};
 use crate::object::{ObjectInfo, parse_tagging};
+use crate::store::Store;
 
 /// `Content-Encoding` without the transfer framing that some clients name in it.
 pub(super) fn content_encoding(sent: Option<String>) -> Option<String> {
@@ -37,19 +38,17 @@ fn metadata(info: &ObjectInfo) -> Option<Metadata> {
     (!info.metadata.is_empty()).then(|| info.metadata.clone().into_iter().collect())
 }
 
-impl Service {
+impl<S: Store> Service<S> {
     pub(super) async fn put_object(&self, request: S3Request<PutObjectInput>) -> Reply<PutObjectOutput> {
         let headers = checksum_headers(&request);
-        let (input, lose) = (request.input, request.extensions.get::<LoseWrite>().is_some());
-        self.require_bucket(&input.bucket)?;
-        let received = body::receive(
-            self.store.backend(),
-            input.body,
-            &headers,
-            request.trailing_headers,
-            input.content_md5.as_deref(),
-        )
-        .await?;
+        let input = request.input;
+        let announced = Announced {
+            headers: &headers,
+            trailers: request.trailing_headers,
+            md5: input.content_md5.as_deref(),
+            length: input.content_length,
+        };
+        let received = body::receive(self.store.as_ref(), &input.bucket, input.body, announced).await?;
         let info = ObjectInfo {
             size: received.size,
             etag: hex::encode(received.md5),
@@ -63,7 +62,6 @@ impl Service {
             checksums: received.checksums,
             ..ObjectInfo::new(&input.key)
         };
-        let staged = received.staging.finish(&info).await.map_err(body::disk_error)?;
         let output = PutObjectOutput {
             e_tag: etag(&info.etag),
             server_side_encryption: sse(&info),
@@ -75,16 +73,14 @@ impl Service {
             checksum_sha256: checksum(&info, "sha256", true),
             ..Default::default()
         };
-        if !lose {
-            let condition = WriteCondition { if_match: input.if_match, if_none_match: input.if_none_match };
-            self.store.put(&input.bucket, info, staged, &condition).await?;
-        }
+        let condition = WriteCondition { if_match: input.if_match, if_none_match: input.if_none_match };
+        self.store.put(&input.bucket, info, received.staging, &condition).await?;
         Ok(S3Response::new(output))
     }
 
     pub(super) async fn get_object(&self, request: S3Request<GetObjectInput>) -> Reply<GetObjectOutput> {
         let input = request.input;
-        let opened = self.store.open(&input.bucket, &input.key)?;
+        let opened = self.store.open(&input.bucket, &input.key).await?;
         let info = opened.info.clone();
         ReadCondition {
             if_match: input.if_match,
@@ -102,7 +98,7 @@ impl Service {
         let content_range =
             input.range.map(|_| format!("bytes {}-{}/{}", range.start, range.end - 1, info.size));
         let length = signed(range.end - range.start);
-        let body = body::send(opened, range).await?;
+        let body = opened.body.stream(range).await?;
         Ok(S3Response::new(GetObjectOutput {
             body: Some(body),
             content_length: Some(length),
@@ -128,7 +124,7 @@ impl Service {
 
     pub(super) async fn head_object(&self, request: S3Request<HeadObjectInput>) -> Reply<HeadObjectOutput> {
         let input = request.input;
-        let info = self.store.open(&input.bucket, &input.key)?.info;
+        let info = self.store.head(&input.bucket, &input.key).await?;
         ReadCondition {
             if_match: input.if_match,
             if_none_match: input.if_none_match,
@@ -161,9 +157,7 @@ impl Service {
         &self,
         request: S3Request<DeleteObjectInput>,
     ) -> Reply<DeleteObjectOutput> {
-        if request.extensions.get::<LoseWrite>().is_none() {
-            self.store.delete(&request.input.bucket, &request.input.key).await?;
-        }
+        self.store.delete(&request.input.bucket, &request.input.key).await?;
         Ok(S3Response::new(DeleteObjectOutput::default()))
     }
 
@@ -171,16 +165,14 @@ impl Service {
         &self,
         request: S3Request<DeleteObjectsInput>,
     ) -> Reply<DeleteObjectsOutput> {
-        let (input, lose) = (request.input, request.extensions.get::<LoseWrite>().is_some());
-        self.require_bucket(&input.bucket)?;
+        let input = request.input;
+        self.store.require_bucket(&input.bucket).await?;
         if input.delete.objects.len() > 1000 {
             return Err(s3_error!(MalformedXML, "at most 1000 keys can be deleted in one request"));
         }
         let mut deleted = Vec::new();
         for object in input.delete.objects {
-            if !lose {
-                self.store.delete(&input.bucket, &object.key).await?;
-            }
+            self.store.delete(&input.bucket, &object.key).await?;
             deleted.push(DeletedObject { key: Some(object.key), ..Default::default() });
         }
         let quiet = input.delete.quiet.unwrap_or(false);
