@@ -3,7 +3,7 @@
 use howdah_api::backup::BackupPhase;
 use howdah_api::object_store::BarmanObjectStore;
 use howdah_api::{Cluster, naming};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaimSpec, Secret};
 use kube::ResourceExt;
 
 use super::observed::Observed;
@@ -70,6 +70,8 @@ pub struct Validated {
     pub application: Option<Application>,
     /// Secrets that instances must be able to read, besides those that we make.
     pub foreign_secrets: Vec<String>,
+    /// Repositories on volumes, and the claims of these.
+    pub volume_repositories: Vec<(String, PersistentVolumeClaimSpec)>,
     /// What is wrong.
     pub problems: Vec<Problem>,
     /// Objects of a deleted cluster of the same name are still being removed: nothing is made meanwhile.
@@ -136,10 +138,18 @@ pub fn validate(observed: &Observed, settings: &Settings) -> Validated {
         origin: if recovery.is_some() { Origin::Recovery } else { Origin::InitDb },
         application,
         foreign_secrets: foreign,
+        volume_repositories: volume_repositories(cluster),
         problems,
         predecessor,
         name,
     }
+}
+
+/// Names of the repositories of `cluster` that are on volumes, and the claims of these. The API has no such
+/// repositories yet, so there are none.
+#[must_use]
+pub fn volume_repositories(_cluster: &Cluster) -> Vec<(String, PersistentVolumeClaimSpec)> {
+    Vec::new()
 }
 
 /// The application database that `cluster` asks for.
