@@ -23,6 +23,7 @@
 
 mod admin;
 mod auth;
+mod authority;
 mod error;
 mod faults;
 mod gate;
@@ -34,7 +35,9 @@ mod tamper;
 mod target;
 mod tls;
 mod upload;
+mod volume;
 
+pub use authority::{Authority, Pair};
 pub use error::Error;
 pub use faults::{Action, Faults, Rule, RuleId};
 pub use gate::RequestRecord;
@@ -44,3 +47,4 @@ pub use server::{Builder, Server};
 pub use target::Operation;
 pub use tls::Tls;
 pub use upload::UploadInfo;
+pub use volume::{READER, VolumeServer, WRITER};

@@ -3,8 +3,9 @@
 use barman_cloud::{ErrorKind, Store};
 use bytes::Bytes;
 
-use crate::authority::Authority;
-use crate::host::{Host, identity, store};
+use howdah_s3::{Authority, READER, VolumeServer, WRITER};
+
+use crate::host::{Host, certificate, store};
 
 async fn put(store: &Store) -> Result<(), barman_cloud::Error> {
     store.put("k", Bytes::from_static(b"x")).await
@@ -19,20 +20,20 @@ async fn certificates_decide() {
 
     let refused = [
         ("no certificate", None),
-        ("another authority's", Some(Authority::new().client("member"))),
-        ("one that has ended", Some(host.authority.ended_client("member"))),
-        ("a server's", Some(host.authority.server())),
+        ("another authority's", Some(Authority::new().unwrap().client(WRITER).unwrap())),
+        ("one that has ended", Some(host.0.authority.ended_client(WRITER).unwrap())),
+        ("a server's", Some(VolumeServer::own(&host.0.authority).unwrap())),
     ];
     for (what, own) in refused {
         let error = put(&host.store_as(own)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Credentials, "{what}: {}", error.report());
         assert!(error.remedy().contains("client certificate"), "{what}: {}", error.report());
     }
-    let stranger = put(&host.store_as(Some(host.authority.client("somebody")))).await.unwrap_err();
+    let stranger = put(&host.store_as(Some(host.client("somebody")))).await.unwrap_err();
     assert_eq!(stranger.kind(), ErrorKind::Permission);
     assert!(stranger.report().contains("(somebody) has no access"), "{}", stranger.report());
 
-    let reader = host.store_as(Some(host.authority.client("reader")));
+    let reader = host.store_as(Some(host.client(READER)));
     assert_eq!(reader.get("k", 10).await.unwrap(), "x");
     let error = put(&reader).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Permission);
@@ -47,8 +48,8 @@ async fn certificates_decide() {
 async fn a_strange_server_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let host = Host::start(dir.path()).await;
-    let mut options = host.options(Some(host.authority.client("member")));
-    options.ca_pem = Some(Authority::new().pem.into_bytes());
+    let mut options = host.options(Some(host.client(WRITER)));
+    options.ca_pem = Some(Authority::new().unwrap().pem().as_bytes().to_vec());
     let error = put(&store(&options)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Network, "{}", error.report());
     host.end().await;
@@ -62,20 +63,25 @@ async fn certificates_are_rotated_without_a_restart() {
     put(&old).await.unwrap();
 
     // As the operator does it: a new authority that is believed beside the old one, new certificates below it.
-    let new = Authority::new();
-    let both = Authority { pem: format!("{}{}", new.pem, host.authority.pem), ..Authority::new() };
-    host.server.renew(identity(&new.server(), &both));
-    let mut options = host.options(Some(new.client("member")));
-    options.ca_pem = Some(both.pem.clone().into_bytes());
+    let new = Authority::new().unwrap();
+    let both = format!("{}{}", new.pem(), host.0.authority.pem());
+    let renew = |authorities: &str| {
+        let own = VolumeServer::own(&new).unwrap();
+        host.0.server.renew(VolumeServer::identity(&own, authorities).unwrap());
+    };
+    renew(&both);
+    let mut options = host.options(Some(new.client(WRITER).unwrap()));
+    options.ca_pem = Some(both.into_bytes());
     put(&store(&options)).await.unwrap();
-    options.client_certificate = host.options(Some(host.authority.client("member"))).client_certificate;
-    put(&store(&options)).await.unwrap();
+    options.client_certificate = Some(certificate(host.client(WRITER)));
+    let late = store(&options);
+    put(&late).await.unwrap();
 
     // Later the old one is gone, and with it what it signed, open connections included.
-    host.server.renew(identity(&new.server(), &new));
-    let error = put(&store(&options)).await.unwrap_err();
+    renew(new.pem());
+    let error = put(&late).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Credentials, "{}", error.report());
-    options.client_certificate = host.options(Some(new.client("member"))).client_certificate;
+    options.client_certificate = Some(certificate(new.client(WRITER).unwrap()));
     put(&store(&options)).await.unwrap();
     host.end().await;
 }
@@ -85,20 +91,19 @@ async fn certificates_are_rotated_without_a_restart() {
 async fn keys_stay_on_the_volume() {
     let dir = tempfile::tempdir().unwrap();
     let host = Host::start(&dir.path().join("volume")).await;
-    let own = host.authority.client("member");
-    let pem = format!("{}{}", own.chain, own.key);
+    let own = host.client(WRITER);
     let client = reqwest::Client::builder()
         .tls_backend_preconfigured(
             barman_cloud::store::client_config(
-                Some(host.authority.pem.as_bytes()),
-                Some(&barman_cloud::store::ClientCertificate::pem(own.chain.clone(), pem)),
+                Some(host.0.authority.pem().as_bytes()),
+                Some(&certificate(own)),
             )
             .unwrap(),
         )
         .build()
         .unwrap();
     for key in ["%2E%2E/%2E%2E/out", "a/..%2F..%2Fout", "a/%2E/b", "..%2fout"] {
-        let url = format!("{}/bucket/{key}", host.endpoint());
+        let url = format!("{}/bucket/{key}", host.0.endpoint());
         let answer = client.put(url).body("x").send().await.unwrap();
         assert!(answer.status().is_client_error(), "{key}: {}", answer.status());
     }

@@ -1,80 +1,54 @@
-//! A repository host in this process.
+//! A repository host in this process, and its clients.
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use barman_cloud::store::{ClientCertificate, Limits as ClientLimits};
+use barman_cloud::store::{ClientCertificate, Limits};
 use barman_cloud::{Destination, S3Options, Store};
-use howdah_s3_server::{DiskStore, Identity, Limits, Policy, Retention, Server};
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
-
-use crate::authority::{Authority, Pair};
+use howdah_s3::{Pair, VolumeServer, WRITER};
+use howdah_s3_server::{DiskStore, Retention};
 
 pub const BUCKET: &str = "bucket";
 
-pub struct Host {
-    pub server: Server,
-    pub authority: Authority,
-    pub address: SocketAddr,
-    stop: CancellationToken,
-    task: JoinHandle<()>,
-}
+pub struct Host(pub VolumeServer);
 
 pub fn open(dir: &Path) -> Arc<DiskStore> {
     let volumes = [(BUCKET.to_owned(), PathBuf::from(dir))];
     Arc::new(DiskStore::volumes(&volumes, Retention::default()).unwrap())
 }
 
-pub fn identity(own: &Pair, clients: &Authority) -> Identity {
-    Identity::from_pem(own.chain.as_bytes(), own.key.as_bytes(), clients.pem.as_bytes()).unwrap()
+pub fn certificate(pair: Pair) -> ClientCertificate {
+    ClientCertificate::pem(pair.chain, pair.key)
 }
 
 impl Host {
     pub async fn start(dir: &Path) -> Self {
-        Self::over(open(dir)).await
-    }
-
-    pub async fn over(store: Arc<DiskStore>) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let authority = Authority::new();
-        let names = |list: &[&str]| list.iter().map(|n| (*n).to_owned()).collect::<BTreeSet<_>>();
-        let policy = Policy { writers: names(&["member"]), readers: names(&["reader"]) };
-        let own = identity(&authority.server(), &authority);
-        let server = Server::new(store, policy, own, Limits::default());
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let stop = CancellationToken::new();
-        let (serving, until) = (server.clone(), stop.clone());
-        let task = tokio::spawn(async move { serving.serve(listener, until).await });
-        Self { server, authority, address, stop, task }
-    }
-
-    pub fn endpoint(&self) -> String {
-        format!("https://localhost:{}", self.address.port())
+        Self(VolumeServer::over(open(dir)).await.unwrap())
     }
 
     pub fn options(&self, own: Option<Pair>) -> S3Options {
         let mut options = S3Options::with_keys("any", "any");
-        options.endpoint = Some(self.endpoint());
-        options.ca_pem = Some(self.authority.pem.clone().into_bytes());
-        options.client_certificate = own.map(|pair| ClientCertificate::pem(pair.chain, pair.key));
-        options.limits = ClientLimits {
+        options.endpoint = Some(self.0.endpoint());
+        options.ca_pem = Some(self.0.authority.pem().as_bytes().to_vec());
+        options.client_certificate = own.map(certificate);
+        options.limits = Limits {
             retries: 1,
             backoff_first: Duration::from_millis(5),
             backoff_max: Duration::from_millis(50),
-            ..ClientLimits::default()
+            ..Limits::default()
         };
         options
     }
 
+    pub fn client(&self, cn: &str) -> Pair {
+        self.0.authority.client(cn).unwrap()
+    }
+
     /// The store of a member.
     pub fn store(&self) -> Store {
-        self.store_as(Some(self.authority.client("member")))
+        self.store_as(Some(self.client(WRITER)))
     }
 
     pub fn store_as(&self, own: Option<Pair>) -> Store {
@@ -82,8 +56,7 @@ impl Host {
     }
 
     pub async fn end(self) {
-        self.stop.cancel();
-        self.task.await.unwrap();
+        self.0.shutdown().await;
     }
 }
 

@@ -18,3 +18,4 @@ mod resume;
 mod segments;
 mod site;
 mod standby;
+mod volume;

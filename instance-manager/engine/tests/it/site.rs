@@ -18,6 +18,8 @@ pub const BUCKET: &str = "backups";
 /// A directory and an S3 server.
 pub struct Site {
     pub s3: howdah_s3::Server,
+    /// Where the repositories are instead.
+    elsewhere: Option<Store>,
     dir: tempfile::TempDir,
 }
 
@@ -35,7 +37,12 @@ impl Site {
             .start()
             .await
             .expect("the S3 server starts");
-        Self { s3, dir }
+        Self { s3, elsewhere: None, dir }
+    }
+
+    /// The same with the repositories in another store.
+    pub async fn with_store(store: Store) -> Self {
+        Self { elsewhere: Some(store), ..Self::new().await }
     }
 
     pub fn path(&self) -> &Path {
@@ -43,6 +50,9 @@ impl Site {
     }
 
     pub fn store(&self) -> Store {
+        if let Some(store) = &self.elsewhere {
+            return store.clone();
+        }
         let mut options = S3Options::with_keys("key", "secret");
         options.endpoint = Some(self.s3.endpoint());
         let destination = Destination::parse(&format!("s3://{BUCKET}/some/path")).expect("a destination");
