@@ -35,7 +35,7 @@ impl Parts {
     }
 
     fn open(&self, number: u32) -> io::Result<File> {
-        let mut last = io::ErrorKind::NotFound.into();
+        let mut last = io::Error::from(io::ErrorKind::NotFound);
         // They move once, when the upload is complete.
         for at in ["parts", "uploads", "parts"] {
             match File::open(self.top.join(at).join(&self.upload).join(part_name(number))) {

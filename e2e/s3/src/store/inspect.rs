@@ -58,8 +58,8 @@ impl Store {
         match self {
             Self::Memory(store) => Ok(store.make_bucket(bucket)),
             Self::Disk(store) => store.create(bucket).map_err(|error| Error::Configuration {
-                what: format!("bucket {bucket} cannot be made: {error}"),
-                remedy: "see its source",
+                what: format!("bucket {bucket} cannot be made: {}", error.message().unwrap_or_default()),
+                remedy: "choose another name",
             }),
         }
     }

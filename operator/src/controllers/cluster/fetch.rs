@@ -136,10 +136,12 @@ async fn secrets(
         naming::server_secret(&name),
         naming::replication_secret(&name),
         naming::operator_secret(&name),
-        naming::repo_host(&name),
         naming::superuser_secret(&name),
         naming::app_secret(&name),
     ]);
+    if !validate::volume_repositories(&observed.cluster).is_empty() {
+        names.insert(naming::repo_host(&name));
+    }
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let found = join_all(names.into_iter().map(|secret| {
         let api = api.clone();
