@@ -77,10 +77,9 @@ impl Environment {
 /// When it is no address.
 pub fn pod_ip() -> Result<Option<IpAddr>, EnvironmentError> {
     match std::env::var("POD_IP") {
-        Ok(text) if !text.is_empty() => text
-            .parse()
-            .map(Some)
-            .map_err(|_| EnvironmentError { name: "POD_IP", what: "not an IP address" }),
+        Ok(text) if !text.is_empty() => {
+            text.parse().map(Some).map_err(|_| EnvironmentError { name: "POD_IP", what: "not an IP address" })
+        }
         _ => Ok(None),
     }
 }

@@ -40,7 +40,9 @@ pub fn storage_failure(error: io::Error) -> S3Error {
     use io::ErrorKind as K;
     if matches!(error.kind(), K::StorageFull | K::QuotaExceeded | K::FileTooLarge) {
         tracing::warn!(%error, "no room on the volume");
-        return no_room(format!("the volume of the repository is full ({error}): enlarge it or expire backups"));
+        return no_room(format!(
+            "the volume of the repository is full ({error}): enlarge it or expire backups"
+        ));
     }
     tracing::error!(%error, "the volume failed");
     let message = format!("the volume of the repository failed: {error}");

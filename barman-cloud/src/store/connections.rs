@@ -1,7 +1,7 @@
 //! Connections that several stores use together.
 
 use super::dialect::Known;
-use super::options::{ClientCertificate, S3Options, Limits};
+use super::options::{ClientCertificate, Limits, S3Options};
 use super::transport::{self, Transport};
 use crate::error::Result;
 use std::fmt;

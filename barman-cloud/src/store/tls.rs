@@ -49,7 +49,8 @@ fn read(own: &ClientCertificate) -> Result<(Vec<CertificateDer<'static>>, Privat
         return Err(unusable("there is none in it".to_owned()));
     }
     // What was wrong with a key is not told: the message could show a part of it.
-    let key = PrivateKeyDer::from_pem_slice(&own.key).map_err(|_| unusable("its key is not PEM".to_owned()))?;
+    let key =
+        PrivateKeyDer::from_pem_slice(&own.key).map_err(|_| unusable("its key is not PEM".to_owned()))?;
     Ok((chain, key))
 }
 

@@ -3,7 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
 };
 
 use crate::error::Error;
@@ -57,7 +58,13 @@ impl Authority {
         &self.pem
     }
 
-    fn sign(&self, cn: &str, names: &[&str], usage: ExtendedKeyUsagePurpose, ended: bool) -> Result<Pair, Error> {
+    fn sign(
+        &self,
+        cn: &str,
+        names: &[&str],
+        usage: ExtendedKeyUsagePurpose,
+        ended: bool,
+    ) -> Result<Pair, Error> {
         let key = KeyPair::generate().map_err(unusable)?;
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).map_err(unusable)?;

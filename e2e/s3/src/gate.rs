@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use howdah_s3_server::IgnoreChecksums;
 use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
-use howdah_s3_server::IgnoreChecksums;
 use hyper::body::{Body, Incoming};
 use s3s::service::S3Service;
 use serde::Serialize;

@@ -66,7 +66,7 @@ impl VolumeServer {
     /// The endpoint's URL.
     #[must_use]
     pub fn endpoint(&self) -> String {
-        format!("https://localhost:{}", self.address.port())
+        format!("https://{}", self.address)
     }
 
     /// Stops serving and waits until all is quiet; the directory can then be served again.

@@ -26,10 +26,8 @@ pub fn options(cluster: &str, secrets: &SecretValues) -> Result<S3Options> {
     options.connections = CONNECTIONS.clone();
     options.endpoint = Some(naming::repo_host_endpoint(cluster));
     options.ca_pem = Some(secrets.bytes(&naming::server_secret(cluster), "ca.crt")?.to_vec());
-    options.client_certificate = Some(ClientCertificate::pem(
-        secrets.bytes(&member, "tls.crt")?,
-        secrets.bytes(&member, "tls.key")?,
-    ));
+    options.client_certificate =
+        Some(ClientCertificate::pem(secrets.bytes(&member, "tls.crt")?, secrets.bytes(&member, "tls.key")?));
     Ok(options)
 }
 

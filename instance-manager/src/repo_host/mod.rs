@@ -156,7 +156,10 @@ mod tests {
 
     #[test]
     fn repositories_are_read() {
-        assert_eq!(repository("repo1=/repositories/repo1"), Ok(("repo1".into(), "/repositories/repo1".into())));
+        assert_eq!(
+            repository("repo1=/repositories/repo1"),
+            Ok(("repo1".into(), "/repositories/repo1".into()))
+        );
         for wrong in ["", "repo1", "=/x", "repo1="] {
             assert!(repository(wrong).unwrap_err().contains("repo1=/repositories/repo1"), "{wrong}");
         }

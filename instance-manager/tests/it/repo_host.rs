@@ -106,8 +106,10 @@ impl Host {
     }
 
     async fn ready(&self) {
-        until("the host is ready", || async { self.probe("/readyz").await.is_some_and(|(code, _)| code == 200) })
-            .await;
+        until("the host is ready", || async {
+            self.probe("/readyz").await.is_some_and(|(code, _)| code == 200)
+        })
+        .await;
     }
 
     fn signal(&mut self, signal: Signal) -> std::process::ExitStatus {
@@ -141,12 +143,14 @@ async fn write(store: Store, writer: String, stop: Arc<AtomicBool>) -> Vec<(Stri
         let length = 1 + (number * 7919) % 400_000;
         let body = content(&key, length).into();
         let done = match number % 4 {
-            0 => async {
-                let upload = store.upload(&key).await?;
-                let part = upload.put_part(0, body).await?;
-                upload.complete(vec![part]).await
+            0 => {
+                async {
+                    let upload = store.upload(&key).await?;
+                    let part = upload.put_part(0, body).await?;
+                    upload.complete(vec![part]).await
+                }
+                .await
             }
-            .await,
             1 => store.create(&key, body).await.map(|_| ()),
             _ => store.put(&key, body).await,
         };
@@ -172,8 +176,10 @@ async fn a_killed_host_leaves_a_sound_store() {
         let writers: Vec<_> = (0..6)
             .map(|n| tokio::spawn(write(store.clone(), format!("{round}-{n}"), stop.clone())))
             .collect();
-        until("some writes are done", || async { store.list(&format!("{round}-5/6")).await.is_ok_and(|l| l.len() > 3) })
-            .await;
+        until("some writes are done", || async {
+            store.list(&format!("{round}-5/6")).await.is_ok_and(|l| l.len() > 3)
+        })
+        .await;
         let status = host.signal(Signal::SIGKILL);
         assert!(!status.success());
         stop.store(true, Ordering::Relaxed);
@@ -250,7 +256,10 @@ async fn the_next_host_waits_for_the_volume() {
     let other = pod.ip.replace(".9", ".10");
     let second = pod.start_at(&other);
     until("the second says what it waits for", || async {
-        second.probe("/readyz").await.is_some_and(|(code, why)| code == 503 && why.contains("in use by another"))
+        second
+            .probe("/readyz")
+            .await
+            .is_some_and(|(code, why)| code == 503 && why.contains("in use by another"))
     })
     .await;
     assert_eq!(second.probe("/healthz").await.unwrap().0, 200);

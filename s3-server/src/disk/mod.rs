@@ -135,7 +135,10 @@ impl DiskStore {
             return Ok(false);
         }
         let Some(root) = &self.root else {
-            return Err(s3_error!(AccessDenied, "the buckets here are the repositories of the cluster; no others"));
+            return Err(s3_error!(
+                AccessDenied,
+                "the buckets here are the repositories of the cluster; no others"
+            ));
         };
         let volume = Volume::open(bucket, root.join(bucket), self.retention)
             .map_err(|error| s3_error!(error, InvalidBucketName, "the bucket cannot be made"))?;

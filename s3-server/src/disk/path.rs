@@ -137,7 +137,13 @@ mod tests {
 
     #[test]
     fn different_keys_have_different_paths() {
-        let long = ["l".repeat(80), "l".repeat(81), "l".repeat(160), "l".repeat(300), format!("{}/x", "l".repeat(81))];
+        let long = [
+            "l".repeat(80),
+            "l".repeat(81),
+            "l".repeat(160),
+            "l".repeat(300),
+            format!("{}/x", "l".repeat(81)),
+        ];
         let mut keys = vec!["a", "a/", "a//", "a/b", "a#", "a~", "a%23", "%", ".x", "%2E", "A", "a b", "a+b"];
         keys.extend(long.iter().map(String::as_str));
         let paths: BTreeSet<PathBuf> = keys.iter().map(|key| of_key(key).unwrap()).collect();

@@ -110,7 +110,8 @@ fn send(body: Body, range: Range<u64>) -> impl Stream<Item = io::Result<Bytes>> 
         Held::File(file) => (VecDeque::from([Piece::Open(file, range)]), None),
         Held::Parts { parts, numbers } => {
             let chosen = cut(&body.sizes, range);
-            let pieces = chosen.into_iter().filter_map(|(at, range)| Some(Piece::Part(*numbers.get(at)?, range)));
+            let pieces =
+                chosen.into_iter().filter_map(|(at, range)| Some(Piece::Part(*numbers.get(at)?, range)));
             (pieces.collect(), Some(parts))
         }
     };
@@ -167,6 +168,6 @@ mod tests {
         assert_eq!(cut(&sizes, 2..5), [(0, 2..3), (1, 0..2)]);
         assert_eq!(cut(&sizes, 3..7), [(1, 0..4)]);
         assert_eq!(cut(&sizes, 7..8), [(2, 0..1)]);
-        assert_eq!(cut(&sizes, 4..4), []);
+        assert!(cut(&sizes, 4..4).is_empty());
     }
 }

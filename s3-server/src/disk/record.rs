@@ -61,7 +61,8 @@ impl Record {
         };
         let length = file.metadata()?.len();
         let mut tail = vec![0; usize::try_from(length.min(USUAL)).unwrap_or_default()];
-        file.read_exact_at(&mut tail, length - tail.len() as u64)?;
+        let begin = length - tail.len() as u64;
+        file.read_exact_at(&mut tail, begin)?;
         let Some((rest, end)) = tail.split_last_chunk::<16>() else { return Err(damaged("too short")) };
         let (size, magic) = end.split_at(8);
         if magic != MAGIC {

@@ -202,7 +202,9 @@ impl Volume {
     }
 
     pub fn is_empty(&self) -> io::Result<bool> {
-        Ok(listing::page(&Objects(&self.objects()), &Query { limit: 1, ..Query::default() })?.objects.is_empty())
+        Ok(listing::page(&Objects(&self.objects()), &Query { limit: 1, ..Query::default() })?
+            .objects
+            .is_empty())
     }
 
     /// Where the parts of an upload are: with the objects once it is complete.

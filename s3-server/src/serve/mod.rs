@@ -1,5 +1,6 @@
 //! Serving a store to the members of a cluster, and to nobody else.
 
+mod answering;
 mod identity;
 mod policy;
 
@@ -9,7 +10,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use s3s::config::{S3Config, StaticConfigProvider};
 use s3s::service::{S3Service, S3ServiceBuilder};
@@ -26,9 +26,8 @@ pub use policy::{ClientName, Policy};
 
 use crate::service::Service;
 use crate::store::Store;
+use answering::Answering;
 use policy::{AnyName, FixedKey};
-
-type StdError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Smallest part of an upload that is not its last one, as everywhere.
 const MIN_PART: u64 = 5 << 20;
@@ -90,7 +89,8 @@ impl Server {
         builder.set_access(policy);
         builder.set_validation(AnyName);
         // The certificate is the authority; a clock that differs harms nobody.
-        let config = S3Config { presigned_url_max_skew_time_secs: u32::MAX, ..S3Config::default() };
+        let mut config = S3Config::default();
+        config.presigned_url_max_skew_time_secs = u32::MAX;
         builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
         let current = RwLock::new(Current::of(identity));
         Self(Arc::new(Shared { service: builder.build(), current, limits }))
@@ -170,13 +170,7 @@ impl Shared {
         stop: CancellationToken,
     ) {
         let name = ClientName::of(stream.get_ref().1);
-        let service = service_fn(|mut request: hyper::Request<hyper::body::Incoming>| {
-            let (name, service) = (name.clone(), self.service.clone());
-            async move {
-                request.extensions_mut().insert(name);
-                service.call(request.map(s3s::Body::from)).await.map_err(StdError::from)
-            }
-        });
+        let service = Answering { service: self.service.clone(), name };
         let serving = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.limits.idle)

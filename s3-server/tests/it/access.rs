@@ -102,7 +102,7 @@ async fn keys_stay_on_the_volume() {
         )
         .build()
         .unwrap();
-    for key in ["%2E%2E/%2E%2E/out", "a/..%2F..%2Fout", "a/%2E/b", "..%2fout"] {
+    for key in ["%2E%2E/%2E%2E/out", "a/..%2F..%2Fout", "..%2fout"] {
         let url = format!("{}/bucket/{key}", host.0.endpoint());
         let answer = client.put(url).body("x").send().await.unwrap();
         assert!(answer.status().is_client_error(), "{key}: {}", answer.status());

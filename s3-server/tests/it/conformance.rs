@@ -34,15 +34,15 @@ async fn the_products_client_finds_everything_it_wants() {
     store.put(key, "replaced".into()).await.unwrap();
     assert_eq!(store.get(key, 100).await.unwrap(), "replaced");
 
-    for i in 0..1500 {
+    for i in 0..1100 {
         store.put(&format!("many/{}/{i:05}", i % 3), Bytes::new()).await.unwrap();
     }
     let listed = store.list("many").await.unwrap();
-    assert_eq!(listed.len(), 1500);
+    assert_eq!(listed.len(), 1100);
     assert!(listed.windows(2).all(|pair| pair[0].key < pair[1].key));
     assert_eq!(store.list_dir("many").await.unwrap().dirs, ["0", "1", "2"]);
-    let (rest, complete) = store.list_after("many/2", "many/2/01490").await.unwrap().unwrap();
-    assert_eq!((rest.len(), complete), (3, true));
+    let (rest, complete) = store.list_after("many/2", "many/2/01091").await.unwrap().unwrap();
+    assert_eq!((rest.len(), complete), (2, true));
     let keys: Vec<String> = listed.into_iter().map(|object| object.key).collect();
     store.delete_many(&keys).await.unwrap();
     assert!(store.list("many").await.unwrap().is_empty());
@@ -188,7 +188,7 @@ async fn long_names_and_prefixes_of_each_other_live_together() {
 async fn other_buckets_cannot_be_made() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
-    assert_eq!(store.create(BUCKET).unwrap(), false);
+    assert!(!store.create(BUCKET).unwrap());
     let error = store.create("other").unwrap_err();
     assert_eq!(error.code().as_str(), "AccessDenied");
 }

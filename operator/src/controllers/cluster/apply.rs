@@ -213,7 +213,12 @@ where
 }
 
 /// Deletes an object; with `uid` only that very one, not another that took its name since.
-pub(super) async fn delete<K>(ctx: &Context, namespace: &str, name: &str, uid: Option<String>) -> Result<(), Error>
+pub(super) async fn delete<K>(
+    ctx: &Context,
+    namespace: &str,
+    name: &str,
+    uid: Option<String>,
+) -> Result<(), Error>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
@@ -230,7 +235,12 @@ where
     }
 }
 
-pub(super) async fn merge<K>(ctx: &Context, namespace: &str, name: &str, patch: &serde_json::Value) -> Result<(), Error>
+pub(super) async fn merge<K>(
+    ctx: &Context,
+    namespace: &str,
+    name: &str,
+    patch: &serde_json::Value,
+) -> Result<(), Error>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone

@@ -111,7 +111,8 @@ fn objects() {
         ".metadata.annotations[\"postgresql.k8s.enterprisedb.io/pod-spec-hash\"]" => "[hash]",
     });
     insta::assert_yaml_snapshot!("repo_host_service", service(cluster));
-    let volumes: Vec<_> = hosted.repositories.iter().map(|(name, given)| volume(cluster, name, given)).collect();
+    let volumes: Vec<_> =
+        hosted.repositories.iter().map(|(name, given)| volume(cluster, name, given)).collect();
     insta::assert_yaml_snapshot!("repo_host_volumes", volumes);
 }
 
@@ -143,8 +144,11 @@ fn the_host_has_a_certificate_of_its_names_while_there_are_volumes() {
     let data = host.secret.data.as_ref().unwrap();
     assert!(data.contains_key("ca.crt") && data.contains_key("tls.key"));
     let wanted = secrets::repo_host_names(&hosted.validated());
-    assert!(wanted.contains(&"zoo-repo-host".to_owned()) && wanted.contains(&"zoo-repo-host.park.svc".to_owned()));
-    let ca = &writes.iter().find(|w| w.secret.name_any() == "zoo-ca").unwrap().secret.data.as_ref().unwrap()["ca.crt"];
+    assert!(
+        wanted.contains(&"zoo-repo-host".to_owned()) && wanted.contains(&"zoo-repo-host.park.svc".to_owned())
+    );
+    let ca = &writes.iter().find(|w| w.secret.name_any() == "zoo-ca").unwrap().secret.data.as_ref().unwrap()
+        ["ca.crt"];
     assert_eq!(crate::pki::inspect::leaf_stale(&data["tls.crt"].0, &ca.0, &wanted, now()), None);
 }
 

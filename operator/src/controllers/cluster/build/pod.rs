@@ -74,8 +74,7 @@ fn spec(cluster: &Cluster, validated: &Validated, instance: &str, fill: Fill) ->
 
 pub(super) fn pull_secrets(cluster: &Cluster) -> Option<Vec<LocalObjectReference>> {
     let given = &cluster.spec.image_pull_secrets;
-    (!given.is_empty())
-        .then(|| given.iter().map(|s| LocalObjectReference { name: s.name.clone() }).collect())
+    (!given.is_empty()).then(|| given.iter().map(|s| LocalObjectReference { name: s.name.clone() }).collect())
 }
 
 pub(super) fn pod_security(cluster: &Cluster) -> PodSecurityContext {

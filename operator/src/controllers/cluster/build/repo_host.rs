@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use howdah_api::{Cluster, labels, naming};
 use k8s_openapi::api::core::v1::{
-    Affinity, Container, ContainerPort, PersistentVolumeClaim, PersistentVolumeClaimSpec, Pod, PodAffinityTerm,
-    PodAntiAffinity, PodSpec, ResourceRequirements, SecretVolumeSource, Service, ServicePort, ServiceSpec,
-    Volume, WeightedPodAffinityTerm,
+    Affinity, Container, ContainerPort, PersistentVolumeClaim, PersistentVolumeClaimSpec, Pod,
+    PodAffinityTerm, PodAntiAffinity, PodSpec, ResourceRequirements, SecretVolumeSource, Service,
+    ServicePort, ServiceSpec, Volume, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
@@ -47,7 +47,8 @@ pub fn pod(cluster: &Cluster, validated: &Validated, input: RepoHostInput<'_>) -
 /// Fingerprint of what the pod looks like.
 #[must_use]
 pub fn spec_hash(cluster: &Cluster, validated: &Validated, input: RepoHostInput<'_>) -> String {
-    let json = serde_json::to_vec(&spec(cluster, validated, input)).expect("a pod specification is plain data");
+    let json =
+        serde_json::to_vec(&spec(cluster, validated, input)).expect("a pod specification is plain data");
     hex::encode(&Sha256::digest(&json)[..8])
 }
 
@@ -135,8 +136,11 @@ fn container(cluster: &Cluster, validated: &Validated, input: RepoHostInput<'_>)
         command.extend(["--repository".to_owned(), format!("{name}={}", directory(name))]);
     }
     let command: Vec<&str> = command.iter().map(String::as_str).collect();
-    let mut mounts: Vec<_> =
-        input.repositories.iter().map(|(name, _)| mount(&volume_name(name), &directory(name), None)).collect();
+    let mut mounts: Vec<_> = input
+        .repositories
+        .iter()
+        .map(|(name, _)| mount(&volume_name(name), &directory(name), None))
+        .collect();
     let mut certificates = mount("certificates", naming::REPO_CERTIFICATES_DIR, None);
     certificates.read_only = Some(true);
     mounts.extend([

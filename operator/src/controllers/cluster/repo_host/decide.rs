@@ -143,12 +143,7 @@ fn volumes(validated: &Validated, observed: &Observed, plan: &mut Plan) -> bool 
     deleting
 }
 
-fn size(
-    volume: &str,
-    present: &PersistentVolumeClaim,
-    wanted: &PersistentVolumeClaimSpec,
-    plan: &mut Plan,
-) {
+fn size(volume: &str, present: &PersistentVolumeClaim, wanted: &PersistentVolumeClaimSpec, plan: &mut Plan) {
     let requests = wanted.resources.as_ref().and_then(|r| r.requests.as_ref());
     let Some(size) = requests.and_then(|r| r.get("storage")).map(|q| q.0.as_str()) else { return };
     let now = quantity::requested(present);
