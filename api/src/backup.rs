@@ -7,8 +7,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::common::{BackupTarget, LocalObjectReference, SecretKeySelector};
-use crate::object_store::{BarmanObjectStore, Encryption, S3Credentials};
+use crate::common::{BackupTarget, BackupType, LocalObjectReference, SecretKeySelector};
+use crate::object_store::{BarmanObjectStore, Encryption, S3Credentials, UriStyle};
 
 /// One base backup of a cluster. Creating it takes the backup; deleting it leaves the data in the store.
 #[derive(CustomResource, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
@@ -23,6 +23,8 @@ use crate::object_store::{BarmanObjectStore, Encryption, S3Credentials};
     category = "howdah",
     doc = "One base backup of a cluster. Creating it takes the backup; deleting it leaves the data in the store.",
     printcolumn(json_path = ".spec.cluster.name", name = "Cluster", type_ = "string"),
+    printcolumn(json_path = ".status.repository", name = "Repository", type_ = "string"),
+    printcolumn(json_path = ".status.type", name = "Type", type_ = "string"),
     printcolumn(json_path = ".status.phase", name = "Phase", type_ = "string"),
     printcolumn(json_path = ".status.progress.percent", name = "Progress", type_ = "string"),
     printcolumn(json_path = ".status.size", name = "Size", type_ = "string"),
@@ -35,6 +37,16 @@ use crate::object_store::{BarmanObjectStore, Encryption, S3Credentials};
 pub struct BackupSpec {
     /// The cluster to back up, in the same namespace.
     pub cluster: LocalObjectReference,
+    /// The repository that receives it: a name in `spec.backup.repositories` of the cluster, or `default` for
+    /// `barmanObjectStore`. Default: `default` when there is a `barmanObjectStore`, else the first repository.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 20))]
+    pub repository: Option<String>,
+    /// `full`, `differential` (what changed since the last full backup in the repository) or `incremental` (since the
+    /// last backup of any type). One without a backup that it could build on becomes a full one and says why.
+    /// Default: `full`.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub type_: Option<BackupType>,
     /// Which instance the backup is read from. Default: `spec.backup.target` of the cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<BackupTarget>,
@@ -119,13 +131,25 @@ pub struct BackupStatus {
     /// Name in the store's `backup.info`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backup_name: Option<String>,
-    /// `full`.
+    /// `full`, `differential` or `incremental`.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub backup_type: Option<String>,
+    /// Label as pgBackRest spells it, for example `20261121-012341F` or `20261121-012341F_20261122-020000I`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Ids of the backups that a restore needs before this one: the full one first. Absent for a full one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<String>,
+    /// Why it is a full backup although another type was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub full_because: Option<String>,
     /// The instance that takes it.
     #[serde(rename = "instanceID", skip_serializing_if = "Option::is_none")]
     pub instance_id: Option<InstanceId>,
 
+    /// Name of the repository: `default` is the one in `barmanObjectStore`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
     /// Folder of the store, as in the cluster when the backup was taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub destination_path: Option<String>,
@@ -135,6 +159,12 @@ pub struct BackupStatus {
     /// Certificate authority of the endpoint.
     #[serde(rename = "endpointCA", skip_serializing_if = "Option::is_none")]
     pub endpoint_ca: Option<SecretKeySelector>,
+    /// Where the bucket stands in a URL, when the cluster says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uri_style: Option<UriStyle>,
+    /// Region of the store, when the cluster says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
     /// References to the credentials, never their values.
     #[serde(rename = "s3Credentials", skip_serializing_if = "Option::is_none")]
     pub s3_credentials: Option<S3Credentials>,
@@ -185,7 +215,10 @@ pub struct BackupStatus {
     /// Size in the store in bytes, WAL not counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<i64>,
-    /// Size of the files that were read, in bytes.
+    /// Size in the store of this backup and all that it builds on, in bytes: what a restore fetches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub set_size_bytes: Option<i64>,
+    /// Size of all files of the database, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database_size_bytes: Option<i64>,
     /// Number of objects that hold the data.
@@ -279,6 +312,8 @@ impl BackupStatus {
             destination_path: self.destination_path.clone()?,
             endpoint_url: self.endpoint_url.clone(),
             endpoint_ca: self.endpoint_ca.clone(),
+            uri_style: self.uri_style,
+            region: self.region.clone(),
             server_name: self.server_name.clone(),
             s3_credentials: self.s3_credentials.clone(),
             ..BarmanObjectStore::default()

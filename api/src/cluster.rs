@@ -12,6 +12,8 @@ use crate::bootstrap::{Bootstrap, ExternalCluster};
 use crate::cluster_status::ClusterStatus;
 use crate::common::{BackupTarget, LocalObjectReference};
 use crate::object_store::BarmanObjectStore;
+use crate::repository::{DEFAULT, NamedStore, Repository};
+use crate::retention::Retention;
 
 /// A PostgreSQL primary with its replicas, its backups and its WAL archive.
 #[derive(CustomResource, Serialize, Deserialize, Clone, Debug, Default, PartialEq, KubeSchema)]
@@ -221,12 +223,25 @@ pub enum PodAntiAffinityType {
 }
 
 /// Backups and the WAL archive.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupConfiguration {
     /// The object store in the Barman Cloud layout. WAL archiving begins as soon as it is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub barman_object_store: Option<BarmanObjectStore>,
+    /// How long backups and WAL in `barmanObjectStore` stay: every moment of this time can be recovered. Days, weeks or
+    /// months, for example `30d`, `4w` or `6m`. Default: for ever. Repositories have a `retention` of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 8))]
+    #[x_kube(validation = Rule::new("self.matches('^[1-9][0-9]*[dwm]$')").message("retentionPolicy must be a number of days, weeks or months, for example 30d, 4w or 6m"))]
+    pub retention_policy: Option<String>,
+    /// Further places for backups and WAL, each with a name. All WAL goes to every one of them and to
+    /// `barmanObjectStore`, in parallel; PostgreSQL keeps a WAL file until all have it. A Backup goes to the one that
+    /// its `repository` names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub repositories: Vec<Repository>,
     /// Which instance base backups are read from. Default: `prefer-standby`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<BackupTarget>,
@@ -260,10 +275,30 @@ impl ClusterSpec {
         (self.postgres_uid.unwrap_or(26), self.postgres_gid.unwrap_or(26))
     }
 
-    /// The Barman object store, when one is configured.
+    /// All places for backups and WAL: the one in `barmanObjectStore` first, under the name `default`.
     #[must_use]
-    pub fn object_store(&self) -> Option<&BarmanObjectStore> {
-        self.backup.as_ref()?.barman_object_store.as_ref()
+    pub fn stores(&self, namespace: &str, cluster: &str) -> Vec<NamedStore> {
+        let Some(backup) = &self.backup else { return Vec::new() };
+        let first = backup.barman_object_store.iter().map(|store| NamedStore {
+            name: DEFAULT.to_owned(),
+            store: store.clone(),
+            retention: backup
+                .retention_policy
+                .as_ref()
+                .map(|window| Retention { recovery_window: Some(window.clone()), ..Retention::default() }),
+        });
+        let others = backup.repositories.iter().map(|repository| NamedStore {
+            name: repository.name.clone(),
+            store: repository.store(namespace, cluster),
+            retention: repository.retention.clone(),
+        });
+        first.chain(others).collect()
+    }
+
+    /// Whether there is a place for backups and WAL.
+    #[must_use]
+    pub fn has_stores(&self) -> bool {
+        self.backup.as_ref().is_some_and(|b| b.barman_object_store.is_some() || !b.repositories.is_empty())
     }
 
     /// Whether the superuser has a password.

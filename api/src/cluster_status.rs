@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::instance::InstanceRole;
+use crate::retention::RetentionStatus;
 
 /// What is known about a cluster.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, KubeSchema)]
@@ -71,6 +72,10 @@ pub struct ClusterStatus {
     /// Name of the last failed Backup object.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failed_backup_name: Option<String>,
+    /// Each place for backups and WAL: what it holds, and whether WAL reaches it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub repositories: Vec<RepositoryStatus>,
     /// `Ready`, `ContinuousArchiving`, `LastBackupSucceeded`, `BackupConfigured`, `RepositoryHostReady`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -114,4 +119,38 @@ pub struct InstanceSummary {
     /// What it is doing or why it is not ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+}
+
+/// One place for backups and WAL.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RepositoryStatus {
+    /// Its name; `default` is the one in `barmanObjectStore`.
+    pub name: String,
+    /// Folder of the store.
+    pub destination_path: String,
+    /// Whether the last attempt to archive WAL there succeeded; absent until the primary has said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archiving: Option<bool>,
+    /// Why not, and what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Last WAL file that reached it.
+    #[serde(rename = "lastArchivedWAL", skip_serializing_if = "Option::is_none")]
+    pub last_archived_wal: Option<String>,
+    /// When.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_archived_time: Option<Time>,
+    /// Completed backups in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backups: Option<u32>,
+    /// Earliest time to which it can restore: the end of its oldest completed backup.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_recoverability_point: Option<Time>,
+    /// End of its newest completed backup.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_backup: Option<Time>,
+    /// What retention decided and did; absent without a policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retention: Option<RetentionStatus>,
 }

@@ -34,3 +34,30 @@ pub enum BackupTarget {
     #[default]
     PreferStandby,
 }
+
+/// What a backup holds.
+#[derive(
+    Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum BackupType {
+    /// Everything.
+    #[default]
+    Full,
+    /// What changed since the last full backup.
+    Differential,
+    /// What changed since the last backup of any type.
+    Incremental,
+}
+
+impl BackupType {
+    /// The word in manifests.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Differential => "differential",
+            Self::Incremental => "incremental",
+        }
+    }
+}

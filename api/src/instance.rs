@@ -5,6 +5,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::retention::RetentionStatus;
+
 /// Role of an instance, as PostgreSQL itself reports it.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -59,6 +61,9 @@ pub struct InstanceStatus {
     pub archiver: Option<ArchiverStatus>,
     /// What the store holds, looked at every few minutes and after each backup; `None` until known.
     pub recoverability: Option<Recoverability>,
+    /// Each repository.
+    #[serde(default)]
+    pub repositories: Vec<RepositoryState>,
     /// UID of the Backup that is being taken.
     #[serde(rename = "runningBackupUID")]
     pub running_backup_uid: Option<String>,
@@ -102,6 +107,21 @@ pub struct Recoverability {
     pub last_backup: Option<Time>,
     /// Completed backups in the catalogue.
     pub backups: u32,
+}
+
+/// One repository, as the primary sees it.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RepositoryState {
+    /// Its name.
+    pub name: String,
+    /// Its part of the archiver.
+    pub archiver: ArchiverStatus,
+    /// What it holds; `None` until known.
+    pub recoverability: Option<Recoverability>,
+    /// What retention decided and did; `None` without a policy, or until known.
+    #[serde(default)]
+    pub retention: Option<RetentionStatus>,
 }
 
 /// Answer of `POST /v1/wal/switch`.

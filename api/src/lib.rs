@@ -20,6 +20,8 @@ pub mod labels;
 pub mod naming;
 pub mod object_store;
 pub mod quantity;
+pub mod repository;
+pub mod retention;
 pub mod scheduled_backup;
 
 pub use backup::{Backup, BackupPhase, BackupSpec, BackupStatus};

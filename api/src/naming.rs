@@ -163,6 +163,12 @@ pub fn service_account(cluster: &str) -> String {
     cluster.to_owned()
 }
 
+/// ScheduledBackup of a cluster for one repository and type.
+#[must_use]
+pub fn repository_schedule(cluster: &str, repository: &str, kind: &str) -> String {
+    format!("{cluster}-{repository}-{kind}")
+}
+
 /// Child of a ScheduledBackup for the slot due at `due` (`YYYYMMDDHHMMSS`, UTC).
 #[must_use]
 pub fn scheduled_child(schedule: &str, due: &str) -> String {

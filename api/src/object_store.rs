@@ -37,6 +37,16 @@ pub struct BarmanObjectStore {
     #[serde(rename = "endpointCA", skip_serializing_if = "Option::is_none")]
     pub endpoint_ca: Option<SecretKeySelector>,
 
+    /// Where the bucket stands in a URL: `host` (`bucket.endpoint`) or `path` (`endpoint/bucket`).
+    /// Default: `path` with an `endpointURL`, `host` without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uri_style: Option<UriStyle>,
+
+    /// Region. Default: what `s3Credentials.region` names, else `us-east-1`, which S3-compatible services ignore.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub region: Option<String>,
+
     /// Folder of this server below the destination. Default: the name of the cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
@@ -65,6 +75,16 @@ pub struct BarmanObjectStore {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 10))]
     pub history_tags: BTreeMap<String, String>,
+}
+
+/// Where the bucket stands in a URL.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum UriStyle {
+    /// `https://bucket.endpoint/key`
+    Host,
+    /// `https://endpoint/bucket/key`
+    Path,
 }
 
 /// Credentials of an S3 service: a key pair from Secrets, or the identity of the pod.

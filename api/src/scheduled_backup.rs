@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::common::{BackupTarget, LocalObjectReference};
+use crate::common::{BackupTarget, BackupType, LocalObjectReference};
 
 /// Backups of a cluster at regular times.
 #[derive(CustomResource, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
@@ -50,6 +50,19 @@ pub struct ScheduledBackupSpec {
     /// Default: `none`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backup_owner_reference: Option<BackupOwner>,
+    /// The repository that receives the backups. Default: as for a Backup.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 20))]
+    pub repository: Option<String>,
+    /// Type of the backups. Default: `full`.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub type_: Option<BackupType>,
+    /// How many Backups are created for one due time when they fail: after a failure another one follows, after one
+    /// minute, then two, four and so on, until one completes, this many have failed or the next time is due.
+    /// Default: 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 20))]
+    pub attempts: Option<i32>,
     /// Which instance backups are read from. Default: the cluster's `backup.target`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<BackupTarget>,

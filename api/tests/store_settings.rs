@@ -98,7 +98,7 @@ fn the_sample_shows_how_backups_are_tuned() {
     let sample = include_str!("../../config/samples/cluster-backup-tuning.yaml");
     let sample: Value = serde_saphyr::from_str(sample).expect("YAML");
     let cluster: howdah_api::Cluster = serde_json::from_value(sample.clone()).expect("a Cluster");
-    assert!(cluster.spec.object_store().is_some());
+    assert!(cluster.spec.has_stores());
     let data = &sample["spec"]["backup"]["barmanObjectStore"]["data"];
     assert_eq!(rules("data", data), "");
     let schema = schema();

@@ -197,6 +197,16 @@ impl Layout {
         format!("{}/howdah/resume/{id}", self.server)
     }
 
+    /// Directory of the words of those who read backups.
+    pub fn in_use_dir(&self) -> String {
+        format!("{}/howdah/in-use", self.server)
+    }
+
+    /// The word of one who reads a backup.
+    pub fn in_use(&self, id: &BackupId, reader: &str) -> String {
+        format!("{}/howdah/in-use/{id}/{reader}.json", self.server)
+    }
+
     /// The object that a probe writes and deletes to learn what the store allows.
     pub fn probe(&self) -> String {
         format!("{}/howdah/probe", self.server)

@@ -2,7 +2,8 @@
 //!
 //! No Kubernetes and no SQL. [`layout`] knows where things are, [`store`] talks to the bucket, [`tar`] and
 //! [`codec`] make and read the archives, [`backup_info`] is the commit record of a backup, [`catalog`] finds
-//! backups and WAL, [`archive`] puts WAL into the repository and gets it back. Decisions are pure functions; only
+//! backups and WAL and what can be recovered with them, [`retention`] decides what may go, [`archive`] puts WAL into the
+//! repository and gets it back. Decisions are pure functions; only
 //! `store`, `catalog`, `archive` and `lineage` touch the network. Codecs and tar are synchronous with small fixed
 //! buffers: run them on blocking threads.
 
@@ -16,11 +17,13 @@ pub mod chain;
 pub mod codec;
 pub mod error;
 pub mod exclude;
+pub mod in_use;
 pub mod layout;
 pub mod lineage;
 pub mod lsn;
 pub mod manifest;
 pub mod repository;
+pub mod retention;
 pub mod store;
 pub mod tar;
 pub mod timeline;

@@ -6,7 +6,8 @@ use std::sync::LazyLock;
 use barman_cloud::store::{Connections, Credentials, Encryption as StoreEncryption, Secret};
 use barman_cloud::{Compression, Destination, S3Options, Store};
 use howdah_api::object_store::{
-    BadPagePolicy, BarmanObjectStore, DataCompression, DataConfiguration, Encryption, IoClass, WalCompression,
+    BadPagePolicy, BarmanObjectStore, DataCompression, DataConfiguration, Encryption, IoClass, UriStyle,
+    WalCompression,
 };
 use howdah_api::quantity;
 use howdah_engine::{BackupRequest, IoPriority, Priority, Repository};
@@ -56,9 +57,12 @@ pub fn options(store: &BarmanObjectStore, secrets: &SecretValues, purpose: Purpo
     let mut options = S3Options::new(credentials(store, secrets)?);
     options.connections = CONNECTIONS.clone();
     options.endpoint = store.endpoint_url.clone();
-    if let Some(region) = store.s3_credentials.as_ref().and_then(|c| c.region.as_ref()) {
-        options.region = Some(secrets.selected(region)?.to_owned());
-    }
+    options.region = match store.s3_credentials.as_ref().and_then(|c| c.region.as_ref()) {
+        _ if store.region.is_some() => store.region.clone(),
+        Some(region) => Some(secrets.selected(region)?.to_owned()),
+        None => None,
+    };
+    options.virtual_host = store.uri_style.map(|style| style == UriStyle::Host);
     if let Some(ca) = &store.endpoint_ca {
         options.ca_pem = Some(secrets.selected(ca)?.as_bytes().to_vec());
     }
@@ -237,7 +241,11 @@ mod tests {
     fn everything_of_the_store_reaches_its_client() {
         let wal = options(&store(), &secrets(), Purpose::Wal).unwrap();
         assert_eq!(wal.endpoint.as_deref(), Some("minio:9000"));
-        assert_eq!(wal.region.as_deref(), Some("eu-1"));
+        assert_eq!((wal.region.as_deref(), wal.virtual_host), (Some("eu-1"), None));
+        let given =
+            BarmanObjectStore { region: Some("eu-2".into()), uri_style: Some(UriStyle::Host), ..store() };
+        let wal_given = options(&given, &secrets(), Purpose::Wal).unwrap();
+        assert_eq!((wal_given.region.as_deref(), wal_given.virtual_host), (Some("eu-2"), Some(true)));
         assert_eq!(wal.ca_pem.as_deref(), Some(b"pem".as_slice()));
         assert_eq!(wal.encryption, Some(StoreEncryption::Aes256));
         assert_eq!(wal.tags, [("retention".to_owned(), "default".to_owned())]);

@@ -20,7 +20,9 @@ fn rule(groups: &[&str], resources: &[&str], verbs: &[&str]) -> PolicyRule {
 #[must_use]
 pub fn rules() -> Vec<PolicyRule> {
     vec![
-        rule(&[GROUP], &["clusters", "scheduledbackups"], &["get", "list", "watch"]),
+        rule(&[GROUP], &["clusters"], &["get", "list", "watch"]),
+        // Those of the repositories are made and removed with them.
+        rule(&[GROUP], &["scheduledbackups"], &["create", "delete", "get", "list", "patch", "watch"]),
         rule(&[GROUP], &["backups"], &["create", "delete", "get", "list", "watch"]),
         rule(&[GROUP], &["clusters/status", "backups/status", "scheduledbackups/status"], &["get", "patch"]),
         // Owner references that block deletion.

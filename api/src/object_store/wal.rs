@@ -34,8 +34,8 @@ pub struct WalConfiguration {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compression: Option<WalCompression>,
     /// Level of the compression: gzip 0 to 9, bzip2 1 to 9, zstd -7 to 22, xz 0 to 9; snappy and lz4 have none.
-    /// Higher is smaller, slower and needs more memory. Default: the codec's usual one (gzip 3, bzip2 5, zstd 3,
-    /// xz 3). Example: `1`.
+    /// Higher is smaller, slower and needs more memory. Default: the codec's usual one (gzip 3, bzip2 5, zstd 1,
+    /// xz 3). Example: `3`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compression_level: Option<i32>,
     /// Server-side encryption asked for with each WAL file. Default: what the bucket says.

@@ -13,7 +13,7 @@ use crate::wal_name::WalName;
 pub struct ArchiveOptions {
     /// Compression of new objects.
     pub compression: Compression,
-    /// Its level, or the usual one for WAL: 3 for gzip and zstd, else the codec's.
+    /// Its level, or the usual one for WAL: 3 for gzip, else the codec's.
     pub level: Option<i32>,
     /// Look at the object after writing it, and compare its size: for stores that say yes to what they have not
     /// kept, and for other writers of the same name.

@@ -93,13 +93,10 @@ impl Repository {
         let mut inventory = Inventory::default();
         inventory.orphans.extend(orphans(&full, BackupType::Full));
         inventory.orphans.extend(orphans(&rest, BackupType::Incremental));
-        let entries = full.entries.into_iter().map(|entry| (self, entry, false));
-        let entries = entries.chain(rest.entries.into_iter().map(|entry| (&increments, entry, true)));
-        inventory.members = futures::stream::iter(entries)
-            .map(|(repository, entry, chained)| member(repository, entry, chained))
-            .buffer_unordered(PARALLEL)
-            .try_collect()
-            .await?;
+        // Made beforehand: a closure that borrows keeps callers from being spawned.
+        let mut members: Vec<_> = full.entries.into_iter().map(|entry| member(self, entry, false)).collect();
+        members.extend(rest.entries.into_iter().map(|entry| member(&increments, entry, true)));
+        inventory.members = futures::stream::iter(members).buffer_unordered(PARALLEL).try_collect().await?;
         inventory.members.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(inventory)
     }

@@ -1,4 +1,4 @@
-//! The objects of one backup: which there are, whether they are all there, and deleting them.
+//! The objects of one backup: which there are, and whether they are all there.
 
 use crate::backup_id::BackupId;
 use crate::backup_info::BackupInfo;
@@ -89,43 +89,5 @@ impl Repository {
         }
         objects.parts.sort_by_key(|part| part.name);
         Ok(objects)
-    }
-
-    /// Deletes a backup with all its objects and what is in its manifest directory; WAL stays. Refuses one that is kept.
-    ///
-    /// The order makes a crash harmless: the record first stops saying DONE, then the objects go, the record goes
-    /// last, so that a second call finds the rest.
-    pub async fn delete_backup(&self, id: &BackupId) -> Result<()> {
-        if let Some(keep) = self.keep(id).await? {
-            return Err(Error::invalid(format!("backup {id} is kept ({})", keep.as_str()))
-                .with_remedy("release it first: barman-cloud-backup-keep --release"));
-        }
-        let mut objects = self.backup_objects(id).await?;
-        if objects.info.is_some() {
-            match self.backup_info(id).await {
-                Ok(mut info) if info.is_done() => {
-                    info.fail("being deleted");
-                    self.put_backup_info(id, &info).await?;
-                }
-                Ok(_) => {}
-                // Unreadable records do not say DONE either.
-                Err(error) if error.kind() == ErrorKind::Corrupt || error.is_not_found() => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let record = objects.info.take();
-        let side = self.store().list(&self.layout().manifest_dir(id)).await?;
-        let keys: Vec<String> = objects
-            .parts
-            .into_iter()
-            .map(|part| part.object.key)
-            .chain(objects.others.into_iter().map(|object| object.key))
-            .chain(side.into_iter().map(|object| object.key))
-            .collect();
-        self.store().delete_many(&keys).await?;
-        match record {
-            Some(record) => self.store().delete(&record.key).await,
-            None => Ok(()),
-        }
     }
 }

@@ -45,13 +45,14 @@ impl Store {
             .with_unsigned_payload(!options.sign_payload)
             .with_http_connector(transport.clone())
             .with_retry(retry_config(options));
+        let virtual_host = virtual_host(destination.bucket(), options);
+        let bucket = bucket_url(destination.bucket(), options.endpoint.as_deref(), &region, virtual_host)?;
+        builder = builder.with_virtual_hosted_style_request(virtual_host);
         builder = match &options.endpoint {
-            Some(endpoint) => builder
-                .with_endpoint(normalise_endpoint(endpoint)?)
-                .with_allow_http(true)
-                .with_virtual_hosted_style_request(false),
-            // A bucket name with a dot does not match the wildcard certificate of the virtual host.
-            None => builder.with_virtual_hosted_style_request(!destination.bucket().contains('.')),
+            // The client takes it as it is then: the bucket is in it.
+            Some(_) if virtual_host => builder.with_endpoint(bucket.clone()).with_allow_http(true),
+            Some(endpoint) => builder.with_endpoint(normalise_endpoint(endpoint)?).with_allow_http(true),
+            None => builder,
         };
         builder = with_credentials(builder, &options.credentials, &environment)?;
         builder = with_encryption(builder, options.encryption.as_ref())?;
@@ -63,7 +64,6 @@ impl Store {
         // One that fetches temporary keys does so once for all.
         let builder = builder.with_credentials(store.credentials().clone());
         let singles = builder.clone().with_disable_bulk_delete(true).build().map_err(unusable)?;
-        let bucket = bucket_url(destination.bucket(), options.endpoint.as_deref(), &region)?;
         let pages: Arc<dyn PaginatedListStore> = store.clone();
         let mut made = Self::assemble(store.clone(), store.clone(), Some(pages), destination);
         made.singles = Arc::new(singles);
@@ -134,12 +134,20 @@ fn cheaper(builder: &AmazonS3Builder, https: bool) -> object_store::Result<Cheap
     })
 }
 
+/// Whether the bucket is a label of the host. A name with a dot does not match the wildcard certificate of AWS.
+fn virtual_host(bucket: &str, options: &S3Options) -> bool {
+    options.virtual_host.unwrap_or(options.endpoint.is_none() && !bucket.contains('.'))
+}
+
 /// The URL that the client makes of the same settings.
-fn bucket_url(bucket: &str, endpoint: Option<&str>, region: &str) -> Result<String> {
-    Ok(match endpoint {
-        Some(endpoint) => format!("{}/{bucket}", normalise_endpoint(endpoint)?),
-        None if bucket.contains('.') => format!("https://s3.{region}.amazonaws.com/{bucket}"),
-        None => format!("https://{bucket}.s3.{region}.amazonaws.com"),
+fn bucket_url(bucket: &str, endpoint: Option<&str>, region: &str, virtual_host: bool) -> Result<String> {
+    let endpoint = match endpoint {
+        Some(endpoint) => normalise_endpoint(endpoint)?,
+        None => format!("https://s3.{region}.amazonaws.com"),
+    };
+    Ok(match endpoint.split_once("://") {
+        Some((scheme, host)) if virtual_host => format!("{scheme}://{bucket}.{host}"),
+        _ => format!("{endpoint}/{bucket}"),
     })
 }
 
@@ -279,6 +287,26 @@ mod tests {
         options.tags = vec![("team".into(), "db one".into())];
         let store = Store::s3(&destination(), &options).expect("valid");
         assert_eq!(store.url_of("srv/x"), "s3://b/p/srv/x");
+    }
+
+    #[rstest]
+    #[case::aws("b", None, None, "https://b.s3.eu-1.amazonaws.com")]
+    #[case::aws_dotted("b.c", None, None, "https://s3.eu-1.amazonaws.com/b.c")]
+    #[case::aws_path("b", None, Some(false), "https://s3.eu-1.amazonaws.com/b")]
+    #[case::other("b", Some("http://minio:9000"), None, "http://minio:9000/b")]
+    #[case::other_host("b", Some("s3.example.com:443"), Some(true), "https://b.s3.example.com")]
+    fn where_the_bucket_stands(
+        #[case] bucket: &str,
+        #[case] endpoint: Option<&str>,
+        #[case] style: Option<bool>,
+        #[case] expected: &str,
+    ) {
+        let mut options = S3Options::with_keys("id", "secret");
+        (options.endpoint, options.virtual_host) = (endpoint.map(str::to_owned), style);
+        let virtual_host = virtual_host(bucket, &options);
+        assert_eq!(bucket_url(bucket, endpoint, "eu-1", virtual_host).expect("valid"), expected);
+        let destination = Destination::parse(&format!("s3://{bucket}/p")).expect("valid");
+        assert!(Store::s3(&destination, &options).is_ok());
     }
 
     /// A stand-in for the instance metadata service: a token, a role, its keys.

@@ -2,7 +2,7 @@
 
 use super::{ObjectInfo, Store};
 use crate::error::Result;
-use futures::TryStreamExt;
+use futures::{Stream, StreamExt, TryStreamExt};
 use object_store::list::PaginatedListOptions;
 use object_store::path::Path;
 
@@ -18,17 +18,24 @@ pub struct Listing {
 impl Store {
     /// All objects below a directory, ordered by key. A missing directory is an empty one.
     pub async fn list(&self, dir: &str) -> Result<Vec<ObjectInfo>> {
-        let path = self.path(dir)?;
-        let metas: Vec<_> = self
-            .inner
-            .objects
-            .list(Some(&path))
-            .try_collect()
-            .await
-            .map_err(|error| self.error("listing", dir, error))?;
-        let mut found: Vec<ObjectInfo> = metas.into_iter().filter_map(|meta| self.info(meta)).collect();
+        let mut found: Vec<ObjectInfo> = self.stream(dir)?.try_collect().await?;
         found.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(found)
+    }
+
+    /// All objects below a directory, page by page, for directories that do not fit in memory. In the order of the
+    /// store: S3 and its kind give that of the keys.
+    pub fn stream<'a>(
+        &'a self,
+        dir: &str,
+    ) -> Result<impl Stream<Item = Result<ObjectInfo>> + Unpin + Send + use<'a>> {
+        let (path, dir) = (self.path(dir)?, dir.to_owned());
+        let metas = self.inner.objects.list(Some(&path));
+        let infos = metas.filter_map(move |meta| {
+            let info = meta.map_err(|error| self.error("listing", &dir, error));
+            std::future::ready(info.map(|meta| self.info(meta)).transpose())
+        });
+        Ok(infos)
     }
 
     /// One level below a directory.

@@ -25,6 +25,7 @@ mod upload;
 mod write;
 
 pub use connections::Connections;
+pub use delete::Undeleted;
 pub use dialect::BodyCheck;
 pub use list::Listing;
 pub use options::{ClientCertificate, Credentials, Encryption, Limits, S3Options, Secret};

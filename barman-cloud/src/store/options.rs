@@ -89,8 +89,11 @@ pub enum Encryption {
 /// What is needed to reach a bucket.
 #[derive(Clone, PartialEq, Eq)]
 pub struct S3Options {
-    /// Endpoint, with or without scheme (then https); `None` for AWS. A given endpoint is addressed path-style.
+    /// Endpoint, with or without scheme (then https); `None` for AWS.
     pub endpoint: Option<String>,
+    /// Whether the bucket is the first label of the host; `None`: with AWS it is, unless its name has a dot, with
+    /// another endpoint it is the first part of the path.
+    pub virtual_host: Option<bool>,
     /// Region; `us-east-1` when absent.
     pub region: Option<String>,
     /// How requests are signed.
@@ -129,6 +132,7 @@ impl S3Options {
     pub fn new(credentials: Credentials) -> Self {
         Self {
             endpoint: None,
+            virtual_host: None,
             region: None,
             credentials,
             ca_pem: None,

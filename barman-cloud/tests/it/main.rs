@@ -7,6 +7,7 @@ mod golden;
 mod operations;
 mod recovery;
 mod repertoire;
+mod retention;
 mod stalls;
 mod support;
 mod throttling;

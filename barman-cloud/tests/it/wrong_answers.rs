@@ -90,8 +90,14 @@ async fn an_error_with_status_200(#[case] code: &str, #[case] kind: ErrorKind) {
         let (server, store) = filled().await;
         let rule = server.faults().add(Rule::new(xml(&body)).operation(operation).times(1));
         let once = use_it(&store, operation).await;
-        assert_eq!(once.is_ok(), kind.is_transient(), "{once:?}");
+        // What a request for many does not delete is asked for one by one, and that is answered as ever.
+        let one_by_one = operation == Operation::DeleteObjects && !kind.is_transient();
+        assert_eq!(once.is_ok(), kind.is_transient() || one_by_one, "{once:?}");
         assert_eq!(server.faults().hits(rule), 1);
+        if one_by_one {
+            assert!(!server.objects(BUCKET).expect("the bucket").iter().any(|o| o.key.contains("d/o")));
+            continue;
+        }
         server.faults().add(Rule::new(xml(&body)).operation(operation));
         let error = use_it(&store, operation).await.expect_err("an error");
         assert_eq!(error.kind(), kind, "{}", error.report());

@@ -9,5 +9,6 @@ mod base;
 mod foreign;
 mod postgres;
 
+mod retention;
 mod synthetic;
 mod wal;

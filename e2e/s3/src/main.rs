@@ -23,6 +23,9 @@ struct Args {
     /// Acknowledge and drop bodies above 64 KiB
     #[arg(long, group = "store")]
     sink: bool,
+    /// Make random entity tags, not MD5 sums
+    #[arg(long)]
+    random_etags: bool,
     /// Bucket to make; may be repeated
     #[arg(long, value_name = "NAME")]
     bucket: Vec<String>,
@@ -74,6 +77,9 @@ async fn main() -> anyhow::Result<()> {
         builder = builder.disk(directory);
     } else if args.sink {
         builder = builder.sink();
+    }
+    if args.random_etags {
+        builder = builder.random_etags();
     }
     for bucket in args.bucket {
         builder = builder.bucket(bucket);

@@ -166,7 +166,19 @@ async fn a_completed_backup_tells_everything() -> Result<()> {
     let table = scene.kubectl.run(&["get", "backups"]).await?;
     let header: Vec<&str> = table.lines().next().unwrap_or_default().split_whitespace().collect();
     ensure!(
-        header == ["NAME", "CLUSTER", "PHASE", "PROGRESS", "SIZE", "AGE", "DURATION", "ERROR"],
+        header
+            == [
+                "NAME",
+                "CLUSTER",
+                "REPOSITORY",
+                "TYPE",
+                "PHASE",
+                "PROGRESS",
+                "SIZE",
+                "AGE",
+                "DURATION",
+                "ERROR"
+            ],
         "{table}"
     );
     ensure!(table.contains("completed") && table.contains("100%"), "{table}");

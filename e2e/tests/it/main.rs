@@ -11,6 +11,7 @@ mod kill;
 mod kubectl;
 mod outage;
 mod recovery;
+mod repositories;
 mod schedule;
 mod seed;
 mod versions;

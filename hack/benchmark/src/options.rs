@@ -72,6 +72,9 @@ pub struct Options {
     /// Peak memory at two sizes under a limit of 128 MiB, Howdah alone, instead of comparisons
     #[arg(long)]
     pub memory: bool,
+    /// Incremental backups after one block in a hundred changed, Howdah alone, instead of comparisons
+    #[arg(long)]
+    pub incremental: bool,
     /// Where data sets and runs live; data sets are kept for the next run
     #[arg(long, default_value = "/tmp/howdah-bench")]
     pub work: PathBuf,

@@ -56,7 +56,7 @@ impl S3 {
     /// When it does not start.
     pub async fn start(program: &Path, kind: Kind, certificate: Option<&Path>) -> Result<Self> {
         let mut command = Command::new(program);
-        command.args(["--listen", "127.0.0.1:0", "--bucket", BUCKET]);
+        command.args(["--listen", "127.0.0.1:0", "--bucket", BUCKET, "--random-etags"]);
         // pgBackRest sends an address as server name, of which every connection would tell.
         command.env("RUST_LOG", "warn,s3s=off,rustls=error");
         command.env("AWS_ACCESS_KEY_ID", KEY).env("AWS_SECRET_ACCESS_KEY", SECRET);

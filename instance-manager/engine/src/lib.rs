@@ -10,12 +10,12 @@ pub mod backup;
 pub mod bench;
 pub mod control;
 mod error;
+mod increment;
 mod owner;
 mod progress;
 
 pub mod restore;
 pub mod wal;
-pub mod window;
 
 pub use backup::{
     BackupRequest, BackupResult, BadPage, BadPagePolicy, BadPages, IoPriority, PrimaryWal, Priority,
@@ -27,4 +27,3 @@ pub use error::{Error, ErrorKind, Result};
 pub use progress::{BackupStart, Phase, Progress};
 pub use restore::{BackupChoice, RecoveryTarget, RestoreRequest, RestoreResult, TargetTimeline};
 pub use wal::{Archiver, ArchiverConfig, ArchiverStats, Restorer, RestorerConfig, WalFetch};
-pub use window::{RecoveryWindow, recovery_window};

@@ -1,7 +1,7 @@
 //! How far a backup or a restore is, readable from any thread at any time.
 
 use crate::backup::{BadPage, BadPages};
-use barman_cloud::{BackupId, Lsn, Segment};
+use barman_cloud::{BackupId, BackupType, Lsn, Segment};
 use chrono::{DateTime, Utc};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -59,6 +59,8 @@ pub enum Phase {
 pub struct BackupStart {
     /// Id of the backup in the store.
     pub backup_id: BackupId,
+    /// What it is: perhaps full where another type was asked for.
+    pub kind: BackupType,
     /// When the backup started, by the server's clock.
     pub started_at: DateTime<Utc>,
     /// Start position.

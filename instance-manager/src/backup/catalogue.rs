@@ -1,5 +1,6 @@
 //! What the store holds: the recovery window for status and metrics, and the removal of what killed backups left.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,11 +9,14 @@ use barman_cloud::catalog::{Catalog, first_recoverability_point};
 use chrono::{DateTime, Utc};
 use howdah_api::backup::Backup;
 use howdah_api::instance::Recoverability;
+use howdah_api::repository::NamedStore;
 use howdah_engine::Repository;
 use howdah_engine::backup::sweep_orphans;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use tokio::time::sleep;
 
+use super::retention;
 use crate::error::Result;
 use crate::objstore::{Purpose, repository};
 use crate::run::role::Running;
@@ -30,9 +34,12 @@ const GRACE: chrono::Duration = chrono::Duration::hours(24);
 pub async fn follow(shared: Arc<Shared>) {
     let mut server = shared.server.subscribe();
     let mut cluster = shared.cluster.subscribe();
+    let mut retained = retention::Last::default();
     loop {
         let pause = if refresh(&shared).await { EVERY } else { RETRY };
-        let store = shared.cluster().spec.object_store().cloned();
+        let counts = shared.recoverability().into_iter().map(|(name, known)| (name, known.backups)).collect();
+        retention::enforce(&shared, &mut retained, &counts).await;
+        let stores = shared.stores();
         let running = shared.server.borrow().running;
         // A change of role or store is looked at soon, everything else at its time.
         let changed = async {
@@ -41,52 +48,72 @@ pub async fn follow(shared: Arc<Shared>) {
                     done = server.changed() => if done.is_err() { return },
                     done = cluster.changed() => if done.is_err() { return },
                 }
-                if shared.server.borrow().running != running
-                    || shared.cluster().spec.object_store() != store.as_ref()
-                {
+                if shared.server.borrow().running != running || shared.stores() != stores {
                     return;
                 }
             }
         };
         tokio::select! {
             () = sleep(pause) => {}
+            () = shared.backup_ended.notified() => {}
             () = changed => {}
         }
     }
 }
 
-/// Looks once; false when the store could not be read.
+/// Looks once; false when a repository could not be read.
 pub async fn refresh(shared: &Shared) -> bool {
     if shared.server.borrow().running != Some(Running::Primary) {
-        shared.set_recoverability(None);
+        shared.set_recoverability(BTreeMap::new());
         return true;
     }
-    match look(shared).await {
-        Ok(known) => {
-            shared.set_recoverability(known);
-            true
-        }
-        Err(error) => {
-            // The last known state stays: the backups did not go away because the store does not answer.
-            tracing::warn!("the catalogue of backups cannot be read: {}", error.report());
-            false
+    let (mut known, mut whole) = (BTreeMap::new(), true);
+    let mut before = shared.recoverability();
+    for named in shared.stores() {
+        match look(shared, &named).await {
+            Ok(found) => {
+                known.insert(named.name, found);
+            }
+            Err(error) => {
+                tracing::warn!(
+                    repository = named.name,
+                    "the catalogue of backups cannot be read: {}",
+                    error.report()
+                );
+                // The last known state stays: the backups did not go away because the store does not answer.
+                known.extend(before.remove_entry(&named.name));
+                whole = false;
+            }
         }
     }
+    shared.set_recoverability(known);
+    whole
 }
 
-fn open(shared: &Shared) -> Result<Option<Repository>> {
-    let cluster = shared.cluster();
-    let Some(store) = cluster.spec.object_store() else { return Ok(None) };
-    repository(store, &shared.env.cluster, &shared.secrets(), Purpose::Data).map(Some)
+/// The repository, as base backups use it.
+pub(super) fn open(shared: &Shared, named: &NamedStore) -> Result<Repository> {
+    repository(&named.store, &shared.env.cluster, &shared.secrets(), Purpose::Data)
 }
 
-async fn look(shared: &Shared) -> Result<Option<Recoverability>> {
-    let Some(repository) = open(shared)? else { return Ok(None) };
+async fn look(shared: &Shared, named: &NamedStore) -> Result<Recoverability> {
+    let repository = open(shared, named)?;
     let catalog = repository.catalog().await?;
     if !catalog.orphans.is_empty() && shared.backup().is_none() {
         sweep(&repository, None, Utc::now() - GRACE).await;
     }
-    Ok(Some(summary(&catalog)))
+    Ok(summary(&catalog))
+}
+
+/// What all repositories hold together; `None` when nothing is known of any.
+#[must_use]
+pub fn together(all: &BTreeMap<String, Recoverability>) -> Option<Recoverability> {
+    let times =
+        |of: fn(&Recoverability) -> &Option<Time>| all.values().filter_map(move |one| of(one).clone());
+    (!all.is_empty()).then(|| Recoverability {
+        first_recoverability_point: times(|one| &one.first_recoverability_point).min_by_key(|t| t.0),
+        last_backup: times(|one| &one.last_backup).max_by_key(|t| t.0),
+        backups: all.values().map(|one| one.backups).sum(),
+    })
 }
 
 /// The catalogue in three words: pure.
@@ -125,10 +152,17 @@ pub async fn sweep_lost(shared: &Shared, lost: &Backup) {
             return;
         }
     };
-    match open(shared) {
-        Ok(Some(repository)) if !others => sweep(&repository, None, Utc::now()).await,
-        Ok(_) => {}
-        Err(error) => tracing::warn!("leftovers are removed later: {}", error.report()),
+    if others {
+        return;
+    }
+    let status = lost.status.clone().unwrap_or_default();
+    for named in
+        shared.stores().into_iter().filter(|n| status.repository.as_ref().is_none_or(|r| *r == n.name))
+    {
+        match open(shared, &named) {
+            Ok(repository) => sweep(&repository, None, Utc::now()).await,
+            Err(error) => tracing::warn!("leftovers are removed later: {}", error.report()),
+        }
     }
 }
 
@@ -139,5 +173,22 @@ mod tests {
     #[test]
     fn an_empty_store_has_no_times() {
         assert_eq!(summary(&Catalog::default()), Recoverability::default());
+    }
+
+    #[test]
+    fn all_repositories_together() {
+        let at = |text: &str| Some(Time(text.parse().unwrap()));
+        let one = |first: &str, last: &str, backups| Recoverability {
+            first_recoverability_point: at(first),
+            last_backup: at(last),
+            backups,
+        };
+        let all = BTreeMap::from([
+            ("repo1".to_owned(), one("2026-11-02T00:00:00Z", "2026-11-09T00:00:00Z", 3)),
+            ("repo2".to_owned(), one("2026-11-01T00:00:00Z", "2026-11-05T00:00:00Z", 2)),
+            ("repo3".to_owned(), Recoverability::default()),
+        ]);
+        assert_eq!(together(&all), Some(one("2026-11-01T00:00:00Z", "2026-11-09T00:00:00Z", 5)));
+        assert_eq!(together(&BTreeMap::new()), None);
     }
 }

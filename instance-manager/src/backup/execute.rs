@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use chrono::Utc;
 use howdah_api::backup::{Backup, BackupPhase, BackupStatus};
+use howdah_api::common::BackupType;
+use howdah_api::repository::NamedStore;
 use howdah_engine::backup::Resume;
 use howdah_engine::{BackupRequest, BackupResult, BackupStart, BadPages, Phase, Progress, ServerAccess};
 use kube::ResourceExt;
@@ -69,6 +71,15 @@ struct Job {
     found: BackupPhase,
 }
 
+/// The type in the words of the library; one without a base becomes a full backup, which the status explains.
+fn kind(asked: Option<BackupType>) -> barman_cloud::BackupType {
+    match asked.unwrap_or_default() {
+        BackupType::Full => barman_cloud::BackupType::Full,
+        BackupType::Differential => barman_cloud::BackupType::Differential,
+        BackupType::Incremental => barman_cloud::BackupType::Incremental,
+    }
+}
+
 /// How it ended.
 enum Outcome {
     Done(Box<BackupResult>),
@@ -119,14 +130,14 @@ impl Job {
             self.event(EventType::Normal, "Resuming", &note).await;
             return self.drive(prepared).await;
         }
-        let cluster = self.shared.cluster();
-        let Some(store) = cluster.spec.object_store() else {
-            return Outcome::Failed("the Cluster has no backup.barmanObjectStore any more".to_owned());
+        let named = match self.place() {
+            Ok(named) => named,
+            Err(error) => return Outcome::Failed(error.report()),
         };
         let backup_name = prepared.name.clone().unwrap_or_default();
         let begun = self
             .write(BackupPhase::Running, Patience::Endless, |status| {
-                fields::begun(status, store, &self.shared.env.cluster, &backup_name, Utc::now());
+                fields::begun(status, &named, &self.shared.env.cluster, &backup_name, Utc::now());
             })
             .await;
         match begun {
@@ -160,16 +171,30 @@ impl Job {
         }
     }
 
+    /// The repository that receives the backup; one that goes on stays where it began.
+    fn place(&self) -> Result<NamedStore> {
+        let begun = self.backup.status.as_ref().and_then(|status| status.repository.as_deref());
+        let wanted = begun.or(self.backup.spec.repository.as_deref());
+        let mut stores = self.shared.stores().into_iter();
+        stores.find(|named| wanted.is_none_or(|wanted| wanted == named.name)).ok_or_else(|| {
+            let cluster = &self.shared.env.cluster;
+            Error::permanent(match wanted {
+                Some(wanted) => format!(
+                    "Cluster {cluster} has no repository {wanted}: create another Backup that names one of \
+                     spec.backup.repositories"
+                ),
+                None => format!(
+                    "Cluster {cluster} has no spec.backup.barmanObjectStore and no spec.backup.repositories: add one, \
+                     then create another Backup"
+                ),
+            })
+        })
+    }
+
     /// Everything that can be refused before PostgreSQL is asked.
     fn prepare(&self) -> Result<BackupRequest> {
         let shared = &self.shared;
-        let cluster = shared.cluster();
-        let store = cluster.spec.object_store().ok_or_else(|| {
-            Error::permanent(format!(
-                "Cluster {} has no spec.backup.barmanObjectStore: add it, then create another Backup",
-                shared.env.cluster
-            ))
-        })?;
+        let NamedStore { store, .. } = &self.place()?;
         let server = shared.server();
         let able = matches!(server.running, Some(Running::Primary | Running::Standby));
         if !able || !server.up || server.stopping {
@@ -198,6 +223,7 @@ impl Job {
         if let Some(immediate) = self.backup.spec.immediate_checkpoint {
             request.immediate_checkpoint = immediate;
         }
+        request.kind = kind(self.backup.spec.type_);
         request.name = Some(format!("backup-{}", Utc::now().format("%Y%m%d%H%M%S")));
         Ok(request)
     }

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use howdah_api::backup::{BackupPhase, BackupProgress, BackupStatus, BadPage, BadPages};
 use howdah_api::conditions;
 use howdah_api::object_store::{BarmanObjectStore, DataCompression};
+use howdah_api::repository::NamedStore;
 use howdah_engine::{BackupResult, BackupStart};
 
 use crate::time::kube;
@@ -14,14 +15,16 @@ const PAGES_NAMED: usize = 10;
 /// Where the backup goes, written before anything else: a restore needs it, and so does a sweep after a crash.
 pub fn begun(
     status: &mut BackupStatus,
-    store: &BarmanObjectStore,
+    NamedStore { name: repository, store, .. }: &NamedStore,
     cluster: &str,
     name: &str,
     now: DateTime<Utc>,
 ) {
+    status.repository = Some(repository.clone());
+    status.uri_style = store.uri_style;
+    status.region = store.region.clone();
     status.phase = Some(BackupPhase::Running);
     status.backup_name = Some(name.to_owned());
-    status.backup_type = Some("full".to_owned());
     status.destination_path = Some(store.destination_path.clone());
     status.endpoint_url = store.endpoint_url.clone();
     status.endpoint_ca = store.endpoint_ca.clone();
@@ -67,6 +70,7 @@ fn compression_word(store: &BarmanObjectStore) -> &'static str {
 /// What is known once PostgreSQL has begun the backup.
 pub fn started(status: &mut BackupStatus, start: &BackupStart) {
     status.backup_id = Some(start.backup_id.to_string());
+    status.backup_type = Some(start.kind.to_string());
     status.begin_lsn = Some(start.begin_lsn.to_string());
     status.begin_wal = Some(start.begin_wal.to_string());
     status.timeline_id = Some(start.timeline);
@@ -167,6 +171,11 @@ pub fn completed(
     status.timeline_id = Some(result.timeline);
     status.system_id = Some(result.system_id.to_string());
     status.major_version = i32::try_from(result.server_version / 10_000).ok();
+    status.backup_type = Some(result.kind.to_string());
+    status.label = Some(result.label.clone());
+    status.references = result.ancestors.iter().map(ToString::to_string).collect();
+    status.full_because.clone_from(&result.instead);
+    status.set_size_bytes = Some(signed(result.set_bytes));
     status.size = Some(human_size(result.stored_bytes));
     status.size_bytes = Some(signed(result.stored_bytes));
     status.database_size_bytes = Some(signed(result.database_bytes));
@@ -317,7 +326,8 @@ mod tests {
     fn a_failure_keeps_what_was_known() {
         let mut status = BackupStatus::default();
         let store = BarmanObjectStore { destination_path: "s3://b/".into(), ..BarmanObjectStore::default() };
-        begun(&mut status, &store, "pg", "backup-1", at(0));
+        let named = NamedStore { name: "default".into(), store, retention: None };
+        begun(&mut status, &named, "pg", "backup-1", at(0));
         failed(&mut status, "the store was away; see why", at(75), Some(1));
         insta::assert_yaml_snapshot!(status);
     }

@@ -8,5 +8,6 @@ pub mod decide;
 pub mod execute;
 pub mod fields;
 pub mod primary;
+pub mod retention;
 pub mod runner;
 pub mod writer;

@@ -67,7 +67,8 @@ pub async fn run(context: &Context) -> Result<()> {
     request.target = engine_target(target)?;
     request.timeline = timeline(target)?;
     request.wal_dir = context.wal_dir();
-    request.jobs = spec.object_store().map_or(jobs(&source.store), jobs).max(jobs(&source.store));
+    let own = spec.stores(&context.env.namespace, &context.env.cluster);
+    request.jobs = own.iter().map(|named| jobs(&named.store)).max().unwrap_or(1).max(jobs(&source.store));
 
     // Everything that can be known from the store is known before the volume is touched.
     let plan = howdah_engine::restore::plan(&request).await?;
@@ -85,6 +86,7 @@ pub async fn run(context: &Context) -> Result<()> {
         backup_end: Some(plan.end_time.to_rfc3339()),
         target: target.cloned(),
     };
+    file.mark_in_use(&context.env, &secrets).await;
     // The engine goes on from what an interrupted restore left: the mark only says that it is ours.
     marker::begin(paths, KIND)?;
     // The chosen backup is pinned, so that a new one that appears meanwhile changes nothing.

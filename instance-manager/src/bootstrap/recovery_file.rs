@@ -1,13 +1,16 @@
 //! `howdah-recovery.json`: where WAL comes from while an archive recovery goes on. References only: never the
 //! value of a Secret.
 
+use barman_cloud::{BackupId, Repository};
 use howdah_api::bootstrap::RecoveryTarget;
 use howdah_api::object_store::BarmanObjectStore;
 use serde::{Deserialize, Serialize};
 
-use crate::environment::Paths;
+use crate::environment::{Environment, Paths};
 use crate::error::{Error, IoContext, Result};
 use crate::install::write_atomically;
+use crate::kube::secrets::SecretValues;
+use crate::objstore::{Purpose, repository};
 use crate::pg::files::{read_optional, remove_optional};
 
 /// The file's content.
@@ -57,6 +60,43 @@ impl RecoveryFile {
         write_atomically(&path, &text, 0o600).at("cannot write", &path)
     }
 
+    /// Tells retention, in whichever cluster owns the repository, to leave the backup and its WAL alone. Credentials
+    /// that cannot write are enough to recover, so it is only a warning when it cannot be said.
+    pub async fn mark_in_use(&self, env: &Environment, secrets: &SecretValues) {
+        let by = format!("Cluster {} in namespace {}", env.cluster, env.namespace);
+        let said = async {
+            let (repository, id) = self.source(secrets)?;
+            Ok::<_, Error>(repository.mark_in_use(&id, &reader(env), &by, chrono::Utc::now()).await?)
+        };
+        if let Err(error) = said.await {
+            tracing::warn!(
+                "retention of {} is not told that its backup is read: {}",
+                self.store.destination_path,
+                error.report()
+            );
+        }
+    }
+
+    /// Takes that back.
+    pub async fn unmark_in_use(&self, env: &Environment, secrets: &SecretValues) {
+        let done = async {
+            let (repository, id) = self.source(secrets)?;
+            Ok::<_, Error>(repository.unmark_in_use(&id, &reader(env)).await?)
+        };
+        if let Err(error) = done.await {
+            tracing::warn!(
+                "that backup {} was read is forgotten in a week: {}",
+                self.backup_id,
+                error.report()
+            );
+        }
+    }
+
+    fn source(&self, secrets: &SecretValues) -> Result<(Repository, BackupId)> {
+        let repository = repository(&self.store, &self.server_name, secrets, Purpose::Data)?;
+        Ok((repository, self.backup_id.parse()?))
+    }
+
     /// Removes it: the recovery is over.
     ///
     /// # Errors
@@ -64,6 +104,11 @@ impl RecoveryFile {
     pub fn remove(paths: &Paths) -> Result<()> {
         remove_optional(&paths.recovery_file())
     }
+}
+
+/// Names this recovery among others from the same backup.
+fn reader(env: &Environment) -> String {
+    format!("{}.{}.{}", env.namespace, env.cluster, env.pod)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! `run`: process 1 of the container `postgres`.
 
+pub mod archives;
 pub mod certificates;
 pub mod configure;
 pub mod passwords;

@@ -1,11 +1,14 @@
 //! What the parts of a running manager share. Each field has one writer.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use howdah_api::Cluster;
 use howdah_api::instance::Recoverability;
+use howdah_api::repository::NamedStore;
+use howdah_api::retention::RetentionStatus;
 use howdah_engine::Progress;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::role::Running;
@@ -87,7 +90,11 @@ pub struct Shared {
     pub wal: WalService,
     told: Mutex<String>,
     backup: Mutex<Option<RunningBackup>>,
-    recoverability: Mutex<Option<Recoverability>>,
+    recoverability: Mutex<BTreeMap<String, Recoverability>>,
+    /// Rung when a backup ended: the repositories are looked at anew.
+    pub backup_ended: Notify,
+    /// Retention of each repository.
+    retention: Mutex<BTreeMap<String, RetentionStatus>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -115,7 +122,9 @@ impl Shared {
             server: watch::Sender::new(ServerState::default()),
             told: Mutex::new(String::new()),
             backup: Mutex::new(None),
-            recoverability: Mutex::new(None),
+            recoverability: Mutex::default(),
+            backup_ended: Notify::new(),
+            retention: Mutex::default(),
         })
     }
 
@@ -146,6 +155,12 @@ impl Shared {
         new
     }
 
+    /// All places for backups and WAL of the cluster.
+    #[must_use]
+    pub fn stores(&self) -> Vec<NamedStore> {
+        self.cluster().spec.stores(&self.env.namespace, &self.env.cluster)
+    }
+
     /// The backup that is being taken.
     #[must_use]
     pub fn backup(&self) -> Option<RunningBackup> {
@@ -154,17 +169,31 @@ impl Shared {
 
     /// Sets or clears it.
     pub fn set_backup(&self, backup: Option<RunningBackup>) {
+        if backup.is_none() {
+            self.backup_ended.notify_one();
+        }
         *lock(&self.backup) = backup;
     }
 
-    /// What the store holds, once known.
+    /// What retention decided and did in a repository.
     #[must_use]
-    pub fn recoverability(&self) -> Option<Recoverability> {
+    pub fn retention(&self, repository: &str) -> Option<RetentionStatus> {
+        lock(&self.retention).get(repository).cloned()
+    }
+
+    /// Sets it.
+    pub fn set_retention(&self, repository: &str, status: RetentionStatus) {
+        lock(&self.retention).insert(repository.to_owned(), status);
+    }
+
+    /// What each repository holds, as far as it is known.
+    #[must_use]
+    pub fn recoverability(&self) -> BTreeMap<String, Recoverability> {
         lock(&self.recoverability).clone()
     }
 
-    /// Sets it; `None` when it is no longer known.
-    pub fn set_recoverability(&self, known: Option<Recoverability>) {
+    /// Sets it; empty when it is no longer known.
+    pub fn set_recoverability(&self, known: BTreeMap<String, Recoverability>) {
         *lock(&self.recoverability) = known;
     }
 }

@@ -218,15 +218,15 @@ impl Life {
         self.say("starting PostgreSQL", false, false);
         make_private(&paths.pgdata)?;
         stale::clear(&paths.pgdata, &paths.run(), cluster_port()).await?;
-        let (cluster, secrets) = (shared.cluster(), shared.secrets());
-        shared.wal.configure(cluster.spec.object_store(), &secrets);
+        let secrets = shared.secrets();
+        shared.wal.configure(&shared.stores(), &secrets);
         match self.running {
             Running::Primary => {
                 shared.wal.stop_serving().await;
                 set_signal(paths, None)?;
             }
             Running::Standby => {
-                shared.wal.serve_standby(cluster.spec.object_store(), &secrets);
+                shared.wal.serve_standby(&shared.stores(), &secrets);
                 set_signal(paths, Some(STANDBY_SIGNAL))?;
             }
             Running::Recovery => {
@@ -316,7 +316,7 @@ impl Life {
     async fn follow(&mut self) {
         let shared = self.shared.clone();
         let (cluster, secrets) = (shared.cluster(), shared.secrets());
-        if shared.wal.configure(cluster.spec.object_store(), &secrets) {
+        if shared.wal.configure(&shared.stores(), &secrets) {
             self.proved = false;
         }
         let certificates =
@@ -391,6 +391,9 @@ impl Life {
         }
         match self.running {
             Running::Recovery if !in_recovery => {
+                if let Some(file) = RecoveryFile::read(&self.shared.env.paths)? {
+                    file.unmark_in_use(&self.shared.env, &self.shared.secrets()).await;
+                }
                 RecoveryFile::remove(&self.shared.env.paths)?;
                 self.became_primary(
                     "RecoveryFinished",
@@ -439,7 +442,7 @@ impl Life {
     /// Once for each store and each set of credentials: closes a segment. It is seen soon whether WAL reaches the
     /// store, and PostgreSQL's archiver, which rests for a minute after failures, begins again at once.
     async fn prove_archive(&mut self) {
-        if self.proved || self.shared.cluster().spec.object_store().is_none() {
+        if self.proved || !self.shared.cluster().spec.has_stores() {
             return;
         }
         self.proved = true;

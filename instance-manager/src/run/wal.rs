@@ -3,16 +3,18 @@
 //! Services are made anew when the store's settings or credentials change; until these are known, archiving is
 //! answered with an error, so that PostgreSQL keeps the file and asks again.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use howdah_api::instance::{ArchiverStatus, SocketAnswer};
 use howdah_api::object_store::BarmanObjectStore;
+use howdah_api::repository::NamedStore;
 use howdah_engine::{Archiver, ArchiverConfig, ArchiverStats, Restorer, RestorerConfig, WalFetch};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::time::timeout;
 
+use super::archives::{Archive, Archives, status, together};
 use crate::environment::Paths;
 use crate::kube::secrets::SecretValues;
 use crate::objstore::{Purpose, repository, wal_compression, wal_compression_level, wal_parallel};
@@ -30,31 +32,25 @@ pub struct WalService {
 }
 
 struct State {
-    archive: Archive,
+    /// `None` until it is known whether there are repositories.
+    archives: Option<Arc<Archives>>,
     restore: Restore,
     /// Settings from which the services were made.
-    made_from: Option<(Option<BarmanObjectStore>, SecretValues)>,
-    /// Counters of services that were replaced.
-    before: ArchiverStats,
-}
-
-enum Archive {
-    /// Not known whether there is a store.
-    Unknown(String),
-    /// No store is configured.
-    Off,
-    /// A store that cannot be used, and why.
-    Broken(String),
-    On(Arc<Archiver>),
+    made_from: Option<(Vec<NamedStore>, SecretValues)>,
+    /// Counters of services that were replaced, by repository.
+    before: BTreeMap<String, ArchiverStats>,
 }
 
 enum Restore {
     None,
-    /// For a replica: its own archive.
-    Standby(Arc<Restorer>),
+    /// For a replica: the cluster's own archives, asked one after the other.
+    Standby(Vec<Arc<Restorer>>),
     /// For a recovery: the source.
     Recovery(Arc<Restorer>),
 }
+
+/// What is said while it is not known where WAL goes.
+const STARTING: &str = "the instance manager is starting";
 
 impl WalService {
     /// Services that do not know their store yet.
@@ -64,10 +60,10 @@ impl WalService {
             paths,
             cluster,
             state: RwLock::new(State {
-                archive: Archive::Unknown("the instance manager is starting".to_owned()),
+                archives: None,
                 restore: Restore::None,
                 made_from: None,
-                before: ArchiverStats::default(),
+                before: BTreeMap::new(),
             }),
         }
     }
@@ -80,33 +76,31 @@ impl WalService {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Follows the Cluster's store; nothing happens unless it or its Secrets changed. Returns whether they did.
-    pub fn configure(&self, store: Option<&BarmanObjectStore>, secrets: &SecretValues) -> bool {
+    /// Follows the Cluster's repositories; nothing happens unless one of them or its Secrets changed. Returns whether
+    /// they did.
+    pub fn configure(&self, stores: &[NamedStore], secrets: &SecretValues) -> bool {
         let mut used = SecretValues::default();
-        for name in store.iter().flat_map(|s| s.secret_names()) {
+        for name in stores.iter().flat_map(|s| s.store.secret_names()) {
             used.copy(name, secrets);
         }
-        let key = (store.cloned(), used);
+        let key = (stores.to_vec(), used);
         let mut state = self.write();
         if state.made_from.as_ref() == Some(&key) {
             return false;
         }
-        if let Archive::On(old) = &state.archive {
-            state.before = add(&state.before, old.stats());
+        if let Some(old) = state.archives.take() {
+            state.before = old.stats(&state.before).into_iter().collect();
         }
-        let standby = matches!(state.restore, Restore::Standby(_));
-        state.archive = match store {
-            None => Archive::Off,
-            Some(store) => match self.archiver(store, secrets) {
-                Ok(archiver) => Archive::On(Arc::new(archiver)),
-                Err(error) => {
-                    tracing::error!("WAL cannot be archived: {}", error.report());
-                    Archive::Broken(error.report())
-                }
-            },
+        let archive = |named: &NamedStore| {
+            let archiver = self.archiver(&named.store, secrets).map(Arc::new).map_err(|error| error.report());
+            if let Err(why) = &archiver {
+                tracing::error!(repository = named.name, "WAL cannot be archived: {why}");
+            }
+            Archive { name: named.name.clone(), archiver }
         };
-        if standby {
-            state.restore = self.standby_source(store, secrets);
+        state.archives = Some(Archives::new(stores.iter().map(archive).collect()));
+        if matches!(state.restore, Restore::Standby(_)) {
+            state.restore = self.standby_sources(stores, secrets);
         }
         state.made_from = Some(key);
         true
@@ -139,20 +133,25 @@ impl WalService {
         })))
     }
 
-    fn standby_source(&self, store: Option<&BarmanObjectStore>, secrets: &SecretValues) -> Restore {
-        match store.map(|s| self.restorer(s, &self.cluster, secrets, false)) {
-            Some(Ok(restorer)) => Restore::Standby(restorer),
-            Some(Err(error)) => {
-                tracing::warn!("WAL cannot be fetched from the archive: {}", error.report());
-                Restore::None
+    fn standby_sources(&self, stores: &[NamedStore], secrets: &SecretValues) -> Restore {
+        let source = |named: &NamedStore| match self.restorer(&named.store, &self.cluster, secrets, false) {
+            Ok(restorer) => Some(restorer),
+            Err(error) => {
+                tracing::warn!(
+                    repository = named.name,
+                    "WAL cannot be fetched from the archive: {}",
+                    error.report()
+                );
+                None
             }
-            None => Restore::None,
-        }
+        };
+        let sources: Vec<_> = stores.iter().filter_map(source).collect();
+        if sources.is_empty() { Restore::None } else { Restore::Standby(sources) }
     }
 
-    /// Serves a replica from the cluster's own archive.
-    pub fn serve_standby(&self, store: Option<&BarmanObjectStore>, secrets: &SecretValues) {
-        self.write().restore = self.standby_source(store, secrets);
+    /// Serves a replica from the cluster's own archives.
+    pub fn serve_standby(&self, stores: &[NamedStore], secrets: &SecretValues) {
+        self.write().restore = self.standby_sources(stores, secrets);
     }
 
     /// Serves a recovery from `store`.
@@ -173,10 +172,15 @@ impl WalService {
     /// Serves no more restores: this is the primary.
     pub async fn stop_serving(&self) {
         let old = std::mem::replace(&mut self.write().restore, Restore::None);
-        if let Restore::Standby(restorer) | Restore::Recovery(restorer) = old
-            && let Err(error) = restorer.shutdown().await
-        {
-            tracing::warn!("the spool of fetched WAL could not be removed: {}", error.report());
+        let restorers = match old {
+            Restore::None => return,
+            Restore::Standby(all) => all,
+            Restore::Recovery(source) => vec![source],
+        };
+        for restorer in restorers {
+            if let Err(error) = restorer.shutdown().await {
+                tracing::warn!("the spool of fetched WAL could not be removed: {}", error.report());
+            }
         }
     }
 
@@ -185,61 +189,63 @@ impl WalService {
         if replica {
             return refuse(OPERATION, "this instance is a replica; only the primary archives".to_owned());
         }
-        let archiver = match &self.read().archive {
-            Archive::Off => return done(),
-            Archive::Unknown(why) => return refuse(GENERAL, format!("{why}; PostgreSQL will ask again")),
-            Archive::Broken(why) => return refuse(GENERAL, why.clone()),
-            Archive::On(archiver) => archiver.clone(),
+        let Some(archives) = self.read().archives.clone() else {
+            return refuse(GENERAL, format!("{STARTING}; PostgreSQL will ask again"));
         };
-        match archiver.archive(Path::new(path)).await {
+        match archives.archive(Path::new(path)).await {
             Ok(()) => done(),
-            Err(error) => refuse(error.exit_code(), error.report()),
+            Err(refusal) => refuse(refusal.code, refusal.error),
         }
     }
 
     /// Answers `restore`.
     pub async fn restore(&self, name: &str, path: &str) -> SocketAnswer {
-        let (restorer, standby) = match &self.read().restore {
+        let (restorers, standby) = match &self.read().restore {
             Restore::None => return refuse(1, format!("{name}: no archive is configured")),
-            Restore::Standby(restorer) => (restorer.clone(), true),
-            Restore::Recovery(restorer) => (restorer.clone(), false),
+            Restore::Standby(all) => (all.clone(), true),
+            Restore::Recovery(source) => (vec![source.clone()], false),
         };
-        let fetch = restorer.restore(name, Path::new(path));
-        let outcome = if standby {
-            match timeout(STANDBY_PATIENCE, fetch).await {
-                Ok(outcome) => outcome,
-                Err(_) => {
-                    return refuse(1, format!("{name}: the archive does not answer; streaming is tried"));
+        let mut last = format!("{name} is not in the archive");
+        for restorer in restorers {
+            let fetch = restorer.restore(name, Path::new(path));
+            let outcome = if standby {
+                match timeout(STANDBY_PATIENCE, fetch).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => {
+                        last = format!("{name}: the archive does not answer; streaming is tried");
+                        continue;
+                    }
                 }
+            } else {
+                fetch.await
+            };
+            match outcome {
+                Ok(WalFetch::Restored) => return done(),
+                Ok(WalFetch::NotThere) => {}
+                // A replica asks again; a recovery must not take an unknown answer for the end of the archive.
+                Err(error) if standby => last = error.report(),
+                Err(error) => return refuse(STOP_RECOVERY, error.report()),
             }
-        } else {
-            fetch.await
-        };
-        match outcome {
-            Ok(WalFetch::Restored) => done(),
-            Ok(WalFetch::NotThere) => refuse(1, format!("{name} is not in the archive")),
-            // A replica asks again; a recovery must not take an unknown answer for the end of the archive.
-            Err(error) if standby => refuse(1, error.report()),
-            Err(error) => refuse(STOP_RECOVERY, error.report()),
         }
+        refuse(1, last)
     }
 
-    /// Counters for status and metrics; `None` when no store is configured.
+    /// Counters of all repositories together, for status and metrics; `None` when there is no repository.
     #[must_use]
     pub fn status(&self) -> Option<ArchiverStatus> {
         let state = self.read();
-        match &state.archive {
-            Archive::Off => None,
-            Archive::Unknown(_) => {
-                Some(ArchiverStatus { working: state.before.last_error.is_none(), ..status(&state.before) })
-            }
-            Archive::Broken(why) => Some(ArchiverStatus {
-                working: false,
-                last_error: Some(why.clone()),
-                ..status(&state.before)
-            }),
-            Archive::On(archiver) => Some(status(&add(&state.before, archiver.stats()))),
+        match &state.archives {
+            None => Some(ArchiverStatus { working: true, ..ArchiverStatus::default() }),
+            Some(archives) => together(&archives.stats(&state.before)),
         }
+    }
+
+    /// Counters of each repository.
+    #[must_use]
+    pub fn repositories(&self) -> Vec<(String, ArchiverStatus)> {
+        let state = self.read();
+        let Some(archives) = &state.archives else { return Vec::new() };
+        archives.stats(&state.before).iter().map(|(name, stats)| (name.clone(), status(stats))).collect()
     }
 }
 
@@ -249,39 +255,6 @@ fn done() -> SocketAnswer {
 
 fn refuse(code: u8, error: String) -> SocketAnswer {
     SocketAnswer { ok: false, code: Some(code), error: Some(error) }
-}
-
-/// Counters of two services, the later one's words.
-fn add(before: &ArchiverStats, now: ArchiverStats) -> ArchiverStats {
-    ArchiverStats {
-        archived_count: before.archived_count + now.archived_count,
-        failed_count: before.failed_count + now.failed_count,
-        last_archived: now.last_archived.or_else(|| before.last_archived.clone()),
-        last_failed: now.last_failed.or_else(|| before.last_failed.clone()),
-        last_error: now.last_error,
-        waiting: now.waiting,
-    }
-}
-
-fn status(stats: &ArchiverStats) -> ArchiverStatus {
-    let split = |pair: &Option<(String, chrono::DateTime<chrono::Utc>)>| match pair {
-        Some((wal, at)) => (Some(wal.clone()), Some(crate::time::kube(*at))),
-        None => (None, None::<Time>),
-    };
-    let (last_archived_wal, last_archived_time) = split(&stats.last_archived);
-    let (last_failed_wal, last_failed_time) = split(&stats.last_failed);
-    ArchiverStatus {
-        working: stats.last_error.is_none(),
-        confirmed: stats.archived_count > 0,
-        archived_count: stats.archived_count,
-        failed_count: stats.failed_count,
-        last_archived_wal,
-        last_archived_time,
-        last_failed_wal,
-        last_failed_time,
-        last_error: stats.last_error.clone(),
-        waiting: stats.waiting,
-    }
 }
 
 #[cfg(test)]
@@ -298,7 +271,7 @@ mod tests {
         let wal = service();
         let answer = wal.archive("pg_wal/000000010000000000000001", false).await;
         assert!(!answer.ok && answer.error.unwrap().contains("will ask again"));
-        wal.configure(None, &SecretValues::default());
+        wal.configure(&[], &SecretValues::default());
         assert!(wal.archive("pg_wal/000000010000000000000001", false).await.ok);
         assert_eq!(wal.status(), None);
     }
@@ -306,7 +279,7 @@ mod tests {
     #[tokio::test]
     async fn a_replica_does_not_archive_and_a_pod_without_source_restores_nothing() {
         let wal = service();
-        wal.configure(None, &SecretValues::default());
+        wal.configure(&[], &SecretValues::default());
         let answer = wal.archive("pg_wal/000000010000000000000001", true).await;
         assert_eq!((answer.ok, answer.code), (false, Some(1)));
         assert_eq!(wal.restore("00000002.history", "pg_wal/RECOVERYHISTORY").await.code, Some(1));
@@ -327,18 +300,11 @@ mod tests {
             ..BarmanObjectStore::default()
         };
         let wal = service();
-        wal.configure(Some(&store), &SecretValues::default());
+        let named = NamedStore { name: "default".into(), store, retention: None };
+        wal.configure(&[named], &SecretValues::default());
         let answer = wal.archive("pg_wal/000000010000000000000001", false).await;
         assert!(answer.error.unwrap().contains("Secret aws-creds does not exist"));
         let status = wal.status().unwrap();
         assert!(!status.working && status.last_error.unwrap().contains("aws-creds"));
-    }
-
-    #[test]
-    fn counters_survive_a_change_of_credentials() {
-        let old =
-            ArchiverStats { archived_count: 3, last_error: Some("x".into()), ..ArchiverStats::default() };
-        let sum = add(&old, ArchiverStats { archived_count: 2, ..ArchiverStats::default() });
-        assert_eq!((sum.archived_count, sum.last_error), (5, None));
     }
 }

@@ -24,7 +24,8 @@ const SECRETS_EVERY: Duration = Duration::from_secs(20);
 pub fn secret_names(cluster: &Cluster, cluster_name: &str, recovery: Option<&RecoveryFile>) -> Vec<String> {
     let mut names: Vec<String> = certificates::secret_names(cluster_name).into();
     names.extend(Wanted::secret_names(cluster_name, &cluster.spec));
-    let stores = cluster.spec.object_store().into_iter().chain(recovery.map(|r| &r.store));
+    let stores = cluster.spec.stores("", cluster_name);
+    let stores = stores.iter().map(|named| &named.store).chain(recovery.map(|r| &r.store));
     names.extend(stores.flat_map(|s| s.secret_names()).map(str::to_owned));
     names.sort_unstable();
     names.dedup();

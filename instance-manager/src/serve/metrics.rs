@@ -1,17 +1,19 @@
 //! `GET /metrics`: Prometheus' text form. A value that is not known is absent, never zero.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use howdah_api::instance::{InstanceRole, InstanceStatus};
+use howdah_api::instance::{InstanceRole, InstanceStatus, RepositoryState};
 use howdah_engine::Progress;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
 
 use super::status::collect;
@@ -117,6 +119,7 @@ fn registry(status: &InstanceStatus, progress: Option<&Progress>) -> Registry {
         );
         m.gauge("backups", "Completed backups in the store", f64::from(known.backups));
     }
+    repositories(&mut m, &status.repositories);
     m.gauge("backup_running", "Whether this instance takes a backup", yes(progress.is_some()));
     if let Some(progress) = progress {
         m.gauge("backup_bytes_done", "Bytes of the running backup read so far", progress.bytes_done() as f64);
@@ -124,6 +127,63 @@ fn registry(status: &InstanceStatus, progress: Option<&Progress>) -> Registry {
         m.gauge("backup_bytes_stored", "Bytes of the running backup sent", progress.bytes_stored() as f64);
     }
     m.0
+}
+
+/// One gauge for all repositories; those of which it is not known are left out.
+fn by_repository(
+    m: &mut Metrics,
+    name: &str,
+    help: &str,
+    all: &[RepositoryState],
+    value: impl Fn(&RepositoryState) -> Option<f64>,
+) {
+    let family = Family::<[(&'static str, String); 1], Gauge<f64, AtomicU64>>::default();
+    let mut known = false;
+    for repository in all {
+        if let Some(value) = value(repository) {
+            known = true;
+            family.get_or_create(&[("repository", repository.name.clone())]).set(value);
+        }
+    }
+    if known {
+        m.0.register(name, help, family);
+    }
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn repositories(m: &mut Metrics, all: &[RepositoryState]) {
+    let seconds = |time: &Option<Time>| time.as_ref().map(|time| time.0.as_second() as f64);
+    by_repository(
+        m,
+        "repository_archiving",
+        "Whether the last attempt to archive there succeeded",
+        all,
+        |r| (r.archiver.confirmed || !r.archiver.working).then_some(f64::from(u8::from(r.archiver.working))),
+    );
+    by_repository(
+        m,
+        "repository_last_archived_timestamp_seconds",
+        "When the last WAL file reached the repository",
+        all,
+        |r| seconds(&r.archiver.last_archived_time),
+    );
+    by_repository(m, "repository_backups", "Completed backups in the repository", all, |r| {
+        r.recoverability.as_ref().map(|known| f64::from(known.backups))
+    });
+    by_repository(
+        m,
+        "repository_first_recoverability_point_timestamp_seconds",
+        "Earliest moment that can be restored from the repository",
+        all,
+        |r| seconds(&r.recoverability.as_ref()?.first_recoverability_point),
+    );
+    by_repository(
+        m,
+        "repository_last_backup_timestamp_seconds",
+        "End of the newest completed backup in the repository",
+        all,
+        |r| seconds(&r.recoverability.as_ref()?.last_backup),
+    );
 }
 
 #[cfg(test)]
@@ -142,6 +202,26 @@ mod tests {
         let text = text(&InstanceStatus::default(), None);
         assert!(text.contains("howdah_postgres_up 0"), "{text}");
         for absent in ["archiver", "recoverability", "timeline", "lsn", "backup_bytes"] {
+            assert!(!text.contains(absent), "{absent} in {text}");
+        }
+    }
+
+    #[test]
+    fn each_repository_has_its_own_values() {
+        let repository = |name: &str, working, backups: Option<u32>| RepositoryState {
+            name: name.into(),
+            archiver: ArchiverStatus { working, ..ArchiverStatus::default() },
+            recoverability: backups.map(|backups| Recoverability { backups, ..Recoverability::default() }),
+            retention: None,
+        };
+        let status = InstanceStatus {
+            repositories: vec![repository("repo1", true, Some(3)), repository("repo2", false, None)],
+            ..InstanceStatus::default()
+        };
+        let text = text(&status, None);
+        assert!(text.contains("howdah_repository_backups{repository=\"repo1\"} 3"), "{text}");
+        assert!(text.contains("howdah_repository_archiving{repository=\"repo2\"} 0"), "{text}");
+        for absent in ["backups{repository=\"repo2", "archiving{repository=\"repo1", "last_archived"] {
             assert!(!text.contains(absent), "{absent} in {text}");
         }
     }

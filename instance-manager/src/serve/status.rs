@@ -7,13 +7,14 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
-use howdah_api::instance::{ErrorBody, InstanceStatus};
+use howdah_api::instance::{ErrorBody, InstanceStatus, RepositoryState};
 use howdah_api::naming::{OPERATOR_CN, REPLICATION_USER};
 use serde::Deserialize;
 
 use super::probes::may_be_ready;
 use super::sample::{Sample, sample};
 use super::tls::ClientName;
+use crate::backup::catalogue::together;
 use crate::config::recovery::parse_lsn;
 use crate::error::{Error, Result};
 use crate::pg::sql::MAINTENANCE_DB;
@@ -104,7 +105,19 @@ pub async fn collect(shared: &Shared) -> InstanceStatus {
     shared.session.clone_into(&mut status.session_id);
     env!("CARGO_PKG_VERSION").clone_into(&mut status.manager_version);
     status.archiver = shared.wal.status();
-    status.recoverability = shared.recoverability();
+    let known = shared.recoverability();
+    status.recoverability = together(&known);
+    status.repositories = shared
+        .wal
+        .repositories()
+        .into_iter()
+        .map(|(name, archiver)| RepositoryState {
+            recoverability: known.get(&name).cloned(),
+            retention: shared.retention(&name),
+            archiver,
+            name,
+        })
+        .collect();
     status.running_backup_uid = shared.backup().map(|b| b.uid);
     status
 }

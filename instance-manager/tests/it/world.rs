@@ -172,7 +172,7 @@ impl World {
         if archived {
             spec.backup = Some(howdah_api::cluster::BackupConfiguration {
                 barman_object_store: Some(self.store()),
-                target: None,
+                ..Default::default()
             });
         }
         spec

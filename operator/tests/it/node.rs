@@ -134,7 +134,7 @@ async fn run(client: &kube::Client, state: &Arc<Mutex<State>>, pod: &Pod) -> kub
     let target = cluster.status.clone().unwrap_or_default().target_primary;
     assert!(target.is_some(), "the target primary is written before the first pod is made");
     let role = if target.as_deref() == Some(&name) { InstanceRole::Primary } else { InstanceRole::Replica };
-    let status = answer(&name, role, cluster.spec.object_store().is_some());
+    let status = answer(&name, role, cluster.spec.has_stores());
     let answer: Answer = Arc::new(Mutex::new(Some(status)));
     let ip = address();
     let instance = instance::start(&ip, &secret, answer.clone()).await;

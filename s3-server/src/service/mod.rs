@@ -31,11 +31,13 @@ fn checksum_headers<T>(request: &S3Request<T>) -> http::HeaderMap {
 pub struct Service<S> {
     store: Arc<S>,
     min_part_size: u64,
+    /// Whether entity tags are MD5 sums; else they are random.
+    md5_etags: bool,
 }
 
 impl<S> Clone for Service<S> {
     fn clone(&self) -> Self {
-        Self { store: Arc::clone(&self.store), min_part_size: self.min_part_size }
+        Self { store: Arc::clone(&self.store), min_part_size: self.min_part_size, md5_etags: self.md5_etags }
     }
 }
 
@@ -43,7 +45,14 @@ impl<S: Store> Service<S> {
     /// The protocol over `store`; `min_part_size` is the smallest size in bytes of a part that is not the last.
     #[must_use]
     pub fn new(store: Arc<S>, min_part_size: u64) -> Self {
-        Self { store, min_part_size }
+        Self { store, min_part_size, md5_etags: true }
+    }
+
+    /// Entity tags are random instead of MD5 sums, as in buckets with KMS keys: the sum costs more than everything
+    /// else. A client that sends one has its body checked all the same.
+    #[must_use]
+    pub fn random_etags(self) -> Self {
+        Self { md5_etags: false, ..self }
     }
 }
 

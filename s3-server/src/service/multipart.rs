@@ -95,10 +95,10 @@ impl<S: Store> Service<S> {
             md5: input.content_md5.as_deref(),
             length: input.content_length,
         };
-        let received = body::receive(self.store.as_ref(), &input.bucket, input.body, announced).await?;
+        let received = body::receive(self.store.as_ref(), &input.bucket, input.body, announced, self.md5_etags).await?;
         let info = ObjectInfo {
             size: received.size,
-            etag: hex::encode(received.md5),
+            etag: hex::encode(received.tag),
             checksums: received.checksums,
             ..ObjectInfo::new(&number.to_string())
         };

@@ -48,10 +48,10 @@ impl<S: Store> Service<S> {
             md5: input.content_md5.as_deref(),
             length: input.content_length,
         };
-        let received = body::receive(self.store.as_ref(), &input.bucket, input.body, announced).await?;
+        let received = body::receive(self.store.as_ref(), &input.bucket, input.body, announced, self.md5_etags).await?;
         let info = ObjectInfo {
             size: received.size,
-            etag: hex::encode(received.md5),
+            etag: hex::encode(received.tag),
             tags: input.tagging.as_deref().map(parse_tagging).unwrap_or_default(),
             sse: input.server_side_encryption.map(|value| value.as_str().to_owned()),
             sse_kms_key_id: input.ssekms_key_id,

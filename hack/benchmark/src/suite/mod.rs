@@ -2,6 +2,7 @@
 
 pub mod archiver;
 pub mod backup;
+pub mod incremental;
 pub mod limits;
 pub mod memory;
 pub mod scaling;
@@ -63,6 +64,9 @@ pub async fn run(options: Options) -> Result<bool> {
     let mut context = Context::new(options).await?;
     let found = if context.options.scaling {
         Found { runs: scaling::run(&mut context).await?, ..Found::default() }
+    } else if context.options.incremental {
+        let (runs, targets) = incremental::run(&context).await?;
+        Found { runs, targets, ..Found::default() }
     } else if context.options.memory {
         let (runs, targets) = memory::run(&context).await?;
         Found { runs, targets, ..Found::default() }

@@ -16,7 +16,16 @@ pub struct Howdah;
 /// Prefix of Howdah's in the bucket.
 pub const PREFIX: &str = "howdah";
 
+/// Where backups that are not full are in the bucket.
+pub const INCREMENTS: &str = "howdah/pg/howdah/incremental/";
+
 impl Howdah {
+    /// An incremental backup of a server.
+    pub fn incremental(&self, context: &Context, server: &Postgres, codec: &str) -> Invocation {
+        let socket = server.socket.display().to_string();
+        self.engine(context, &server.data, codec, &["backup", "--socket", &socket, "--incremental"])
+    }
+
     fn engine(&self, context: &Context, pgdata: &Path, codec: &str, command: &[&str]) -> Invocation {
         let (destination, jobs) = (format!("s3://{BUCKET}/{PREFIX}"), context.options.jobs.to_string());
         let pgdata = pgdata.display().to_string();
@@ -78,7 +87,7 @@ impl Tool for Howdah {
 
     /// The claim on the archive stays: the resident service made it once.
     async fn reset(&self, context: &Context, _server: Option<&Postgres>, _data: &Path) -> Result<()> {
-        for folder in [self.backups(), self.wals(), "howdah/pg/howdah/manifests/"] {
+        for folder in [self.backups(), INCREMENTS, self.wals(), "howdah/pg/howdah/manifests/"] {
             context.s3.clear(folder).await?;
         }
         Ok(())

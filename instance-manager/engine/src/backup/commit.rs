@@ -8,6 +8,9 @@ use barman_cloud::{BackupId, BackupInfo, Layout, Repository};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// Largest manifest that is read: some ten million files.
+pub(crate) const MAX_MANIFEST: u64 = 4 << 30;
+
 /// Largest list of parts that is read.
 const MAX_LIST: u64 = 16 << 20;
 
@@ -21,6 +24,21 @@ pub struct PartList {
     /// when not known, as in backups of earlier versions.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub files: BTreeMap<String, (usize, usize)>,
+    /// What backups that build on this one must know of the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerNote>,
+}
+
+/// What the server was like.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerNote {
+    /// Bytes in a block.
+    pub block_size: u32,
+    /// Most blocks in a file of a relation.
+    pub segment_blocks: u32,
+    /// Databases when the backup began, by oid, each with the transaction that wrote its row in `pg_database`.
+    pub databases: BTreeMap<u32, String>,
 }
 
 impl PartList {
@@ -32,7 +50,20 @@ impl PartList {
             files.insert(run[0].part.to_string(), (first, run.len()));
             first += run.len();
         }
-        Self { parts: parts.iter().map(|part| (part.name.to_string(), part.size)).collect(), files }
+        let parts = parts.iter().map(|part| (part.name.to_string(), part.size)).collect();
+        Self { parts, files, server: None }
+    }
+
+    /// The same with what is known of the server.
+    #[must_use]
+    pub fn with_server(mut self, server: ServerNote) -> Self {
+        self.server = Some(server);
+        self
+    }
+
+    /// Bytes of all parts.
+    pub fn bytes(&self) -> u64 {
+        self.parts.values().sum()
     }
 
     /// The part of every file of a manifest with `count` files, by index; `None` when the list does not say it of

@@ -2,7 +2,7 @@
 
 use super::archive_wait::{self, NeededWal};
 use super::bad_pages::{BadPagePolicy, BadPages};
-use super::commit::{self, PartList};
+use super::commit::{self, PartList, ServerNote};
 use super::copying::Copied;
 use super::request::BackupResult;
 use super::resume::{Sealed, Shelf};
@@ -49,7 +49,12 @@ impl Run {
         info.cluster_size = Some(copied.bytes);
         info.finish(started.timeline, stopped.lsn, control.wal_segment_size, stopped.time.fixed_offset());
         let manifest = super::manifest::render(facts, started, stopped, &copied.records)?;
-        let list = PartList::new(&copied.parts, &copied.records);
+        let server = ServerNote {
+            block_size: control.block_size,
+            segment_blocks: control.relation_segment_blocks,
+            databases: facts.databases.clone(),
+        };
+        let list = PartList::new(&copied.parts, &copied.records).with_server(server);
         let manifest_bytes = manifest.len() as u64;
         let sealed = Sealed { info: info.render(), manifest_bytes, bad_pages: self.progress.bad_pages() };
         let store = async {
@@ -112,7 +117,14 @@ impl Run {
         if let Err(error) = Shelf::new(&self.request.repository, id).clear().await {
             tracing::warn!(backup = %id, error = %error.report(), "notes of the backup stay in the store; the sweep removes them");
         }
-        let result = super::outcome::result(id, info, list, bad_pages)?;
+        let chain = self.chain(id).await?;
+        let mut result = super::outcome::result(id, info, list, bad_pages)?;
+        result.instead = self.instead.as_ref().map(ToString::to_string);
+        if let Some(chain) = chain {
+            result.set_bytes += self.bytes_below(&chain).await?;
+            result.label = barman_cloud::chain::label(chain.kind, id, chain.full());
+            (result.kind, result.ancestors) = (chain.kind, chain.ancestors);
+        }
         self.progress.enter(Phase::Done);
         Ok(result)
     }

@@ -39,11 +39,11 @@ pub struct PageCheck {
 
 /// One worker's state: a buffer, and what it has seen.
 pub struct Copier<'a> {
-    buffer: Vec<u8>,
-    check: Option<PageCheck>,
-    checksum: ManifestChecksum,
-    progress: &'a Progress,
-    cancel: &'a CancellationToken,
+    pub(super) buffer: Vec<u8>,
+    pub(super) check: Option<PageCheck>,
+    pub(super) checksum: ManifestChecksum,
+    pub(super) progress: &'a Progress,
+    pub(super) cancel: &'a CancellationToken,
     limits: &'a Limits,
     /// Files for the manifest.
     pub records: Vec<FileRecord>,
@@ -60,6 +60,32 @@ pub struct FileNames<'a> {
     pub manifest: &'a Path,
     /// Where it is read from.
     pub source: &'a Path,
+}
+
+/// Whether a file is read for the first time in this backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    First,
+    Again,
+}
+
+/// A file that is being backed up.
+pub(super) struct Opened {
+    pub source: Source,
+    pub size: u64,
+    pub stat: Stat,
+    identity: Identity,
+}
+
+impl Opened {
+    /// Opens a file; `None` when it has vanished.
+    pub fn open(names: FileNames<'_>) -> Result<Option<Self>> {
+        let reading = |error| Error::io("cannot read", names.source, error);
+        let Some(source) = Source::open(names.source).map_err(reading)? else { return Ok(None) };
+        let meta = source.metadata().map_err(reading)?;
+        let (stat, identity) = (Stat::from(&meta), Identity::from(&meta));
+        Ok(Some(Self { source, size: meta.len(), stat, identity }))
+    }
 }
 
 impl<'a> Copier<'a> {
@@ -109,25 +135,43 @@ impl<'a> Copier<'a> {
     /// Adds a file. Returns `false` when it has vanished. What it grows by while it is read is cut; what it shrinks
     /// by is filled with zeros: recovery repairs both.
     pub fn file(&mut self, part: &mut OpenPart, names: FileNames<'_>) -> Result<bool> {
-        let reading = |error| Error::io("cannot read", names.source, error);
-        let Some(mut source) = Source::open(names.source).map_err(reading)? else { return Ok(false) };
-        let meta = source.metadata().map_err(reading)?;
-        let size = meta.len();
-        let stat = Stat::from(&meta);
-        source.prepare(size);
+        let Some(mut opened) = Opened::open(names)? else { return Ok(false) };
+        opened.source.prepare(opened.size);
+        self.whole(part, &mut opened, names, Look::First)?;
+        Ok(true)
+    }
 
-        let mut entry = Entry::file(names.entry, size);
-        set(&mut entry, &stat);
+    /// Adds all of an open file.
+    pub(super) fn whole(
+        &mut self,
+        part: &mut OpenPart,
+        opened: &mut Opened,
+        names: FileNames<'_>,
+        look: Look,
+    ) -> Result<()> {
+        let mut entry = Entry::file(names.entry, opened.size);
+        set(&mut entry, &opened.stat);
         part.tar().begin(&entry).map_err(|error| writing(names.entry, error))?;
-
-        let hasher = self.pass(&mut source, size, names, |bytes| {
+        let hasher = self.pass(&mut opened.source, opened.size, names, look, |bytes| {
             part.tar().data(bytes).map(|_| ()).map_err(|error| writing(names.entry, error))
         })?;
         part.tar().end().map_err(|error| writing(names.entry, error))?;
-        self.bytes += size;
-        let file = record(names.manifest.to_owned(), size, stat.mtime, hasher);
-        self.records.push(FileRecord { part: part.name, file, identity: Identity::from(&meta) });
-        Ok(true)
+        self.bytes += opened.size;
+        self.note(part, names.manifest.to_owned(), opened.size, opened, hasher);
+        Ok(())
+    }
+
+    /// Notes what of a file was stored, and under which path of the manifest.
+    pub(super) fn note(
+        &mut self,
+        part: &OpenPart,
+        path: PathBuf,
+        size: u64,
+        opened: &Opened,
+        hasher: Hasher,
+    ) {
+        let file = record(path, size, opened.stat.mtime, hasher);
+        self.records.push(FileRecord { part: part.name, file, identity: opened.identity });
     }
 
     /// Reads a file of a part that is in the store already; `None` when it has vanished.
@@ -136,23 +180,24 @@ impl<'a> Copier<'a> {
         let Some(mut source) = Source::open(names.source).map_err(reading)? else { return Ok(None) };
         let meta = source.metadata().map_err(reading)?;
         source.prepare(meta.len());
-        let hasher = self.pass(&mut source, meta.len(), names, |_| Ok(()))?;
+        let hasher = self.pass(&mut source, meta.len(), names, Look::First, |_| Ok(()))?;
         let file = record(names.manifest.to_owned(), meta.len(), meta.mtime(), hasher);
         // As it is now: what was written while it was read shows.
         let meta = source.metadata().map_err(reading)?;
         Ok(Some(FileRecord { part, file, identity: Identity::from(&meta) }))
     }
 
-    /// Reads `size` bytes of a file once, and gives them on: pages are verified and the checksum is computed on the
-    /// way.
+    /// Reads `size` bytes of a file once, and gives them on: the checksum is computed on the way, and at the first
+    /// look pages are verified and progress is made.
     fn pass(
         &mut self,
         source: &mut Source,
         size: u64,
         names: FileNames<'_>,
+        look: Look,
         mut give: impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<Hasher> {
-        let segment = self.check.and_then(|check| {
+        let segment = self.check.filter(|_| look == Look::First).and_then(|check| {
             let text = names.manifest.to_str()?;
             Some((check, pages::relation_segment(text)?))
         });
@@ -163,23 +208,30 @@ impl<'a> Copier<'a> {
                 return Err(Error::cancelled());
             }
             let want = usize::try_from(size - offset).unwrap_or(usize::MAX).min(self.buffer.len());
-            self.limits.read(want)?;
-            let count = source
-                .read_at(&mut self.buffer[..want], offset)
-                .map_err(|error| Error::io("cannot read", names.source, error))?;
-            // The file shrank: zeros take the place of what is gone.
-            self.buffer[count..want].fill(0);
+            let count = self.read(source, want, offset, names.source)?;
             if let Some((check, segment)) = segment {
                 self.verify(source, check, segment, offset, count, names.manifest)?;
             }
             hasher.update(&self.buffer[..want]);
             give(&self.buffer[..want])?;
-            self.progress.add_done(want as u64);
+            if look == Look::First {
+                self.progress.add_done(want as u64);
+            }
             offset += want as u64;
             source.done(offset);
         }
         source.finish();
         Ok(hasher)
+    }
+
+    /// Reads `want` bytes into the buffer, zeros where the file shrank. Returns how many were there.
+    pub(super) fn read(&mut self, source: &Source, want: usize, offset: u64, path: &Path) -> Result<usize> {
+        self.limits.read(want)?;
+        let count = source
+            .read_at(&mut self.buffer[..want], offset)
+            .map_err(|error| Error::io("cannot read", path, error))?;
+        self.buffer[count..want].fill(0);
+        Ok(count)
     }
 
     /// Adds a file from memory, owned by whoever owns the data directory.
@@ -200,7 +252,7 @@ impl<'a> Copier<'a> {
     }
 
     /// Checks the pages in the buffer, of which `count` bytes were read at `offset` of a file.
-    fn verify(
+    pub(super) fn verify(
         &self,
         source: &Source,
         check: PageCheck,
@@ -210,21 +262,29 @@ impl<'a> Copier<'a> {
         path: &Path,
     ) -> Result<()> {
         let first = offset / check.page as u64;
-        for index in 0..count / check.page {
-            let in_file = first + index as u64;
-            let block = u64::from(segment) * u64::from(check.segment_pages) + in_file;
-            // Forks have at most 2^32 blocks.
-            let block = block as u32;
-            let range = index * check.page..(index + 1) * check.page;
-            let PageState::Bad(lsn) = pages::check(&self.buffer[range.clone()], block) else { continue };
-            if lsn >= check.start {
-                continue;
-            }
-            if is_bad(source, check, in_file, block, path)? {
-                self.progress.add_bad_page(BadPage { file: path.display().to_string(), block });
-            }
+        for (page, in_file) in self.buffer[..count].chunks_exact(check.page).zip(first..) {
+            self.is_good(source, check, (segment, in_file), page, path)?;
         }
         Ok(())
+    }
+
+    /// Whether a page that was read has the right checksum. It is told as bad when it stays wrong.
+    pub(super) fn is_good(
+        &self,
+        source: &Source,
+        check: PageCheck,
+        (segment, in_file): (u32, u64),
+        page: &[u8],
+        path: &Path,
+    ) -> Result<bool> {
+        let block = u64::from(segment) * u64::from(check.segment_pages) + in_file;
+        // Forks have at most 2^32 blocks.
+        let block = block as u32;
+        let PageState::Bad(lsn) = pages::check(page, block) else { return Ok(true) };
+        if lsn < check.start && is_bad(source, check, in_file, block, path)? {
+            self.progress.add_bad_page(BadPage { file: path.display().to_string(), block });
+        }
+        Ok(false)
     }
 }
 
@@ -275,7 +335,7 @@ fn record(path: PathBuf, size: u64, mtime: i64, hasher: Hasher) -> ManifestFile 
     }
 }
 
-fn set(entry: &mut Entry, stat: &Stat) {
+pub(super) fn set(entry: &mut Entry, stat: &Stat) {
     entry.mode = stat.mode;
     entry.uid = u64::from(stat.uid);
     entry.gid = u64::from(stat.gid);
@@ -283,7 +343,7 @@ fn set(entry: &mut Entry, stat: &Stat) {
 }
 
 /// The codec and the sink fail only when the upload did or the backup is being cancelled.
-fn writing(path: &Path, error: io::Error) -> Error {
+pub(super) fn writing(path: &Path, error: io::Error) -> Error {
     Error::new(crate::ErrorKind::Cancelled, format!("{} could not be stored", path.display()))
         .with_source(error)
 }

@@ -1,7 +1,10 @@
 //! The middle of a backup: files are read into parts, the backup is ended, the last part is closed.
 
+use super::begin::Beginning;
+use super::changes::Increment;
 use super::copy::{FileNames, PageCheck, READ_BUFFER};
 use super::fill::{Filled, Group, Job};
+use super::listed::Listed;
 use super::part::{FinishedPart, PartContext, PartTask};
 use super::plan;
 use super::pool::BufferPool;
@@ -10,11 +13,11 @@ use super::record::FileRecord;
 use super::request::TablespaceInfo;
 use super::resume::{Kept, Origin, PartRecord, Shelf};
 use super::run::Run;
-use super::session::{ServerFacts, Session, Started, Stopped};
+use super::session::{ServerFacts, Session, Stopped};
 use super::throttle::Limits;
 use super::walk::{self, Root, Stat};
-use crate::control::ControlData;
 use crate::error::{Error, ErrorKind, Result};
+use crate::increment::add_origin;
 use crate::progress::Phase;
 use barman_cloud::exclude::Scope;
 use barman_cloud::{Archive, BackupId, PartName};
@@ -34,13 +37,18 @@ impl Run {
     pub(super) async fn copy(
         &mut self,
         session: &Session,
-        facts: &ServerFacts,
-        control: &ControlData,
-        started: &Started,
+        now: Beginning<'_>,
         id: &BackupId,
         leftover: Option<BTreeMap<PartName, PartRecord>>,
+        increment: Option<Increment>,
     ) -> Result<Copied> {
-        let job = Arc::new(self.job(facts, control, started, id).await?);
+        let facts = now.facts;
+        // After the begin: what is made from now on, WAL brings back.
+        let increment = match increment {
+            Some(increment) => Some((increment, session.databases().await?)),
+            None => None,
+        };
+        let job = Arc::new(self.job(now, id, increment).await?);
         let request = &self.request;
         let (codec, level) = (request.compression, request.compression_level);
         let origin = Origin::new(facts.system_id, facts.version, codec, level, request.manifest_checksum);
@@ -91,18 +99,20 @@ impl Run {
 
     async fn job(
         &mut self,
-        facts: &ServerFacts,
-        control: &ControlData,
-        started: &Started,
+        now: Beginning<'_>,
         id: &BackupId,
+        increment: Option<(Increment, BTreeMap<u32, String>)>,
     ) -> Result<Job> {
+        let Beginning { facts, control, started } = now;
         let (pgdata, spaces) = (self.request.pgdata.clone(), facts.tablespaces.clone());
         let (jobs, major) = (self.request.jobs, facts.version / 10_000);
-        let list = move || groups(&pgdata, &spaces, major, jobs);
-        let groups = self.thread("listing the data directory stopped", list).await??;
-        let total: u64 = groups.iter().map(|group| group.tree().bytes).sum();
-        self.progress.set_total(total);
-        let sizes = plan::sizes(&self.request.part_size, total, jobs)?;
+        let list = move || {
+            let groups = groups(&pgdata, &spaces, major, jobs)?;
+            Ok::<_, Error>(Listed::new(groups, increment))
+        };
+        let listed = self.thread("listing the data directory stopped", list).await??;
+        self.progress.set_total(listed.read);
+        let sizes = plan::sizes(&self.request.part_size, listed.stored, jobs)?;
         let buffer = usize::try_from(sizes.buffer_bytes).unwrap_or(usize::MAX);
         let pool = BufferPool::new(sizes.buffers, buffer);
         self.pool = Some(pool.clone());
@@ -128,8 +138,9 @@ impl Run {
             },
             layout: self.request.repository.layout().clone(),
             id: id.clone(),
-            groups,
+            groups: listed.groups,
             check,
+            increment: listed.increment,
             checksum: self.request.manifest_checksum,
             tar_bytes: sizes.tar_bytes,
             cancel,
@@ -224,7 +235,21 @@ impl Run {
         };
         let (part, mut records) = self.thread("the last part stopped", last_files).await??;
 
-        let stopped = session.stop().await?;
+        let mut stopped = session.stop().await?;
+        if let Some(increment) = &job.increment {
+            let parent = &increment.parent;
+            if stopped.lsn < parent.end {
+                return Err(Error::new(
+                    ErrorKind::Postgres,
+                    format!(
+                        "the backup ended at {}, before the end of backup {} at {}",
+                        stopped.lsn, parent.id, parent.end
+                    ),
+                )
+                .with_remedy("take the backup again when the standby has replayed more"));
+            }
+            stopped.label = add_origin(&stopped.label, parent.begin, parent.timeline);
+        }
         let owner = job.data().tree().dirs.first().map(|root| root.stat);
         let owner = Stat {
             mtime: stopped.time.timestamp(),

@@ -1,15 +1,17 @@
 //! Workers that fill parts: each takes files off the group it is in and writes them into a part of its own.
 
+use super::changes::Increment;
 use super::copy::{Copier, FileNames, PageCheck};
 use super::part::{OpenPart, PartContext, PartTask};
 use super::plan;
 use super::record::FileRecord;
 use super::request::ManifestChecksum;
 use super::resume::manifest_path;
-use super::walk::Tree;
+use super::walk::{FileItem, Tree};
 use crate::error::{Error, Result};
 use barman_cloud::{Archive, BackupId, Layout, PartName};
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use tokio_util::sync::CancellationToken;
@@ -62,6 +64,11 @@ impl Group {
         &self.tree
     }
 
+    /// Every file with its path in the manifest.
+    pub fn files(&self) -> impl Iterator<Item = (PathBuf, &FileItem)> {
+        self.tree.files.iter().map(|file| (manifest_path(self.archive, self.tree.paths(file).0), file))
+    }
+
     fn take(&self) -> Option<u32> {
         loop {
             let file = *self.order.get(self.next.fetch_add(1, Ordering::Relaxed))?;
@@ -80,6 +87,8 @@ pub struct Job {
     /// Tablespaces first, the data directory last.
     pub groups: Vec<Group>,
     pub check: Option<PageCheck>,
+    /// What this backup builds on, when it is no full one.
+    pub increment: Option<Increment>,
     pub checksum: ManifestChecksum,
     /// Bytes of tar after which a part is closed.
     pub tar_bytes: u64,
@@ -217,7 +226,11 @@ impl Job {
             Archive::Tablespace(_) => path,
         };
         let names = FileNames { entry: &entry, manifest: &manifest, source: &source };
-        if !copier.file(part, names)? {
+        let stored = match &self.increment {
+            Some(increment) => copier.changes(part, names, increment)?,
+            None => copier.file(part, names)?,
+        };
+        if !stored {
             tracing::debug!(file = %source.display(), "vanished while the backup was running");
         }
         Ok(())

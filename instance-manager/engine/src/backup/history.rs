@@ -2,8 +2,23 @@
 
 use crate::error::{Error, Result};
 use barman_cloud::archive::{ArchiveOptions, WalSource};
-use barman_cloud::{Repository, WalName};
+use barman_cloud::{Repository, TimelineHistory, WalName};
 use std::path::Path;
+
+/// The history of the server's timeline: from `pg_wal`, else from the archive. A timeline whose file is nowhere has no
+/// ancestors that are known.
+pub async fn of(repository: &Repository, pgdata: &Path, timeline: u32) -> Result<TimelineHistory> {
+    if timeline < 2 {
+        return Ok(TimelineHistory::root(timeline));
+    }
+    let path = pgdata.join("pg_wal").join(WalName::History(timeline).to_string());
+    match std::fs::read_to_string(&path) {
+        Ok(text) => return Ok(TimelineHistory::parse(timeline, &text)?),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(Error::io("cannot read", &path, error)),
+    }
+    Ok(repository.read_history(timeline).await?.unwrap_or_else(|| TimelineHistory::root(timeline)))
+}
 
 /// PostgreSQL archives a history file once, at promotion. When archiving was set up later, or to another place, it
 /// is still in `pg_wal` and is put into the archive from there. A server without the file has no ancestors to name.

@@ -5,17 +5,23 @@
 
 mod archive_wait;
 mod bad_pages;
+mod begin;
+mod changes;
 pub(crate) mod commit;
 mod conclude;
 mod copy;
+mod copy_blocks;
 mod copying;
 mod fill;
 mod history;
+mod listed;
 mod manifest;
 mod naming;
 mod outcome;
 mod pages;
+mod parent;
 mod part;
+pub(crate) mod place;
 mod plan;
 mod pool;
 mod priority;
@@ -33,6 +39,8 @@ mod walk;
 pub use bad_pages::{BadPage, BadPagePolicy, BadPages};
 #[doc(hidden)]
 pub use pages::checksum as page_checksum;
+pub(crate) use pages::relation_segment;
+pub use parent::{NoParent, Parent, Position, choose_parent};
 pub use priority::{IoPriority, Priority};
 pub use request::{
     BackupRequest, BackupResult, ManifestChecksum, PartSize, PrimaryWal, RateLimits, ServerAccess,

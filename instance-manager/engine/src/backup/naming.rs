@@ -2,7 +2,7 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use barman_cloud::BackupId;
-use barman_cloud::catalog::Catalog;
+use barman_cloud::catalog::Inventory;
 use chrono::{DateTime, Duration, Utc};
 
 /// Words that Barman's tools read as something else than a name.
@@ -12,18 +12,18 @@ const RESERVED: [&str; 8] =
 const FOREIGN_LEAD: i64 = 15;
 
 /// A free id that sorts after all others, so that the order of ids stays the order of time even beside ids that
-/// Barman made in a zone east of Greenwich.
-pub fn next_id(now: DateTime<Utc>, catalog: &Catalog) -> BackupId {
-    let newest = catalog
-        .entries
+/// Barman made in a zone east of Greenwich. All types share one row of ids.
+pub fn next_id(now: DateTime<Utc>, inventory: &Inventory) -> BackupId {
+    let newest = inventory
+        .members
         .iter()
-        .map(|entry| &entry.id)
-        .chain(&catalog.orphans)
+        .map(|member| &member.id)
+        .chain(inventory.orphans.iter().map(|(_, id)| id))
         .filter_map(|id| Some(id.time()?.and_utc()))
         .filter(|time| *time - now < Duration::hours(FOREIGN_LEAD))
         .max();
     let from = newest.map_or(now, |newest| now.max(newest + Duration::seconds(1)));
-    BackupId::first_free(from, |id| catalog.contains(id))
+    BackupId::first_free(from, |id| inventory.contains(id))
 }
 
 /// Refuses names that Barman's tools could not find again.
@@ -50,6 +50,7 @@ pub fn check_name(name: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use barman_cloud::BackupType;
     use chrono::TimeZone;
     use rstest::rstest;
 
@@ -57,8 +58,9 @@ mod tests {
         Utc.with_ymd_and_hms(2026, 11, 21, hour, 0, second).single().expect("a time")
     }
 
-    fn catalog(ids: &[&str]) -> Catalog {
-        Catalog { orphans: ids.iter().map(|id| id.parse().expect("an id")).collect(), ..Catalog::default() }
+    fn inventory(ids: &[&str]) -> Inventory {
+        let orphans = ids.iter().map(|id| (BackupType::Incremental, id.parse().expect("an id")));
+        Inventory { orphans: orphans.collect(), ..Inventory::default() }
     }
 
     #[rstest]
@@ -68,7 +70,7 @@ mod tests {
     #[case::behind(&["20261120T100000"], "20261121T100000")]
     #[case::nonsense_far_ahead(&["20991231T000000"], "20261121T100000")]
     fn ids_ascend(#[case] known: &[&str], #[case] expected: &str) {
-        assert_eq!(next_id(at(10, 0), &catalog(known)).as_str(), expected);
+        assert_eq!(next_id(at(10, 0), &inventory(known)).as_str(), expected);
     }
 
     #[rstest]

@@ -4,10 +4,10 @@ use super::bad_pages::BadPages;
 use super::commit::PartList;
 use super::request::{BackupResult, StoredPart, TablespaceInfo};
 use crate::error::{Error, ErrorKind, Result};
-use barman_cloud::{BackupId, BackupInfo, PartName};
+use barman_cloud::{BackupId, BackupInfo, BackupType, PartName};
 use chrono::{DateTime, FixedOffset, Utc};
 
-/// The result of the backup with this record and these parts.
+/// The result of the backup with this record and these parts, as of a full one.
 pub fn result(
     id: &BackupId,
     info: &BackupInfo,
@@ -27,6 +27,10 @@ pub fn result(
     Ok(BackupResult {
         backup_id: id.clone(),
         name: info.backup_name.clone(),
+        kind: BackupType::Full,
+        ancestors: Vec::new(),
+        label: barman_cloud::chain::label(BackupType::Full, id, None),
+        instead: None,
         system_id: info
             .systemid
             .as_deref()
@@ -41,7 +45,8 @@ pub fn result(
         started_at: utc(info.begin_time).ok_or_else(|| lacks("begin time"))?,
         stopped_at: utc(info.end_time).ok_or_else(|| lacks("end time"))?,
         database_bytes: info.cluster_size.unwrap_or(0),
-        stored_bytes: parts.iter().map(|(_, size)| size).sum(),
+        stored_bytes: list.bytes(),
+        set_bytes: list.bytes(),
         parts: parts.into_iter().map(|(name, size)| StoredPart { name: name.to_string(), size }).collect(),
         compression,
         tablespaces: info

@@ -94,12 +94,12 @@ pub fn check(page: &[u8], block: u32) -> PageState {
 }
 
 /// Whether all bytes are zero. Shifted against itself a page of zeros is equal, so one comparison of memory decides.
-fn is_zero(page: &[u8]) -> bool {
+pub fn is_zero(page: &[u8]) -> bool {
     page.first().is_none_or(|first| *first == 0 && page[1..] == page[..page.len() - 1])
 }
 
 /// Position of the page's last change: two 32-bit halves, the high one first.
-fn lsn(page: &[u8]) -> Lsn {
+pub fn lsn(page: &[u8]) -> Lsn {
     let u32_at = |at: usize| u32::from_le_bytes([page[at], page[at + 1], page[at + 2], page[at + 3]]);
     Lsn(u64::from(u32_at(0)) << 32 | u64::from(u32_at(4)))
 }

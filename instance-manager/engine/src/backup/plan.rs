@@ -30,7 +30,7 @@ pub struct Sizes {
     pub buffers: usize,
 }
 
-/// Plans the sizes from what the user asked for and what will be read.
+/// Plans the sizes from what the user asked for and what will be stored.
 ///
 /// Memory is buffers, so a buffer is as small as a request may be ([`MIN_PART`]) wherever the number of requests of one
 /// upload allows it; a store that takes few of them gets smaller tars before it gets larger buffers.
@@ -41,8 +41,8 @@ pub fn sizes(asked: &PartSize, total: u64, jobs: usize) -> Result<Sizes> {
     // Incompressible data and the codec's own framing: `part_size` adds a quarter.
     let needed = part_size(tar_bytes.saturating_add(LARGEST_FILE), asked.max_upload_parts.map(u64::from))?;
     let buffer_bytes = asked.upload_bytes.unwrap_or(MIN_PART).max(needed).max(MIN_PART);
-    // One being filled and one being sent for each worker, one more so that none waits at the turn.
-    Ok(Sizes { tar_bytes, buffer_bytes, buffers: jobs * 2 + 1 })
+    // One being filled and one being sent for each worker.
+    Ok(Sizes { tar_bytes, buffer_bytes, buffers: jobs * 2 })
 }
 
 /// Largest part that is planned: a store that takes few requests gets smaller parts rather than larger buffers.
@@ -91,9 +91,9 @@ mod tests {
     fn sizes_follow_the_database_and_stay_within_bounds() {
         let asked = PartSize::default();
         let small = sizes(&asked, 40 << 20, 2).expect("plans");
-        assert_eq!((small.tar_bytes, small.buffer_bytes, small.buffers), (256 << 20, 5 << 20, 5));
+        assert_eq!((small.tar_bytes, small.buffer_bytes, small.buffers), (256 << 20, 5 << 20, 4));
         let huge = sizes(&asked, 50 << 40, 8).expect("plans");
-        assert_eq!((huge.tar_bytes, huge.buffer_bytes, huge.buffers), (16 << 30, 5 << 20, 17));
+        assert_eq!((huge.tar_bytes, huge.buffer_bytes, huge.buffers), (16 << 30, 5 << 20, 16));
         assert!(huge.buffer_bytes * 10_000 >= huge.tar_bytes + LARGEST_FILE);
         let large_tars =
             PartSize { max_upload_parts: Some(100), tar_bytes: Some(1 << 30), ..PartSize::default() };
@@ -105,7 +105,7 @@ mod tests {
         for total in [1_u64 << 20, 1 << 30, 1 << 40, 50 << 40] {
             for jobs in [1, 2, 3, 4, 8] {
                 let sizes = sizes(&PartSize::default(), total, jobs).expect("plans");
-                assert_eq!(sizes.buffer_bytes * sizes.buffers as u64, (jobs as u64 * 2 + 1) * (5 << 20));
+                assert_eq!(sizes.buffer_bytes * sizes.buffers as u64, jobs as u64 * 2 * (5 << 20));
             }
         }
     }

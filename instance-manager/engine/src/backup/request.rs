@@ -7,7 +7,7 @@ use super::throttle::{Clock, SystemClock};
 use crate::error::Result;
 use async_trait::async_trait;
 use barman_cloud::Repository;
-use barman_cloud::{BackupId, Compression, Lsn, Segment};
+use barman_cloud::{BackupId, BackupType, Compression, Lsn, Segment};
 use chrono::{DateTime, Utc};
 use std::num::NonZeroU64;
 use std::path::PathBuf;
@@ -99,8 +99,12 @@ pub struct BackupRequest {
     pub server: ServerAccess,
     /// Its data directory as this process sees it.
     pub pgdata: PathBuf,
-    /// Where the backup goes.
+    /// Where the backup goes: the repository of full backups, whatever the type.
     pub repository: Repository,
+    /// Full, or what changed since another backup.
+    pub kind: BackupType,
+    /// When there is nothing to build on, take a full backup and say so in the result; otherwise that is an error.
+    pub fallback_full: bool,
     /// Codec of the parts; xz is refused.
     pub compression: Compression,
     /// Level; `None` is the codec's usual one.
@@ -124,18 +128,21 @@ pub struct BackupRequest {
     /// Longest wait for the backup's WAL to reach the archive after the data is stored; `None` waits until
     /// cancelled.
     pub wal_timeout: Option<Duration>,
-    /// The interrupted backup to go on from.
+    /// The interrupted backup to go on from. A differential or incremental one whose data was not complete begins
+    /// again under its id.
     pub resume: Option<Resume>,
 }
 
 impl BackupRequest {
-    /// A backup with the usual settings: no compression, two jobs, spread checkpoint, CRC-32C in the manifest,
+    /// A full backup with the usual settings: no compression, two jobs, spread checkpoint, CRC-32C in the manifest,
     /// bad pages warned about, no limits, WAL awaited for an hour.
     pub fn new(server: ServerAccess, pgdata: impl Into<PathBuf>, repository: Repository) -> Self {
         Self {
             server,
             pgdata: pgdata.into(),
             repository,
+            kind: BackupType::Full,
+            fallback_full: true,
             compression: Compression::None,
             compression_level: None,
             jobs: 2,
@@ -179,6 +186,14 @@ pub struct BackupResult {
     pub backup_id: BackupId,
     /// Name in the store.
     pub name: Option<String>,
+    /// What it holds.
+    pub kind: BackupType,
+    /// What a restore needs before it: the full backup first, the parent last. Empty for a full one.
+    pub ancestors: Vec<BackupId>,
+    /// Its label as pgBackRest spells it, such as `20261121-012341F_20261122-020000I`.
+    pub label: String,
+    /// Why it is a full backup although another type was asked for.
+    pub instead: Option<String>,
     /// System identifier.
     pub system_id: u64,
     /// `server_version_num`, for example 150018.
@@ -197,10 +212,12 @@ pub struct BackupResult {
     pub started_at: DateTime<Utc>,
     /// End by the server's clock; from here on a point in time can be recovered.
     pub stopped_at: DateTime<Utc>,
-    /// Bytes of files read.
+    /// Bytes of all files of the database, stored or not.
     pub database_bytes: u64,
     /// Bytes of the parts in the store.
     pub stored_bytes: u64,
+    /// The same of this backup and all that it builds on: what a restore fetches.
+    pub set_bytes: u64,
     /// The parts, in reading order.
     pub parts: Vec<StoredPart>,
     /// Codec.

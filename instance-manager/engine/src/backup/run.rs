@@ -1,8 +1,10 @@
 //! A base backup from beginning to end.
 
 use super::bad_pages::BadPages;
+use super::begin::{Beginning, Course};
 use super::commit::{self, PartList};
 use super::naming;
+use super::parent::NoParent;
 use super::pool::BufferPool;
 use super::request::{BackupRequest, BackupResult, PrimaryWal};
 use super::resume::Leftover;
@@ -12,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::progress::{BackupStart, Phase, Progress};
 use barman_cloud::backup_info::Tablespace;
 use barman_cloud::store::Created;
-use barman_cloud::{BackupId, BackupInfo, Segment};
+use barman_cloud::{BackupId, BackupInfo, BackupType, Repository, Segment};
 use chrono::Utc;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -39,8 +41,18 @@ pub async fn run(
     // A future that is dropped must stop the threads too.
     let cancel = cancel.child_token();
     let _guard = cancel.clone().drop_guard();
-    let mut run =
-        Run { request, primary, progress, cancel, claimed: None, uploads: TaskTracker::new(), pool: None };
+    let mut run = Run {
+        root: request.repository.clone(),
+        request,
+        primary,
+        progress,
+        cancel,
+        claimed: None,
+        uploads: TaskTracker::new(),
+        pool: None,
+        resumed_full: false,
+        instead: None,
+    };
     let outcome = run.all().await;
     if let Err(error) = &outcome {
         run.undo(error).await;
@@ -62,7 +74,14 @@ fn check(request: &BackupRequest) -> Result<()> {
 }
 
 pub(super) struct Run {
+    /// Its repository is where this backup's own objects go: another place for what is not full.
     pub(super) request: BackupRequest,
+    /// The repository as the caller gave it: full backups, and the inventory of all.
+    pub(super) root: Repository,
+    /// The interrupted backup that this one goes on from was full, whatever is asked for now.
+    pub(super) resumed_full: bool,
+    /// Why this is a full backup although another type was asked for.
+    pub(super) instead: Option<NoParent>,
     pub(super) primary: Arc<dyn PrimaryWal>,
     pub(super) progress: Arc<Progress>,
     pub(super) cancel: CancellationToken,
@@ -86,19 +105,22 @@ impl Run {
         let cancel = self.cancel.clone();
         let noted = match self.request.resume.clone() {
             None => None,
-            Some(resume) => match or_cancelled(&cancel, self.leftover(&resume)).await? {
-                Leftover::Parts(parts) => Some(parts),
-                Leftover::Sealed(sealed) => {
-                    tracing::info!(backup = %resume.id, "the interrupted backup only waits for its WAL");
-                    self.claimed = Some((resume.id.clone(), BackupInfo::parse(&sealed.info)?));
-                    return self.commit(&resume.id, &sealed, false).await;
+            Some(resume) => {
+                or_cancelled(&cancel, self.find_place(&resume)).await?;
+                match or_cancelled(&cancel, self.leftover(&resume)).await? {
+                    Leftover::Parts(parts) => Some(parts),
+                    Leftover::Sealed(sealed) => {
+                        tracing::info!(backup = %resume.id, "the interrupted backup only waits for its WAL");
+                        self.claimed = Some((resume.id.clone(), BackupInfo::parse(&sealed.info)?));
+                        return self.commit(&resume.id, &sealed, false).await;
+                    }
+                    Leftover::Done(info) => {
+                        let list = PartList::load(&self.request.repository, &resume.id).await?;
+                        let list = list.unwrap_or_default();
+                        return self.finished(&resume.id, &info, &list, BadPages::default()).await;
+                    }
                 }
-                Leftover::Done(info) => {
-                    let list = PartList::load(&self.request.repository, &resume.id).await?;
-                    let list = list.unwrap_or_default();
-                    return self.finished(&resume.id, &info, &list, BadPages::default()).await;
-                }
-            },
+            }
         };
         let session = or_cancelled(&cancel, Session::connect(&self.request.server)).await?;
         // A lost session ends backup mode: going on would copy what cannot be made consistent.
@@ -110,21 +132,34 @@ impl Run {
         let claim = async { repository.claim(&system_id, None, Utc::now()).await.map_err(Error::foreign) };
         or_cancelled(&cancel, claim).await?;
         or_cancelled(&cancel, async { Ok(repository.learn().await) }).await?;
+        let root = self.root.clone();
+        let inventory = or_cancelled(&cancel, async { Ok(root.inventory().await?) }).await?;
         let id = match &self.request.resume {
             Some(resume) => resume.id.clone(),
-            None => {
-                let catalog = or_cancelled(&cancel, async { Ok(repository.catalog().await?) }).await?;
-                naming::next_id(Utc::now(), &catalog)
-            }
+            None => naming::next_id(Utc::now(), &inventory),
         };
 
         self.progress.enter(Phase::Checkpoint { backup_id: id.clone() });
         let label = format!("Howdah backup {id}");
         let start = session.start(&label, self.request.immediate_checkpoint);
         let started = or_cancelled(&cancel, or_lost(&lost, start)).await?;
+        let now = Beginning { facts: &facts, control: &control, started: &started };
+        let course = self.course(&session, &inventory, now);
+        let increment = match or_cancelled(&cancel, or_lost(&lost, course)).await? {
+            Course::Full(why) => {
+                self.instead = why;
+                None
+            }
+            Course::Increment(increment) => Some(*increment),
+        };
+        or_cancelled(&cancel, self.take_place(increment.is_some())).await?;
         let id = or_cancelled(&cancel, self.claim_id(id, &facts, &control, &started)).await?;
+        if let Some(increment) = &increment {
+            self.request.repository.put_chain(&id, &increment.chain).await?;
+        }
         self.progress.enter(Phase::Copying(BackupStart {
             backup_id: id.clone(),
+            kind: increment.as_ref().map_or(BackupType::Full, |increment| increment.chain.kind),
             started_at: started.time,
             begin_lsn: started.lsn,
             begin_wal: Segment::containing(started.timeline, started.lsn, control.wal_segment_size),
@@ -133,7 +168,8 @@ impl Run {
             server_version: facts.version,
         }));
 
-        let copy = self.copy(&session, &facts, &control, &started, &id, noted);
+        let noted = if increment.is_some() { noted.map(|_| Default::default()) } else { noted };
+        let copy = self.copy(&session, now, &id, noted, increment);
         let copied = or_cancelled(&cancel, or_lost(&lost, copy)).await?;
         session.close().await;
         self.check_pages()?;
@@ -171,7 +207,7 @@ impl Run {
         started: &Started,
     ) -> Result<BackupId> {
         let info = self.started_info(facts, control, started);
-        let repository = &self.request.repository;
+        let repository = self.request.repository.clone();
         if self.request.resume.is_some() {
             // The id is this backup's own already.
             self.claimed = Some((id.clone(), info.clone()));
@@ -183,11 +219,13 @@ impl Run {
             // From here on something may be in the store, even when the answer gets lost.
             self.claimed = Some((id.clone(), info.clone()));
             match repository.store().create(&key, info.render().into()).await {
-                Ok(Created::Yes) => return Ok(id),
-                Ok(Created::Exists) => {
+                Ok(Created::Yes) if !self.is_taken_elsewhere(&id).await? => return Ok(id),
+                Ok(created) => {
                     self.claimed = None;
-                    let catalog = repository.catalog().await?;
-                    id = naming::next_id(Utc::now(), &catalog);
+                    if created == Created::Yes {
+                        repository.store().delete(&key).await?;
+                    }
+                    id = naming::next_id(Utc::now(), &self.root.inventory().await?);
                 }
                 Err(error) => return Err(error.into()),
             }

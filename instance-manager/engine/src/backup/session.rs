@@ -4,6 +4,7 @@ use super::request::{ServerAccess, TablespaceInfo};
 use crate::error::{Error, ErrorKind, Result};
 use barman_cloud::Lsn;
 use chrono::{DateTime, Utc};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, NoTls};
@@ -16,7 +17,7 @@ const RENAMED: u32 = 150_000;
 
 /// A session in which a backup can run.
 pub struct Session {
-    client: Client,
+    pub(super) client: Client,
     connection: JoinHandle<()>,
     /// Cancelled when the connection ends, however it ends.
     lost: CancellationToken,
@@ -46,6 +47,8 @@ pub struct ServerFacts {
     pub summarize_wal: Option<String>,
     /// Tablespaces with a location of their own, outside of `pg_tblspc`.
     pub tablespaces: Vec<TablespaceInfo>,
+    /// Databases by oid, each with the transaction that wrote its row.
+    pub databases: BTreeMap<u32, String>,
 }
 
 /// A started backup.
@@ -154,6 +157,7 @@ impl Session {
             included_files: self.included_files().await?,
             summarize_wal,
             tablespaces: self.tablespaces().await?,
+            databases: self.databases().await?,
         })
     }
 
@@ -175,6 +179,17 @@ impl Session {
                 Ok(TablespaceInfo { name: row.try_get(0)?, oid: row.try_get(1)?, location: location.into() })
             })
             .collect()
+    }
+
+    /// Databases by oid, each with the transaction that wrote its row: another database of the same number has another.
+    pub async fn databases(&self) -> Result<BTreeMap<u32, String>> {
+        let rows = self.client.query("SELECT oid, xmin::text FROM pg_database", &[]).await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    }
+
+    /// How far a standby has replayed.
+    pub async fn replayed(&self) -> Result<Lsn> {
+        Ok(self.text("SELECT pg_last_wal_replay_lsn()::text").await?.parse()?)
     }
 
     /// Starts the backup: PostgreSQL makes a checkpoint, spread over time unless `fast`.

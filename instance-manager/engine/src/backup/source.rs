@@ -47,6 +47,8 @@ impl Source {
 
     /// Finds out what of the first `size` bytes is cached, and asks for read-ahead.
     pub fn prepare(&mut self, size: u64) {
+        // A file may be read twice.
+        self.passed = 0;
         // No read-ahead while probing, or the probes themselves would fill the cache.
         let quiet = fadvise(&self.file, 0, None, Advice::Random);
         if quiet.is_ok() {

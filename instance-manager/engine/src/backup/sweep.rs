@@ -22,19 +22,32 @@ pub struct Sweep {
 
 /// Removes the parts of backups that are not DONE, are not `running`, and whose newest object is older than
 /// `older_than` (so that another writer's running backup is left alone). A record that says STARTED then says
-/// FAILED. Records that cannot be read are left alone with their parts: they may be of a newer Barman.
+/// FAILED. Records that cannot be read are left alone with their parts: they may be of a newer Barman. Backups of all
+/// types are looked at.
 pub async fn sweep_orphans(
     repository: &Repository,
     running: Option<&BackupId>,
     older_than: DateTime<Utc>,
 ) -> Result<Sweep> {
+    let mut sweep = Sweep::default();
+    for place in [repository.clone(), repository.increments()] {
+        sweep_place(&place, running, older_than, &mut sweep).await?;
+    }
+    Ok(sweep)
+}
+
+async fn sweep_place(
+    repository: &Repository,
+    running: Option<&BackupId>,
+    older_than: DateTime<Utc>,
+    sweep: &mut Sweep,
+) -> Result<()> {
     let catalog = repository.catalog().await?;
     let unfinished = catalog.entries.iter().filter_map(|entry| match &entry.info {
         Ok(info) if is_dead(info.status) => Some((entry.id.clone(), Some(info.clone()))),
         _ => None,
     });
     let candidates: Vec<_> = unfinished.chain(catalog.orphans.iter().map(|id| (id.clone(), None))).collect();
-    let mut sweep = Sweep::default();
     for (id, info) in candidates {
         if Some(&id) == running {
             continue;
@@ -57,8 +70,8 @@ pub async fn sweep_orphans(
             sweep.backups.push(id);
         }
     }
-    sweep.uploads = abort_uploads(repository, running, older_than).await?;
-    Ok(sweep)
+    sweep.uploads += abort_uploads(repository, running, older_than).await?;
+    Ok(())
 }
 
 /// Unfinished uploads are invisible and billed. Those of the running backup are its own business.

@@ -6,7 +6,7 @@ use super::space::Need;
 use crate::backup::record::Hasher;
 use crate::error::{Error, ErrorKind, Result};
 use barman_cloud::manifest::{FileChecksum, Manifest};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -72,6 +72,15 @@ impl Checker {
             files
         });
         Self { files }
+    }
+
+    /// A checker of which only some files are wanted; nothing is done about the others.
+    pub fn wanting(manifest: Manifest, wanted: &HashSet<PathBuf>) -> Self {
+        let checker = Self::new(Some(manifest));
+        for (_, file) in checker.files().filter(|(path, _)| !wanted.contains(*path)) {
+            file.keep();
+        }
+        checker
     }
 
     /// Whether there is a manifest.
@@ -203,6 +212,7 @@ impl FileCheck<'_> {
     }
 }
 
-fn wrong(name: &Path, what: String) -> Error {
+/// An error about a file in a backup.
+pub fn wrong(name: &Path, what: String) -> Error {
     Error::new(ErrorKind::Corrupt, format!("file {} in the backup {what}", name.display()))
 }

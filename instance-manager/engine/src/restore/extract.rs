@@ -3,9 +3,11 @@
 //! Names were made safe by the reader. Links are made only after all parts were extracted, so no file can be
 //! written through one, and parts may be extracted side by side in any order.
 
+use super::apply::{self, Blocks, Onto};
 use super::check::{Checker, FileCheck};
 use super::place::PG_CONTROL;
 use crate::error::{Error, ErrorKind, Result};
+use crate::increment::plain_name;
 use crate::progress::Progress;
 use barman_cloud::tar::{Entry, EntryKind, TarReader};
 use std::borrow::Cow;
@@ -65,6 +67,15 @@ pub enum Wanted {
     Structure,
 }
 
+/// What the backup of a part is to the result.
+#[derive(Debug, Clone)]
+pub struct Layer {
+    /// Whether its directories and links are those of the result.
+    pub structure: bool,
+    /// How files of changed blocks are applied, when it has such.
+    pub blocks: Option<Blocks>,
+}
+
 /// A link to be made when everything else is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Link {
@@ -87,6 +98,7 @@ pub fn extract(
     input: impl BufRead,
     target: &Target,
     wanted: Wanted,
+    layer: &Layer,
     checker: &Checker,
     progress: &Progress,
     cancel: &CancellationToken,
@@ -99,15 +111,26 @@ pub fn extract(
             return Err(Error::cancelled());
         }
         match &entry.kind {
+            EntryKind::Directory | EntryKind::Symlink { .. } | EntryKind::Hardlink { .. }
+                if !layer.structure => {}
             EntryKind::Directory => directory(&target.root.join(&entry.path), &entry, owner)?,
             EntryKind::File if wanted == Wanted::Structure => break,
             EntryKind::File => {
                 let name = target.manifest_prefix.join(&entry.path);
                 extracted.has_label |= name == Path::new("backup_label");
                 let Some(check) = checker.begin(&name, entry.size)? else { continue };
-                let path = target.path(&entry.path);
-                let file = Writing { file: create(&path, &entry, owner)?, path, check };
-                extracted.bytes += write(&mut tar, file, progress, cancel)?;
+                if let Some(blocks) = &layer.blocks
+                    && let Some(plain) = plain_name(&name)
+                {
+                    let path =
+                        target.root.join(entry.path.with_file_name(plain.file_name().unwrap_or_default()));
+                    let onto = Onto { path: &path, plain: &plain, size: entry.size, blocks };
+                    extracted.bytes += apply::apply(&mut tar, onto, check, progress, cancel)?;
+                } else {
+                    let path = target.path(&entry.path);
+                    let file = Writing { file: create(&path, &entry, owner)?, path, check };
+                    extracted.bytes += write(&mut tar, file, progress, cancel)?;
+                }
                 extracted.files += 1;
                 if matches!(wanted, Wanted::Files(count) if extracted.files >= count as u64) {
                     break;

@@ -1,7 +1,7 @@
 //! Fetches parts, several at a time, and extracts them.
 
 use super::check::{Checker, InPart};
-use super::extract::{self, Extracted, Target, Wanted};
+use super::extract::{self, Extracted, Layer, Target, Wanted};
 use super::readahead::ReadAhead;
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
@@ -38,11 +38,12 @@ impl Item {
 }
 
 /// What must be fetched, the largest first, so that none is left alone at the end. `files` says what is wanted of
-/// each part; without it every part is read whole.
+/// each part; without it every part is read whole. `structure`: directories and links are wanted too.
 pub fn queue(
     parts: &BTreeMap<Archive, Vec<PartObject>>,
     targets: &[(Archive, Target)],
     files: Option<&HashMap<&str, InPart>>,
+    structure: bool,
 ) -> VecDeque<Item> {
     let mut items = Vec::new();
     for (archive, target) in targets {
@@ -53,7 +54,7 @@ pub fn queue(
                 None => Wanted::All,
                 Some(files) if files.wanted > 0 && files.wanted == files.files => Wanted::All,
                 Some(files) if files.wanted > 0 => Wanted::Files(files.wanted),
-                Some(_) if part.name.index == 0 => Wanted::Structure,
+                Some(_) if part.name.index == 0 && structure => Wanted::Structure,
                 Some(_) => continue,
             };
             let weight = known.map_or(part.object.size, |files| files.bytes);
@@ -69,12 +70,24 @@ pub fn expected(items: &VecDeque<Item>) -> u64 {
     items.iter().map(Item::expected).sum()
 }
 
+/// Which parts are fetched, and what becomes of them.
+pub struct Job {
+    pub repository: Repository,
+    pub items: VecDeque<Item>,
+    pub jobs: usize,
+    pub layer: Layer,
+    pub checker: Arc<Checker>,
+    pub progress: Arc<Progress>,
+    pub threads: TaskTracker,
+}
+
 /// What the workers share.
 pub struct Fetch {
     repository: Repository,
     queue: Mutex<VecDeque<Item>>,
     jobs: usize,
     fetched: AtomicU64,
+    layer: Layer,
     checker: Arc<Checker>,
     progress: Arc<Progress>,
     cancel: CancellationToken,
@@ -82,26 +95,19 @@ pub struct Fetch {
 }
 
 impl Fetch {
-    /// A fetch of these parts.
-    pub fn new(
-        repository: Repository,
-        items: VecDeque<Item>,
-        jobs: usize,
-        checker: Arc<Checker>,
-        progress: Arc<Progress>,
-        cancel: &CancellationToken,
-        threads: TaskTracker,
-    ) -> Arc<Self> {
+    /// A fetch of parts.
+    pub fn new(job: Job, cancel: &CancellationToken) -> Arc<Self> {
         Arc::new(Self {
-            repository,
-            queue: Mutex::new(items),
-            jobs,
+            repository: job.repository,
+            queue: Mutex::new(job.items),
+            jobs: job.jobs,
             fetched: AtomicU64::new(0),
-            checker,
-            progress,
+            layer: job.layer,
+            checker: job.checker,
+            progress: job.progress,
             // Its own, so that a worker's failure stops the others without hiding the failure.
             cancel: cancel.child_token(),
-            threads,
+            threads: job.threads,
         })
     }
 
@@ -225,11 +231,20 @@ impl Fetch {
     }
 
     fn extract(&self, input: impl BufRead, item: &Item) -> Result<Extracted> {
-        extract::extract(input, &item.target, item.wanted, &self.checker, &self.progress, &self.cancel)
+        extract::extract(
+            input,
+            &item.target,
+            item.wanted,
+            &self.layer,
+            &self.checker,
+            &self.progress,
+            &self.cancel,
+        )
     }
 }
 
-fn add(sum: &mut Extracted, more: Extracted) {
+/// Adds up what parts held.
+pub fn add(sum: &mut Extracted, more: Extracted) {
     sum.files += more.files;
     sum.bytes += more.bytes;
     sum.links.extend(more.links);
@@ -327,7 +342,7 @@ mod tests {
         let target = |prefix: &str| Target { root: "/x".into(), manifest_prefix: PathBuf::from(prefix) };
         let targets = [(Archive::Data, target("")), (Archive::Tablespace(7), target("pg_tblspc/7"))];
         let files: Option<HashMap<&str, InPart>> = files.map(|files| files.iter().copied().collect());
-        let items = queue(&parts, &targets, files.as_ref());
+        let items = queue(&parts, &targets, files.as_ref(), true);
         items.into_iter().map(|item| (item.part.name.to_string(), item.wanted)).collect()
     }
 

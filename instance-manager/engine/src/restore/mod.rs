@@ -4,16 +4,19 @@
 //! written; nothing is called done before it was forced to disk. What is on disk already and right by the manifest
 //! is not fetched again.
 
+mod apply;
+mod built;
 mod check;
 mod extract;
 mod fetch;
 mod inplace;
+mod layers;
 mod leftover;
 mod marker;
+mod members;
 mod path;
 mod place;
 mod plan;
-mod reach;
 mod readahead;
 mod request;
 mod run;

@@ -2,6 +2,7 @@
 
 use super::request::TargetTimeline;
 use crate::error::{Error, ErrorKind, Result};
+use barman_cloud::catalog::all_readable;
 use barman_cloud::{Lsn, Repository, TimelineHistory};
 use std::collections::BTreeMap;
 
@@ -10,13 +11,7 @@ pub type Histories = BTreeMap<u32, TimelineHistory>;
 
 /// Reads every history file of the archive; there are few, and they are small.
 pub async fn histories(repository: &Repository) -> Result<Histories> {
-    let mut histories = Histories::new();
-    for timeline in repository.histories().await?.into_keys() {
-        if let Some(history) = repository.read_history(timeline).await? {
-            histories.insert(timeline, history);
-        }
-    }
-    Ok(histories)
+    Ok(all_readable(repository.read_histories().await?)?)
 }
 
 /// The history that a recovery of a backup follows. The backup was on `timeline` when it ended at `end`.

@@ -1,23 +1,27 @@
 //! Chooses the backup and makes sure that the restore can succeed, before a byte of data is fetched.
 
+use super::members::{self, Member};
 use super::path::{self, Histories};
-use super::reach::{self, Reach};
 use super::request::{BackupChoice, RecoveryTarget, RestorePlan, RestoreRequest};
-use crate::backup::commit::{PartList, stored_parts};
 use crate::error::{Error, ErrorKind, Result};
-use barman_cloud::catalog::{BackupObjects, Catalog, PartObject};
-use barman_cloud::{Archive, BackupId, BackupInfo, Repository, Segment, SegmentRange, TimelineHistory};
+use barman_cloud::catalog::{Inventory, Reach};
+use barman_cloud::{BackupId, BackupInfo, Repository, Segment, SegmentRange, TimelineHistory};
 use chrono::{DateTime, Utc};
-use std::collections::BTreeMap;
 
 /// A plan with what only the restore itself needs.
 #[derive(Debug)]
 pub struct Detailed {
     pub plan: RestorePlan,
-    pub info: BackupInfo,
-    pub parts: BTreeMap<Archive, Vec<PartObject>>,
-    /// What the backup itself says of its parts.
-    pub list: Option<PartList>,
+    /// The full backup, what builds on it, and last the one that was chosen; perhaps that alone.
+    pub members: Vec<Member>,
+}
+
+impl Detailed {
+    /// The chosen backup.
+    pub fn last(&self) -> Result<&Member> {
+        // There is always one.
+        self.members.last().ok_or_else(|| Error::new(ErrorKind::Missing, "no backup was chosen"))
+    }
 }
 
 /// Chooses the backup and checks that everything is in the store: every part, every segment from begin to end,
@@ -28,11 +32,10 @@ pub async fn plan(request: &RestoreRequest) -> Result<RestorePlan> {
 
 pub async fn detailed(request: &RestoreRequest) -> Result<Detailed> {
     let repository = &request.repository;
-    let catalog = repository.catalog().await?;
+    let inventory = repository.inventory().await?;
     let histories = path::histories(repository).await?;
-    let (id, info, history) = choose(repository, &catalog, request, &histories)?;
-    let objects = repository.backup_objects(&id).await?;
-    let (parts, list) = parts(repository, &id, &info, &objects).await?;
+    let (id, info, history) = choose(repository, &inventory, request, &histories)?;
+    let members = members::load(repository, &inventory, &id).await?;
     let (begin_wal, end_wal) = info.needed_wal()?;
     let size = info.segment_size()?;
     repository.require_wal(SegmentRange::new(begin_wal, end_wal, size)?).await.map_err(
@@ -45,16 +48,15 @@ pub async fn detailed(request: &RestoreRequest) -> Result<Detailed> {
             _ => error.into(),
         },
     )?;
-    let reach = reach::follow(repository, &history, end_wal, size).await?;
+    let reach = repository.reach(&history, end_wal, size).await?;
     let facts = Facts::read(&id, &info)?;
     not_before(&request.target, &id, &facts)?;
     check_target(&request.target, &history, reach.as_ref(), &info)?;
-    let has_manifest = match repository.store().head(&repository.layout().manifest(&id)).await {
-        Ok(_) => true,
-        Err(error) if error.is_not_found() => false,
-        Err(error) => return Err(error.into()),
-    };
+    let chosen = inventory.get(&id);
     let plan = RestorePlan {
+        kind: chosen.map_or_else(Default::default, |member| member.kind),
+        label: chosen.map_or_else(String::new, |member| member.label()),
+        ancestors: members[..members.len() - 1].iter().map(|member| member.id.clone()).collect(),
         backup_id: id,
         backup_name: info.backup_name.clone(),
         system_id: info.systemid.as_deref().and_then(|id| id.parse().ok()),
@@ -68,11 +70,11 @@ pub async fn detailed(request: &RestoreRequest) -> Result<Detailed> {
         last_wal: reach.as_ref().map(|reach| reach.last),
         last_wal_stored: reach.as_ref().map(|reach| reach.stored),
         wal_gap: reach.as_ref().and_then(|reach| reach.gap),
-        stored_bytes: objects.stored_bytes(),
-        parts: parts.values().map(Vec::len).sum(),
-        has_manifest,
+        stored_bytes: members.iter().map(Member::stored_bytes).sum(),
+        parts: members.iter().map(Member::count).sum(),
+        has_manifest: members.last().is_some_and(|member| member.has_manifest),
     };
-    Ok(Detailed { plan, info, parts, list })
+    Ok(Detailed { plan, members })
 }
 
 /// What must be known of a backup.
@@ -96,19 +98,20 @@ impl Facts {
 
 fn choose(
     repository: &Repository,
-    catalog: &Catalog,
+    inventory: &Inventory,
     request: &RestoreRequest,
     histories: &Histories,
 ) -> Result<(BackupId, BackupInfo, TimelineHistory)> {
     if let BackupChoice::Id(id) = &request.choice {
-        let info = named(repository, catalog, id)?;
+        let info = named(repository, inventory, id)?;
         let facts = Facts::read(id, info)?;
         let history = path::follow(request.timeline, facts.timeline, facts.end_lsn, histories)?;
         return Ok((id.clone(), info.clone(), history));
     }
     // The newest that serves; the reason why the very newest does not is what a user wants to read.
     let mut refused: Option<Error> = None;
-    for (id, info) in catalog.done().rev() {
+    for (member, info) in inventory.restorable().rev() {
+        let id = &member.id;
         let fits = Facts::read(id, info).and_then(|facts| {
             let history = path::follow(request.timeline, facts.timeline, facts.end_lsn, histories)?;
             not_before(&request.target, id, &facts).map(|()| history)
@@ -125,16 +128,16 @@ fn choose(
     }))
 }
 
-fn named<'a>(repository: &Repository, catalog: &'a Catalog, id: &BackupId) -> Result<&'a BackupInfo> {
+fn named<'a>(repository: &Repository, inventory: &'a Inventory, id: &BackupId) -> Result<&'a BackupInfo> {
     let missing = |text: String, remedy: &str| Err(Error::new(ErrorKind::Missing, text).with_remedy(remedy));
-    let Some(entry) = catalog.get(id) else {
+    let Some(entry) = inventory.get(id) else {
         return missing(
             format!("backup {id} is not in {}", repository.url()),
             "check destination path, server name and id; barman-cloud-backup-list shows what is there",
         );
     };
     match &entry.info {
-        Ok(info) if info.is_done() => Ok(info),
+        Ok(info) if info.is_done() => members::check_chain(repository, inventory, entry).map(|()| info),
         Ok(info) => missing(
             format!(
                 "backup {id} in {} is not complete: its status is {}",
@@ -149,30 +152,6 @@ fn named<'a>(repository: &Repository, catalog: &'a Catalog, id: &BackupId) -> Re
         )
         .with_remedy("restore the object from a copy, or use another backup")),
     }
-}
-
-async fn parts(
-    repository: &Repository,
-    id: &BackupId,
-    info: &BackupInfo,
-    objects: &BackupObjects,
-) -> Result<(BTreeMap<Archive, Vec<PartObject>>, Option<PartList>)> {
-    let parts = objects.complete(id, info).map_err(|error| match error.kind() {
-        barman_cloud::ErrorKind::NotFound => {
-            Error::new(ErrorKind::Missing, format!("{}: {error}", repository.url()))
-                .with_remedy(error.remedy())
-        }
-        _ => error.into(),
-    })?;
-    let list = PartList::load(repository, id).await?;
-    if let Some(list) = &list {
-        list.compare(id, repository, &stored_parts(repository, id).await?)?;
-    }
-    if let Some(empty) = parts.values().flatten().find(|part| part.object.size == 0) {
-        let url = repository.store().url_of(&empty.object.key);
-        return Err(Error::new(ErrorKind::Corrupt, format!("{url} is empty")));
-    }
-    Ok((parts, list))
 }
 
 /// A target before the end of the backup cannot be reached: the data is not consistent before it.

@@ -1,7 +1,7 @@
 //! Input and output of a restore.
 
 use barman_cloud::Repository;
-use barman_cloud::{BackupId, Lsn, Segment};
+use barman_cloud::{BackupId, BackupType, Lsn, Segment};
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use std::path::PathBuf;
 pub enum BackupChoice {
     /// This one.
     Id(BackupId),
-    /// The newest completed one from which the target can be reached.
+    /// The newest completed one of any type from which the target can be reached.
     #[default]
     Best,
 }
@@ -49,7 +49,7 @@ pub enum TargetTimeline {
 /// A restore to make.
 #[derive(Debug, Clone)]
 pub struct RestoreRequest {
-    /// Where the backup is.
+    /// Where the backup is: the repository of full backups, whatever the type.
     pub repository: Repository,
     /// Which backup.
     pub choice: BackupChoice,
@@ -67,8 +67,9 @@ pub struct RestoreRequest {
     /// Parts fetched at the same time; at least 1.
     pub jobs: usize,
     /// Turns a data directory of the same database system into the backup: files with the size and checksum that
-    /// the manifest says stay, everything else in it is removed or replaced, its WAL included. No server may run
-    /// on it.
+    /// the manifest says stay, everything else in it is removed or replaced, its WAL included. Of a backup that builds
+    /// on another the manifest does not say what a file of changed blocks becomes: such files are all fetched. No server
+    /// may run on it.
     pub delta: bool,
 }
 
@@ -94,6 +95,12 @@ impl RestoreRequest {
 pub struct RestorePlan {
     /// The backup.
     pub backup_id: BackupId,
+    /// What it holds.
+    pub kind: BackupType,
+    /// Its label as pgBackRest spells it.
+    pub label: String,
+    /// What is restored before it: the full backup first. Empty for a full one.
+    pub ancestors: Vec<BackupId>,
     /// Name in the catalogue.
     pub backup_name: Option<String>,
     /// System identifier, when the catalogue has it.
@@ -119,9 +126,9 @@ pub struct RestorePlan {
     pub last_wal_stored: Option<DateTime<Utc>>,
     /// A segment that is missing although later ones are there: recovery ends before it.
     pub wal_gap: Option<Segment>,
-    /// Bytes of the parts in the store.
+    /// Bytes of the parts in the store, of the backup and all that it builds on.
     pub stored_bytes: u64,
-    /// Objects of the backup.
+    /// Objects of these backups.
     pub parts: usize,
     /// Whether a manifest of every file is there.
     pub has_manifest: bool,

@@ -2,8 +2,8 @@
 
 use super::check::Checker;
 use super::extract::{Link, Target};
-use super::fetch::{self, Fetch};
 use super::inplace;
+use super::layers::{Fill, Layers};
 use super::leftover::Leftover;
 use super::marker::{self, Marker, State};
 use super::place::{self, Volumes};
@@ -12,9 +12,6 @@ use super::request::{RestoreRequest, RestoreResult};
 use super::space::{self, Need};
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::{Phase, Progress};
-use barman_cloud::Repository;
-use barman_cloud::manifest::Manifest;
-use bytes::Bytes;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,8 +20,6 @@ use tokio_util::task::TaskTracker;
 
 /// Longest wait for threads that were told to stop; they look at every buffer.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
-/// Largest manifest: some ten million files.
-const MAX_MANIFEST: u64 = 4 << 30;
 
 /// Restores into `request.pgdata`. May be run again after a crash: of what an interrupted run left, files that are
 /// right by the manifest stay; a finished one is recognised until PostgreSQL has been started on it.
@@ -69,7 +64,8 @@ async fn restore(
 ) -> Result<RestoreResult> {
     let id = detailed.plan.backup_id.clone();
     let source = request.repository.url();
-    let targets = place::targets(request, &detailed.info)?;
+    let info = &detailed.last()?.info;
+    let targets = place::targets(request, info)?;
     let mut directories: Vec<PathBuf> = targets.iter().map(|target| target.1.root.clone()).collect();
     directories.extend(request.wal_dir.clone());
 
@@ -80,25 +76,22 @@ async fn restore(
         progress.enter(Phase::Done);
         return Ok(already_done(detailed));
     }
-    let manifest = manifest(&request.repository, &detailed).await?;
-    let parsed = manifest.as_ref().map(|bytes| parse(&request.repository, &detailed, bytes)).transpose()?;
-    let system_id =
-        detailed.plan.system_id.or_else(|| parsed.as_ref().and_then(|manifest| manifest.system_identifier));
+    let layers = Layers::read(&detailed.members).await?;
     let ground = Ground {
         // Only what an interrupted restore was filling may be emptied without being asked.
         ours: old.filter(|old| old.state == State::Running).map(|old| old.directories).unwrap_or_default(),
-        checker: Arc::new(Checker::new(parsed)),
+        checker: Arc::clone(&layers.result),
         targets: targets.iter().map(|target| target.1.clone()).collect(),
         major: detailed.plan.server_version.map(|version| version / 10_000),
         request: request.clone(),
         directories: directories.clone(),
-        system_id,
+        system_id: detailed.plan.system_id.or(layers.system_id),
     };
     let (ground, used) = ground.prepare(progress, cancel, threads).await?;
     let checker = Arc::clone(&ground.checker);
     let mut needs = checker.needs(&ground.targets).or_else(|| {
         // Barman's own record of the size, all on one volume for want of better knowledge.
-        let bytes = detailed.info.cluster_size?;
+        let bytes = info.cluster_size?;
         Some(vec![Need { dir: request.pgdata.clone(), bytes }])
     });
     let needed = needs.as_ref().map(|needs| needs.iter().map(|need| need.bytes).sum());
@@ -118,30 +111,22 @@ async fn restore(
         blocking(threads, move || ground.clear(&used)).await?;
     }
 
-    let owners = detailed.list.as_ref().and_then(|list| list.part_of_files(checker.count()));
-    let files = owners.map(|owners| checker.by_part(&owners));
-    let items = fetch::queue(&detailed.parts, &targets, files.as_ref());
-    progress.restart(fetch::expected(&items));
-    progress.enter(Phase::Fetching { backup_id: id.clone() });
-    let fetch = Fetch::new(
-        request.repository.clone(),
-        items,
-        request.jobs,
-        Arc::clone(&checker),
-        Arc::clone(progress),
-        cancel,
-        threads.clone(),
-    );
-    let extracted = fetch.run().await.map_err(|error| space::explain(error, &request.pgdata, needed))?;
-    checker.finish()?;
-    if !extracted.has_label && !checker.is_kept("backup_label".as_ref()) {
-        return Err(Error::new(
-            ErrorKind::Missing,
-            format!("backup {id} has no backup_label: the last part of its data archive is missing"),
-        ));
-    }
+    let fill = Fill { request, layers: &layers, targets: &targets, progress, threads };
+    let filled = fill.run(&detailed, cancel).await;
+    let (extracted, fetched_bytes) =
+        filled.map_err(|error| space::explain(error, &request.pgdata, needed))?;
 
     progress.enter(Phase::Syncing);
+    let manifest = match &layers.built {
+        None => layers.manifest.clone(),
+        Some(built) => {
+            let (built, targets) =
+                (Arc::clone(built), targets.iter().map(|target| target.1.clone()).collect());
+            let (jobs, cancel) = (request.jobs, cancel.clone());
+            let render = move || built.finish(targets, jobs, &cancel).map(Some);
+            blocking(threads, render).await?
+        }
+    };
     let finish = place::Finish {
         pgdata: request.pgdata.clone(),
         wal_dir: request.wal_dir.clone(),
@@ -163,7 +148,7 @@ async fn restore(
         bytes: extracted.bytes,
         kept_files,
         kept_bytes,
-        fetched_bytes: fetch.fetched_bytes(),
+        fetched_bytes,
         verified: checker.is_verifying(),
         already_done: false,
     })
@@ -254,21 +239,8 @@ impl Ground {
     }
 }
 
-async fn manifest(repository: &Repository, detailed: &Detailed) -> Result<Option<Bytes>> {
-    if !detailed.plan.has_manifest {
-        return Ok(None);
-    }
-    let key = repository.layout().manifest(&detailed.plan.backup_id);
-    Ok(Some(repository.store().get(&key, MAX_MANIFEST).await?))
-}
-
-fn parse(repository: &Repository, detailed: &Detailed, bytes: &[u8]) -> Result<Manifest> {
-    let key = repository.layout().manifest(&detailed.plan.backup_id);
-    Manifest::parse(bytes).map_err(|error| error.with_key(repository.store().url_of(&key)).into())
-}
-
 /// Threads are known to the tracker: whoever begins again must not meet one that still writes.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     threads: &TaskTracker,
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {

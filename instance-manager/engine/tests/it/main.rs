@@ -1,9 +1,14 @@
-//! The engine against a real PostgreSQL 15 and a real S3 server.
+//! The engine against real PostgreSQL servers and a real S3 server.
 
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod archiving;
 mod backup_restore;
+mod chain;
+mod chain_hazards;
+mod chain_oracle;
+mod chain_trouble;
+mod chains;
 mod damage;
 mod delta;
 mod faults;

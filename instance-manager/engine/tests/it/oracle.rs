@@ -2,7 +2,7 @@
 
 use crate::postgres::{Bridge, Postgres, User, run};
 use crate::site::{BUCKET, Site, restored, verify};
-use barman_cloud::Compression;
+use barman_cloud::{BackupType, Compression};
 use howdah_engine::RestoreRequest;
 use howdah_engine::backup::PartSize;
 use rstest::rstest;
@@ -198,4 +198,27 @@ async fn we_restore_what_barman_wrote(#[case] option: Option<&str>) {
     request.tablespaces.insert("ts".into(), site.path().join("moved-again"));
     assert_eq!(restored(request).await.plan.backup_id, ours.backup_id);
     verify(&Postgres::adopt(site.path(), "second", &second));
+}
+
+/// Differential and incremental backups lie where Barman does not look, and its tools work on beside them.
+#[tokio::test(flavor = "multi_thread")]
+async fn barman_sees_full_backups_only() {
+    let site = Site::new().await;
+    let primary = site.primary("mixed");
+    let mut results = Vec::new();
+    for kind in [BackupType::Full, BackupType::Incremental, BackupType::Differential] {
+        primary.sql(&format!("CREATE TABLE t_{kind} AS SELECT 1 AS x"));
+        let mut request = site.backup_request(&primary, "mixed");
+        request.kind = kind;
+        let result = site.backup(&primary, request).await;
+        results.push(result.unwrap_or_else(|error| panic!("{}", error.report())));
+    }
+    let list =
+        run(barman(&site, "barman-cloud-backup-list").args(["--format", "json"]).arg(url()).arg("mixed"));
+    let list: serde_json::Value = serde_json::from_slice(&list.stdout).expect("JSON");
+    let backups = list["backups_list"].as_array().expect("a list");
+    let ids: Vec<&str> = backups.iter().filter_map(|backup| backup["backup_id"].as_str()).collect();
+    assert_eq!(ids, [results[0].backup_id.as_str()], "{list}");
+    let show = run(barman(&site, "barman-cloud-backup-show").arg(url()).args(["mixed", "last"]));
+    assert!(String::from_utf8_lossy(&show.stdout).contains(results[0].backup_id.as_str()), "{show:?}");
 }

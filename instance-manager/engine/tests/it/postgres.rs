@@ -115,7 +115,9 @@ impl Postgres {
 
     /// A program of this server's version.
     pub fn program(&self, name: &str) -> PathBuf {
-        program_of(self.major, name)
+        // Of 13 the lab has the server alone; the tools of 15 know it.
+        let of_server = ["initdb", "pg_ctl", "postgres"].contains(&name);
+        program_of(if self.major == 13 && !of_server { 15 } else { self.major }, name)
     }
 
     /// A server on a data directory that is or will be there.
@@ -131,6 +133,12 @@ impl Postgres {
             log: root.join(format!("{name}.sock/log")),
             running: false,
         }
+    }
+
+    /// The same server as one of another version.
+    pub fn of_version(mut self, major: u32) -> Self {
+        self.major = major;
+        self
     }
 
     /// Adds settings.
@@ -188,6 +196,12 @@ impl Postgres {
     /// Runs SQL; panics when it fails.
     pub fn sql(&self, sql: &str) -> String {
         let output = run(self.psql().arg("-c").arg(sql));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// Runs SQL in another database; panics when it fails.
+    pub fn sql_in(&self, database: &str, sql: &str) -> String {
+        let output = run(self.psql().arg("-d").arg(database).arg("-c").arg(sql));
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 

@@ -56,15 +56,7 @@ pub fn choose(observed: &Observed, backup: &Backup) -> Result<Choice, Obstacle> 
             ),
         ));
     };
-    if cluster.spec.object_store().is_none() {
-        return Err(Obstacle::Fatal {
-            reason: "ClusterHasNoObjectStore",
-            message: format!(
-                "Cluster {name} has no spec.backup.barmanObjectStore, so there is nowhere to store a backup; add it \
-                 and create another Backup"
-            ),
-        });
-    }
+    check_repository(cluster, backup)?;
     let status = cluster.status.clone().unwrap_or_default();
     if let Some(condition) = conditions::get(&status.conditions, conditions::BACKUP_CONFIGURED)
         && condition.status == FALSE
@@ -93,6 +85,33 @@ pub fn choose(observed: &Observed, backup: &Backup) -> Result<Choice, Obstacle> 
             None => choice(primary, "the primary: no replica is ready and streaming".into()),
         }),
     }
+}
+
+/// Whether the cluster has the repository that the Backup names.
+fn check_repository(cluster: &Cluster, backup: &Backup) -> Result<(), Obstacle> {
+    let name = &backup.spec.cluster.name;
+    let stores = cluster.spec.stores(&cluster.namespace().unwrap_or_default(), name);
+    if stores.is_empty() {
+        return Err(Obstacle::Fatal {
+            reason: "ClusterHasNoObjectStore",
+            message: format!(
+                "Cluster {name} has no spec.backup.barmanObjectStore and no spec.backup.repositories, so there is \
+                 nowhere to store a backup; add one and create another Backup"
+            ),
+        });
+    }
+    let Some(wanted) = &backup.spec.repository else { return Ok(()) };
+    if stores.iter().any(|named| named.name == *wanted) {
+        return Ok(());
+    }
+    let known: Vec<&str> = stores.iter().map(|named| named.name.as_str()).collect();
+    Err(Obstacle::Fatal {
+        reason: "RepositoryNotFound",
+        message: format!(
+            "Cluster {name} has no repository {wanted}, only {}; create another Backup that names one of them",
+            known.join(", ")
+        ),
+    })
 }
 
 fn check_archiving(cluster: &str, primary: &InstanceStatus) -> Result<(), Obstacle> {

@@ -1,8 +1,8 @@
 //! Carries out a plan: the only step that writes anything but the status.
 
-use howdah_api::{Cluster, OPERATOR_MANAGER, labels, naming};
+use howdah_api::{Cluster, OPERATOR_MANAGER, ScheduledBackup, labels, naming};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::NamespaceResourceScope;
 use kube::runtime::events::EventType;
 use kube::{Resource, ResourceExt};
@@ -45,6 +45,27 @@ pub async fn apply_base(
     }
     if !validated.volume_repositories.is_empty() {
         ensure(ctx, validated, &build::repo_host::service(cluster)).await?;
+    }
+    apply_schedules(ctx, validated, cluster).await
+}
+
+/// Makes the ScheduledBackups of the repositories, and deletes those that are no longer asked for. The Backups that they
+/// made stay.
+async fn apply_schedules(ctx: &Context, validated: &Validated, cluster: &Cluster) -> Result<(), Error> {
+    let wanted = build::schedules::schedules(cluster);
+    for schedule in &wanted {
+        ensure(ctx, validated, schedule).await?;
+    }
+    let api: Api<ScheduledBackup> = Api::namespaced(ctx.client.clone(), &validated.namespace);
+    let what = format!("ScheduledBackups of Cluster {}", validated.name);
+    let params = ListParams::default().labels(&format!("{}={}", labels::CLUSTER, validated.name));
+    for present in api.list_metadata(&params).await.map_err(Error::api("list", what))?.items {
+        let name = present.name_any();
+        let ours = present.owner_references().iter().any(|o| Some(&o.uid) == cluster.uid().as_ref());
+        if ours && !wanted.iter().any(|schedule| schedule.name_any() == name) {
+            delete::<ScheduledBackup>(ctx, &validated.namespace, &name, present.uid()).await?;
+            tracing::info!(schedule = name, "ScheduledBackup deleted: no longer in the repositories");
+        }
     }
     Ok(())
 }

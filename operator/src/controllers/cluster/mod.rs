@@ -11,6 +11,7 @@ pub mod phases;
 pub mod quantity;
 pub mod recovery_target;
 pub mod repo_host;
+pub mod repositories;
 pub mod status;
 pub mod trouble;
 pub mod validate;

@@ -13,8 +13,8 @@ use serde_json::json;
 
 use super::decide::Plan;
 use super::observed::{Instance, Observed};
-use super::trouble;
 use super::validate::Validated;
+use super::{repositories, trouble};
 use crate::context::Context;
 use crate::error::Error;
 use crate::metrics::ClusterGauges;
@@ -99,10 +99,11 @@ fn fold_primary(
     if report.ready && !report.recovering {
         status.current_primary = Some(naming::instance(&validated.name, instance.serial));
     }
-    if observed.cluster.spec.object_store().is_none() {
+    if !observed.cluster.spec.has_stores() {
         status.last_archived_time = None;
         status.last_archived_wal = None;
         status.first_recoverability_point = None;
+        status.repositories.clear();
         return;
     }
     if let Some(archiver) = &report.archiver {
@@ -113,6 +114,7 @@ fn fold_primary(
             status.last_archived_wal.clone_from(&archiver.last_archived_wal);
         }
     }
+    repositories::fold(validated, observed, report, status);
     if let Some(known) = &report.recoverability {
         status.first_recoverability_point.clone_from(&known.first_recoverability_point);
     }
@@ -151,7 +153,7 @@ fn fold_backups(observed: &Observed, status: &mut ClusterStatus) {
         status.last_failed_backup = Some(time);
         status.last_failed_backup_name = Some(backup.name_any());
     }
-    if status.first_recoverability_point.is_none() && observed.cluster.spec.object_store().is_some() {
+    if status.first_recoverability_point.is_none() && observed.cluster.spec.has_stores() {
         status.first_recoverability_point = observed
             .backups
             .iter()
@@ -186,7 +188,7 @@ fn fold_conditions(
         );
         set(conditions::READY, FALSE, "ClusterIsNotReady", &message);
     }
-    let configured = observed.cluster.spec.object_store().is_some();
+    let configured = observed.cluster.spec.has_stores();
     if configured {
         match validated.backup_problem() {
             Some(problem) => set(conditions::BACKUP_CONFIGURED, FALSE, problem.reason, &problem.message),

@@ -2,10 +2,12 @@
 
 use howdah_api::backup::BackupPhase;
 use howdah_api::object_store::BarmanObjectStore;
+use howdah_api::repository::DEFAULT;
 use howdah_api::{Cluster, naming};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaimSpec, Secret};
 use kube::ResourceExt;
 
+use super::build::schedules;
 use super::observed::Observed;
 use super::ownership::{Owner, owner};
 use super::recovery_target;
@@ -120,9 +122,7 @@ pub fn validate(observed: &Observed, settings: &Settings) -> Validated {
     let predecessor = leftovers.is_some();
     problems.extend(leftovers);
     problems.extend(check_foreign_volume(observed, &name));
-    if let Some(store) = spec.object_store() {
-        problems.extend(check_store(observed, store, "spec.backup.barmanObjectStore", Blocks::Backups));
-    }
+    problems.extend(check_stores(observed, &name));
     foreign.sort();
     foreign.dedup();
     Validated {
@@ -180,7 +180,8 @@ pub fn foreign_secret_names(cluster: &Cluster, observed: &Observed) -> Vec<Strin
     let mut names: Vec<String> = Vec::new();
     names.extend(spec.superuser_secret.iter().map(|s| s.name.clone()));
     names.extend(application(cluster).and_then(|a| a.secret));
-    names.extend(spec.object_store().into_iter().flat_map(store_secrets));
+    let stores = spec.stores(&cluster.namespace().unwrap_or_default(), &cluster.name_any());
+    names.extend(stores.iter().flat_map(|named| store_secrets(&named.store)));
     if let Some(store) = recovery_store(observed) {
         names.extend(store_secrets(&store));
     }
@@ -204,6 +205,58 @@ pub fn recovery_store(observed: &Observed) -> Option<BarmanObjectStore> {
         }
         None => observed.recovery_backup.as_ref()?.status.as_ref()?.object_store(),
     }
+}
+
+/// The repositories: each on its own, and no two at one place.
+fn check_stores(observed: &Observed, name: &str) -> Vec<Problem> {
+    let cluster = &observed.cluster;
+    let stores = cluster.spec.stores(&cluster.namespace().unwrap_or_default(), name);
+    let mut problems = Vec::new();
+    for (index, named) in stores.iter().enumerate() {
+        let place = match named.name.as_str() {
+            DEFAULT => "spec.backup.barmanObjectStore".to_owned(),
+            other => format!("repository {other} in spec.backup.repositories"),
+        };
+        problems.extend(check_store(observed, &named.store, &place, Blocks::Backups));
+        if let Some(other) = stores[..index].iter().find(|other| same_place(&other.store, &named.store, name))
+        {
+            problems.push(problem(
+                Blocks::Backups,
+                "RepositoriesCollide",
+                format!(
+                    "repositories {} and {} are at the same place, {}; give one of them another path",
+                    other.name, named.name, named.store.destination_path
+                ),
+            ));
+        }
+    }
+    problems.extend(check_schedules(cluster));
+    problems
+}
+
+/// ScheduledBackups mark their Backups with their own name, which must be a label's value.
+fn check_schedules(cluster: &Cluster) -> Option<Problem> {
+    let longest = schedules::schedules(cluster).into_iter().map(|s| s.name_any()).max_by_key(String::len)?;
+    (longest.len() > 63).then(|| {
+        problem(
+            Blocks::Backups,
+            "ScheduleNameTooLong",
+            format!(
+                "the ScheduledBackup {longest} would have a name of {} characters, 63 are possible; give the \
+                 repository a shorter name",
+                longest.len()
+            ),
+        )
+    })
+}
+
+fn same_place(a: &BarmanObjectStore, b: &BarmanObjectStore, cluster: &str) -> bool {
+    let place = |store: &BarmanObjectStore| {
+        let endpoint = store.endpoint_url.as_deref().unwrap_or_default().trim_end_matches('/').to_owned();
+        let path = store.destination_path.trim_end_matches('/').to_owned();
+        (endpoint, path, store.server_name_or(cluster).to_owned())
+    };
+    place(a) == place(b)
 }
 
 fn problem(blocks: Blocks, reason: &'static str, message: String) -> Problem {

@@ -39,6 +39,8 @@ pub fn child(observed: &Observed, name: &str, immediate: bool) -> Backup {
         },
         spec: BackupSpec {
             cluster: spec.cluster.clone(),
+            repository: spec.repository.clone(),
+            type_: spec.type_,
             target: spec.target,
             immediate_checkpoint: spec.immediate_checkpoint,
         },

@@ -9,6 +9,7 @@ use kube::ResourceExt;
 use serde::Serialize;
 
 use super::fetch::Observed;
+use super::retry;
 use super::validate::Validated;
 use crate::schedule::Schedule;
 
@@ -83,7 +84,13 @@ fn when(schedule: &Schedule, zone: Tz, observed: &Observed, now: Timestamp) -> D
         return Decision::Rest { until: None };
     };
     if due > now {
-        return Decision::Rest { until: Some(due) };
+        return match retry::retry(observed, &status) {
+            Some(retry) if retry.at <= now => {
+                Decision::Create { name: retry.name, due: retry.slot, immediate: false }
+            }
+            Some(retry) => Decision::Rest { until: Some(due.min(retry.at)) },
+            None => Decision::Rest { until: Some(due) },
+        };
     }
     let name = child_name(observed, due);
     let active = observed.children.iter().filter(|b| !ended(b)).find(|b| b.name_any() != name);
@@ -93,7 +100,8 @@ fn when(schedule: &Schedule, zone: Tz, observed: &Observed, now: Timestamp) -> D
     }
 }
 
-fn child_name(observed: &Observed, due: Timestamp) -> String {
+/// Name of the Backup of a slot.
+pub fn child_name(observed: &Observed, due: Timestamp) -> String {
     naming::scheduled_child(&observed.schedule.name_any(), &to_chrono(due).format("%Y%m%d%H%M%S").to_string())
 }
 

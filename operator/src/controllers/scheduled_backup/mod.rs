@@ -4,6 +4,7 @@ pub mod apply;
 pub mod build;
 pub mod decide;
 pub mod fetch;
+pub mod retry;
 pub mod status;
 pub mod validate;
 

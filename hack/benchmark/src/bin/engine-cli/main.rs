@@ -10,6 +10,7 @@ mod place;
 mod serve;
 
 use async_trait::async_trait;
+use barman_cloud::BackupType;
 use clap::{Parser, Subcommand};
 use howdah_engine::backup::{self, ManifestChecksum, SwitchRequest};
 use howdah_engine::{
@@ -47,6 +48,9 @@ enum Command {
         /// SHA-256 instead of CRC-32C in the manifest.
         #[arg(long)]
         sha256: bool,
+        /// Only what changed since the last backup, which must be there.
+        #[arg(long)]
+        incremental: bool,
     },
     /// Restores the newest backup into the data directory.
     Restore {
@@ -113,7 +117,7 @@ async fn run(cli: Cli) -> Result<serde_json::Value> {
     let begun = Instant::now();
     let progress = Arc::new(Progress::new());
     let mut line = match cli.command {
-        Command::Backup { socket, port, sha256 } => {
+        Command::Backup { socket, port, sha256, incremental } => {
             let server = ServerAccess {
                 socket_dir: socket,
                 port,
@@ -126,9 +130,12 @@ async fn run(cli: Cli) -> Result<serde_json::Value> {
             if sha256 {
                 request.manifest_checksum = ManifestChecksum::Sha256;
             }
+            if incremental {
+                (request.kind, request.fallback_full) = (BackupType::Incremental, false);
+            }
             let done = backup::run(request, Arc::new(Nothing), progress, CancellationToken::new()).await?;
             serde_json::json!({
-                "id": done.backup_id.to_string(), "read": done.database_bytes, "stored": done.stored_bytes,
+                "id": done.backup_id.to_string(), "type": done.kind.as_str(), "read": done.database_bytes, "stored": done.stored_bytes,
                 "parts": done.parts.len(), "badPages": done.bad_pages.count,
             })
         }

@@ -2,6 +2,7 @@
 
 use crate::place::Place;
 use howdah_api::instance::InstanceStatus;
+use howdah_api::repository::NamedStore;
 use howdah_engine::{Error, ErrorKind, Result};
 use howdah_instance_manager::environment::Paths;
 use howdah_instance_manager::run::served::Served;
@@ -38,8 +39,8 @@ pub async fn serve(place: &Place, controller: PathBuf, ready: impl FnOnce()) -> 
     make_dir(paths.spool().parent())?;
     let wal = WalService::new(paths, place.server.clone());
     let (store, secrets) = (place.store()?, Place::secrets());
-    wal.configure(Some(&store), &secrets);
     wal.serve_recovery(&store, &place.server, &secrets).map_err(wrong)?;
+    wal.configure(&[NamedStore { name: "default".into(), store, retention: None }], &secrets);
     let listener = socket::listen(&socket).map_err(wrong)?;
     let served = Arc::new(Resident { wal });
     let mut stop = signal(SignalKind::terminate())

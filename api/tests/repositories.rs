@@ -1,0 +1,99 @@
+//! Repositories: what the schema and its rules take, and what they refuse, with which words.
+
+use howdah_api::crds;
+use kube_cel::{CompiledSchema, Validator, compile_schema};
+use rstest::rstest;
+use serde_json::{Value, json};
+
+const REPOSITORY: &str =
+    "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/backup/properties/repositories/items";
+
+fn compiled() -> CompiledSchema {
+    let cluster = crds().into_iter().find(|crd| crd.spec.names.kind == "Cluster").expect("the CRD");
+    let cluster = serde_json::to_value(cluster).expect("JSON");
+    let compiled = compile_schema(cluster.pointer(REPOSITORY).expect("the repository"));
+    assert_compiles(&compiled);
+    compiled
+}
+
+fn assert_compiles(schema: &CompiledSchema) {
+    assert_eq!(schema.compilation_errors().len(), 0, "{:?}", schema.compilation_errors());
+    schema.properties.values().for_each(assert_compiles);
+}
+
+fn said(new: &Value, old: Option<&Value>) -> String {
+    match Validator::new().validate_compiled(&compiled(), new, old) {
+        Ok(()) => String::new(),
+        Err(errors) => errors.into_vec().iter().map(|e| format!("{}\n", e.message)).collect(),
+    }
+}
+
+fn repository(patch: &Value) -> Value {
+    let mut repository = json!({"name": "repo1", "s3": {"bucket": "backups"}});
+    for (key, value) in patch.as_object().expect("an object") {
+        repository[key] = value.clone();
+    }
+    repository
+}
+
+fn keys() -> Value {
+    let key = |key: &str| json!({"name": "creds", "key": key});
+    json!({"accessKeyId": key("ID"), "secretAccessKey": key("KEY")})
+}
+
+#[rstest]
+#[case::least(json!({}))]
+#[case::path(json!({"path": "/cluster/repo1/"}))]
+#[case::deep_path(json!({"path": "a/b_c/d-e/f.g"}))]
+#[case::hidden_folder(json!({"path": "/.backups/..x"}))]
+#[case::endpoint_with_scheme_and_port(json!({"s3": {"bucket": "b-1", "endpoint": "https://s3.example.com:443"}}))]
+#[case::endpoint_without_scheme(json!({"s3": {"bucket": "b.1", "endpoint": "minio:9000", "uriStyle": "path"}}))]
+#[case::keys(json!({"credentials": keys()}))]
+#[case::role(json!({"credentials": {"inheritFromIAMRole": true}}))]
+#[case::schedules(json!({"schedules": {"full": "30 2 * * *", "incremental": "*/30 * * * *"}}))]
+fn accepted(#[case] patch: Value) {
+    assert_eq!(said(&repository(&patch), None), "");
+}
+
+#[rstest]
+#[case::reserved(json!({"name": "default"}), "the repository in barmanObjectStore")]
+#[case::capitals(json!({"name": "Repo1"}), "lower-case letters")]
+#[case::digit_first(json!({"name": "1repo"}), "beginning with a letter")]
+#[case::bucket(json!({"s3": {"bucket": "My_Bucket"}}), "3 to 63 lower-case letters")]
+#[case::endpoint(json!({"s3": {"bucket": "b-1", "endpoint": "http://x/path"}}), "endpoint must be a host")]
+#[case::upwards(json!({"path": "/a/../b"}), "path is folder names")]
+#[case::empty_folder(json!({"path": "/a//b"}), "path is folder names")]
+#[case::blank(json!({"path": "/a b"}), "path is folder names")]
+#[case::half_a_pair(json!({"credentials": {"accessKeyId": {"name": "c", "key": "k"}}}), "given together")]
+#[case::nothing(json!({"credentials": {}}), "either accessKeyId and secretAccessKey, or inheritFromIAMRole")]
+#[case::both(
+    json!({"credentials": {
+        "accessKeyId": {"name": "c", "key": "k"}, "secretAccessKey": {"name": "c", "key": "k"},
+        "inheritFromIAMRole": true,
+    }}),
+    "either accessKeyId and secretAccessKey, or inheritFromIAMRole"
+)]
+#[case::lone_token(
+    json!({"credentials": {"inheritFromIAMRole": true, "sessionToken": {"name": "c", "key": "k"}}}),
+    "sessionToken belongs to"
+)]
+fn refused(#[case] patch: Value, #[case] words: &str) {
+    let said = said(&repository(&patch), None);
+    assert!(said.contains(words), "{words:?} is not in {said:?}");
+}
+
+/// S1.32 in spirit: what a filled repository is found by does not change.
+#[rstest]
+#[case::path(json!({"path": "/a"}), json!({"path": "/b"}))]
+#[case::path_given_later(json!({}), json!({"path": "/b"}))]
+#[case::bucket(json!({}), json!({"s3": {"bucket": "others"}}))]
+fn the_place_of_a_repository_is_fixed(#[case] old: Value, #[case] new: Value) {
+    let said = said(&repository(&new), Some(&repository(&old)));
+    assert!(said.contains("cannot be changed"), "{said:?}");
+}
+
+#[test]
+fn credentials_and_codecs_of_a_repository_may_change() {
+    let new = repository(&json!({"credentials": keys(), "wal": {"compression": "zstd"}}));
+    assert_eq!(said(&new, Some(&repository(&json!({})))), "");
+}
