@@ -163,6 +163,12 @@ pub fn service_account(cluster: &str) -> String {
     cluster.to_owned()
 }
 
+/// Folder of a repository in its bucket or on its volume, when the Cluster names none: clusters never share one.
+#[must_use]
+pub fn repository_folder(namespace: &str, cluster: &str, repository: &str) -> String {
+    format!("{namespace}/{cluster}/{repository}")
+}
+
 /// ScheduledBackup of a cluster for one repository and type.
 #[must_use]
 pub fn repository_schedule(cluster: &str, repository: &str, kind: &str) -> String {

@@ -9,7 +9,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::common::SecretKeySelector;
+use crate::common::{LocalObjectReference, SecretKeySelector};
 
 pub use data::{BadPagePolicy, DataCompression, DataConfiguration, IoClass, IoPriority};
 pub use wal::{WalCompression, WalConfiguration};
@@ -37,6 +37,11 @@ pub struct BarmanObjectStore {
     #[serde(rename = "endpointCA", skip_serializing_if = "Option::is_none")]
     pub endpoint_ca: Option<SecretKeySelector>,
 
+    /// Certificate that the endpoint asks its clients for: a Secret with the keys `tls.crt` and `tls.key`. The
+    /// repository host of a cluster asks for one, that of its instances is in `<cluster>-replication`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<LocalObjectReference>,
+
     /// Where the bucket stands in a URL: `host` (`bucket.endpoint`) or `path` (`endpoint/bucket`).
     /// Default: `path` with an `endpointURL`, `host` without.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,7 +58,7 @@ pub struct BarmanObjectStore {
     #[x_kube(validation = Rule::new("self.matches('^[^/ ]+$')").message("serverName must not contain slashes or spaces"))]
     pub server_name: Option<String>,
 
-    /// Credentials of the S3 service.
+    /// Credentials of the S3 service. Not needed where a `clientCertificate` is all that is asked for.
     #[serde(rename = "s3Credentials", skip_serializing_if = "Option::is_none")]
     pub s3_credentials: Option<S3Credentials>,
 
@@ -135,7 +140,8 @@ impl BarmanObjectStore {
         let creds = self.s3_credentials.iter().flat_map(|c| {
             [&c.access_key_id, &c.secret_access_key, &c.session_token, &c.region].into_iter().flatten()
         });
-        let mut names: Vec<&str> = creds.chain(&self.endpoint_ca).map(|s| s.name.as_str()).collect();
+        let keys = creds.chain(&self.endpoint_ca).map(|s| s.name.as_str());
+        let mut names: Vec<&str> = keys.chain(self.client_certificate.iter().map(|s| s.name.as_str())).collect();
         names.sort_unstable();
         names.dedup();
         names

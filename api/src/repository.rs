@@ -10,8 +10,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::common::{BackupType, SecretKeySelector};
+use crate::naming;
 use crate::object_store::{BarmanObjectStore, DataConfiguration, S3Credentials, UriStyle, WalConfiguration};
 use crate::retention::Retention;
+use crate::volume_repository::{self, VolumeRepository};
 
 /// Name of the repository that `barmanObjectStore` describes.
 pub const DEFAULT: &str = "default";
@@ -21,8 +23,16 @@ pub const DEFAULT: &str = "default";
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.name != 'default'")
     .message("default is the name of the repository in barmanObjectStore: use another, for example repo1"))]
-#[x_kube(validation = Rule::new("has(self.path) == has(oldSelf.path) && (!has(self.path) || self.path == oldSelf.path) && self.s3.bucket == oldSelf.s3.bucket")
-    .message("bucket and path of a repository cannot be changed, its backups would be left behind: add another repository, and remove this one later"))]
+#[x_kube(validation = Rule::new("[has(self.s3), has(self.volume)].exists_one(given, given)")
+    .message("give exactly one of s3 and volume"))]
+#[x_kube(validation = Rule::new("has(self.path) == has(oldSelf.path) && (!has(self.path) || self.path == oldSelf.path) && has(self.volume) == has(oldSelf.volume) && has(self.s3) == has(oldSelf.s3) && (!has(self.s3) || self.s3.bucket == oldSelf.s3.bucket)")
+    .message("storage, bucket and path of a repository cannot be changed, its backups would be left behind: add another repository, and remove this one later"))]
+#[x_kube(validation = Rule::new("!has(self.volume) || !has(self.credentials)")
+    .message("a repository on a volume has no credentials: the instances show their certificates"))]
+#[x_kube(validation = Rule::new("!has(self.volume) || !((has(self.wal) && has(self.wal.encryption)) || (has(self.data) && has(self.data.encryption)))")
+    .message("a volume does not encrypt what is written to it, leave wal.encryption and data.encryption out: use a storage class that encrypts"))]
+#[x_kube(validation = Rule::new("!has(self.volume) || self.name.size() >= 3")
+    .message("the name of a repository on a volume has at least three characters, for example repo1"))]
 pub struct Repository {
     /// Name by which Backups and schedules refer to it, for example `repo1`. `default` is the one in
     /// `barmanObjectStore`.
@@ -32,9 +42,14 @@ pub struct Repository {
     pub name: String,
 
     /// A bucket of Amazon S3 or of a service that speaks its protocol.
-    pub s3: S3Repository,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub s3: Option<S3Repository>,
 
-    /// Folder in the bucket. Default: `/<namespace>/<cluster>/<name>`, so that clusters never share one.
+    /// A Kubernetes volume, which a pod `<cluster>-repo-host-0` serves to the instances.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume: Option<VolumeRepository>,
+
+    /// Folder in the bucket or on the volume. Default: `/<namespace>/<cluster>/<name>`, so that clusters never share one.
     /// Below it is a folder with the name of the cluster, in the Barman Cloud layout.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
@@ -179,22 +194,44 @@ pub struct NamedStore {
 }
 
 impl Repository {
+    /// Folder in the bucket or on the volume, without slashes at its ends.
+    #[must_use]
+    pub fn folder(&self, namespace: &str, cluster: &str) -> String {
+        match &self.path {
+            Some(path) => path.trim_matches('/').to_owned(),
+            None => naming::repository_folder(namespace, cluster, &self.name),
+        }
+    }
+
     /// The same place in the words of `barmanObjectStore`.
     #[must_use]
     pub fn store(&self, namespace: &str, cluster: &str) -> BarmanObjectStore {
-        let default = format!("{namespace}/{cluster}/{}", self.name);
-        let path = self.path.as_deref().unwrap_or(&default).trim_matches('/');
+        let folder = self.folder(namespace, cluster);
+        BarmanObjectStore {
+            server_name: Some(cluster.to_owned()),
+            wal: self.wal.clone(),
+            data: self.data.clone(),
+            tags: self.tags.clone(),
+            ..match (&self.s3, &self.volume) {
+                (Some(s3), _) => self.on_s3(s3, &folder),
+                (None, Some(_)) => volume_repository::store(&self.name, cluster, &folder),
+                // The rules let no such repository through.
+                (None, None) => BarmanObjectStore::default(),
+            }
+        }
+    }
+
+    fn on_s3(&self, s3: &S3Repository, folder: &str) -> BarmanObjectStore {
         let given = self.credentials.clone().unwrap_or_else(|| RepositoryCredentials {
             inherit_from_iam_role: Some(true),
             ..RepositoryCredentials::default()
         });
         BarmanObjectStore {
-            destination_path: format!("s3://{}/{path}", self.s3.bucket),
-            endpoint_url: self.s3.endpoint.clone(),
-            endpoint_ca: self.s3.endpoint_ca.clone(),
-            uri_style: self.s3.uri_style,
-            region: self.s3.region.clone(),
-            server_name: Some(cluster.to_owned()),
+            destination_path: format!("s3://{}/{folder}", s3.bucket),
+            endpoint_url: s3.endpoint.clone(),
+            endpoint_ca: s3.endpoint_ca.clone(),
+            uri_style: s3.uri_style,
+            region: s3.region.clone(),
             s3_credentials: Some(S3Credentials {
                 access_key_id: given.access_key_id,
                 secret_access_key: given.secret_access_key,
@@ -202,10 +239,7 @@ impl Repository {
                 region: None,
                 inherit_from_iam_role: given.inherit_from_iam_role,
             }),
-            wal: self.wal.clone(),
-            data: self.data.clone(),
-            tags: self.tags.clone(),
-            history_tags: BTreeMap::new(),
+            ..BarmanObjectStore::default()
         }
     }
 }
@@ -218,13 +252,13 @@ mod tests {
     fn a_repository_is_an_object_store_of_its_own() {
         let mut repository = Repository {
             name: "repo1".into(),
-            s3: S3Repository {
+            s3: Some(S3Repository {
                 bucket: "bucket".into(),
                 region: Some("eu-1".into()),
                 endpoint: Some("http://minio:9000".into()),
                 uri_style: Some(UriStyle::Path),
                 ..S3Repository::default()
-            },
+            }),
             ..Repository::default()
         };
         let store = repository.store("prod", "pg");

@@ -15,3 +15,4 @@ mod repositories;
 mod schedule;
 mod seed;
 mod versions;
+mod volume;

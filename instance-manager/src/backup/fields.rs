@@ -28,6 +28,7 @@ pub fn begun(
     status.destination_path = Some(store.destination_path.clone());
     status.endpoint_url = store.endpoint_url.clone();
     status.endpoint_ca = store.endpoint_ca.clone();
+    status.client_certificate = store.client_certificate.clone();
     status.s3_credentials = store.s3_credentials.clone();
     status.server_name = Some(store.server_name_or(cluster).to_owned());
     status.encryption = store.data.as_ref().and_then(|d| d.encryption);

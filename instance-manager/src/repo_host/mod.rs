@@ -2,7 +2,7 @@
 //! S3 protocol to those who show a certificate of the cluster. It needs nothing of the Kubernetes API.
 
 mod certificates;
-pub mod client;
+pub mod own;
 mod probes;
 
 use std::collections::BTreeSet;
@@ -33,6 +33,9 @@ pub struct Arguments {
     /// A repository and the directory of its volume; may be repeated
     #[arg(long = "repository", required = true, value_name = "NAME=DIR", value_parser = repository)]
     repositories: Vec<(String, PathBuf)>,
+    /// A repository and its folder on the volume, where it is not NAMESPACE/CLUSTER/NAME; may be repeated
+    #[arg(long = "folder", value_name = "NAME=FOLDER", value_parser = folder)]
+    folders: Vec<(String, String)>,
     /// Directory with tls.crt, tls.key and ca.crt
     #[arg(long, value_name = "DIR", default_value = naming::REPO_CERTIFICATES_DIR)]
     certificates: PathBuf,
@@ -42,6 +45,26 @@ fn repository(text: &str) -> Result<(String, PathBuf), String> {
     match text.split_once('=') {
         Some((name, dir)) if !name.is_empty() && !dir.is_empty() => Ok((name.to_owned(), dir.into())),
         _ => Err(format!("write it as repo1={}/repo1", naming::REPOSITORIES_DIR)),
+    }
+}
+
+fn folder(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, folder)) if !name.is_empty() && !folder.is_empty() => Ok((name.to_owned(), folder.to_owned())),
+        _ => Err("write it as repo1=backups/prod".to_owned()),
+    }
+}
+
+impl Arguments {
+    /// The repositories of this pod, and where on their volumes they are. See [`own::Own`].
+    #[must_use]
+    pub fn places(&self, namespace: &str, cluster: &str) -> Vec<own::Place> {
+        let place = |(name, _): &(String, PathBuf)| {
+            let given = self.folders.iter().find(|(of, _)| of == name).map(|(_, folder)| folder.clone());
+            let folder = given.unwrap_or_else(|| naming::repository_folder(namespace, cluster, name));
+            own::Place { repository: name.clone(), folder }
+        };
+        self.repositories.iter().map(place).collect()
     }
 }
 
@@ -153,6 +176,19 @@ async fn keep_clean(store: Arc<DiskStore>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_repository_has_its_usual_folder_unless_another_is_named() {
+        let arguments = Arguments {
+            repositories: vec![("repo1".into(), "/r/repo1".into()), ("repo2".into(), "/r/repo2".into())],
+            folders: vec![folder("repo2=attic").unwrap()],
+            certificates: "/c".into(),
+        };
+        let places = arguments.places("prod", "pg");
+        let folders: Vec<&str> = places.iter().map(|place| place.folder.as_str()).collect();
+        assert_eq!(folders, ["prod/pg/repo1", "attic"]);
+        assert!(folder("attic").unwrap_err().contains("repo1=backups/prod"));
+    }
 
     #[test]
     fn repositories_are_read() {

@@ -1,6 +1,7 @@
 //! The repository host: its objects as they are sent, and what is decided about it.
 
 use howdah_api::backup::BackupPhase;
+use howdah_api::cluster_status::RepositoryStatus;
 use howdah_api::conditions::{self, REPOSITORY_HOST_READY};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -217,6 +218,39 @@ fn a_lost_volume_is_never_made_anew() {
     assert_eq!(hosted.world.observed.status().repository_volumes["attic"], "uid-new");
 }
 
+/// What an instance says of a host that is away is told with why it is away, once, and for the repository concerned.
+#[test]
+fn an_error_of_a_repository_says_what_its_host_lacks() {
+    let mut hosted = Hosted::serving();
+    let away = |name: &str| RepositoryStatus {
+        name: name.to_owned(),
+        error: Some("writing failed: no connection".to_owned()),
+        ..RepositoryStatus::default()
+    };
+    let archiving = "CONDITION";
+    let mut status = hosted.observed().status();
+    status.repositories = vec![away("repo1"), away("attic"), away("default")];
+    conditions::set(&mut status.conditions, conditions::CONTINUOUS_ARCHIVING, "False", "Failing", archiving, None, Time(now()));
+    hosted.observed().cluster.status = Some(status);
+    hosted.observed().repo_host.volumes.remove("attic");
+    for _ in 0..2 {
+        hosted.settle();
+        let status = hosted.observed().status();
+        let told: Vec<_> = status.repositories.iter().map(|one| one.error.clone().unwrap()).collect();
+        assert_eq!(told[0], "writing failed: no connection");
+        assert_eq!(told[2], "writing failed: no connection");
+        let lost = "writing failed: no connection; RepositoryHostReady: PersistentVolumeClaim zoo-repo-attic of repository";
+        assert!(told[1].starts_with(lost), "{}", told[1]);
+        assert_eq!(told[1].matches("RepositoryHostReady").count(), 1, "{}", told[1]);
+        let condition = conditions::get(&status.conditions, conditions::CONTINUOUS_ARCHIVING).unwrap();
+        assert!(condition.message.starts_with("CONDITION; RepositoryHostReady: "), "{}", condition.message);
+    }
+    hosted.give_volume("attic");
+    hosted.give_pod();
+    hosted.settle();
+    assert_eq!(hosted.observed().status().repositories[1].error.as_deref(), Some("writing failed: no connection"));
+}
+
 #[test]
 fn a_volume_that_is_being_deleted_keeps_its_pod() {
     let mut hosted = Hosted::serving();
@@ -238,7 +272,7 @@ fn a_volume_grows_and_does_not_shrink() {
     assert!(plan.steps.is_empty());
     let verdict = plan.verdict.unwrap();
     assert_eq!(verdict.reason, "VolumeCannotShrink");
-    assert!(verdict.message.contains("has 10Gi and cannot shrink to 5Gi"), "{}", verdict.message);
+    assert!(verdict.message.contains("of repository repo1 has 10Gi and cannot shrink to 5Gi"), "{}", verdict.message);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Checks what neither the schema nor CEL can: objects that the specification names. Pure.
 
 use howdah_api::backup::BackupPhase;
-use howdah_api::object_store::BarmanObjectStore;
+use howdah_api::common::SecretKeySelector;
+use howdah_api::object_store::{BarmanObjectStore, S3Credentials};
 use howdah_api::repository::DEFAULT;
 use howdah_api::{Cluster, naming};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaimSpec, Secret};
@@ -145,11 +146,11 @@ pub fn validate(observed: &Observed, settings: &Settings) -> Validated {
     }
 }
 
-/// Names of the repositories of `cluster` that are on volumes, and the claims of these. The API has no such
-/// repositories yet, so there are none.
+/// Names of the repositories of `cluster` that are on volumes, and the claims of these.
 #[must_use]
-pub fn volume_repositories(_cluster: &Cluster) -> Vec<(String, PersistentVolumeClaimSpec)> {
-    Vec::new()
+pub fn volume_repositories(cluster: &Cluster) -> Vec<(String, PersistentVolumeClaimSpec)> {
+    let all = cluster.spec.backup.iter().flat_map(|backup| &backup.repositories);
+    all.filter_map(|r| Some((r.name.clone(), r.volume.as_ref()?.volume_claim_spec.clone()))).collect()
 }
 
 /// The application database that `cluster` asks for.
@@ -415,7 +416,10 @@ pub fn check_store(
     place: &str,
     blocks: Blocks,
 ) -> Option<Problem> {
-    let Some(credentials) = &store.s3_credentials else {
+    let none = S3Credentials::default();
+    // Where a certificate gives access, nothing else is needed.
+    let given = store.s3_credentials.as_ref().or(store.client_certificate.is_some().then_some(&none));
+    let Some(credentials) = given else {
         return Some(problem(
             blocks,
             "CredentialsMissing",
@@ -424,15 +428,23 @@ pub fn check_store(
             ),
         ));
     };
+    let certificate = |key: &str| {
+        let name = store.client_certificate.as_ref()?.name.clone();
+        Some(SecretKeySelector { name, key: key.to_owned() })
+    };
     let selectors = [
         ("accessKeyId", &credentials.access_key_id),
         ("secretAccessKey", &credentials.secret_access_key),
         ("sessionToken", &credentials.session_token),
         ("region", &credentials.region),
         ("endpointCA", &store.endpoint_ca),
+        ("clientCertificate", &certificate("tls.crt")),
+        ("clientCertificate", &certificate("tls.key")),
     ];
+    // The operator makes this one, perhaps only now.
+    let own = naming::replication_secret(&observed.cluster.name_any());
     for (field, selector) in selectors {
-        let Some(selector) = selector else { continue };
+        let Some(selector) = selector.as_ref().filter(|selector| selector.name != own) else { continue };
         let (name, key) = (&selector.name, &selector.key);
         let Some(secret) = observed.secrets.get(name) else {
             return Some(problem(

@@ -135,6 +135,9 @@ fn container(cluster: &Cluster, validated: &Validated, input: RepoHostInput<'_>)
     for (name, _) in input.repositories {
         command.extend(["--repository".to_owned(), format!("{name}={}", directory(name))]);
     }
+    for (name, folder) in folders(cluster) {
+        command.extend(["--folder".to_owned(), format!("{name}={folder}")]);
+    }
     let command: Vec<&str> = command.iter().map(String::as_str).collect();
     let mut mounts: Vec<_> = input
         .repositories
@@ -171,6 +174,13 @@ fn container(cluster: &Cluster, validated: &Validated, input: RepoHostInput<'_>)
         resources: Some(resources()),
         ..base(cluster, naming::CONTAINER_REPO_HOST, &validated.image, &command)
     }
+}
+
+/// Folders on volumes that the user has named.
+fn folders(cluster: &Cluster) -> Vec<(&str, &str)> {
+    let given = cluster.spec.backup.iter().flat_map(|backup| &backup.repositories);
+    let on_volumes = given.filter(|repository| repository.volume.is_some());
+    on_volumes.filter_map(|r| Some((r.name.as_str(), r.path.as_deref()?.trim_matches('/')))).collect()
 }
 
 /// The pod's own name of a repository's volume.

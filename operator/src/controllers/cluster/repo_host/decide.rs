@@ -53,6 +53,8 @@ pub struct Verdict {
     pub reason: &'static str,
     /// In words, with the remedy.
     pub message: String,
+    /// The repository that it is about; none when it is about all.
+    pub repository: Option<String>,
 }
 
 /// What shall be done, and what there is to say about it.
@@ -78,7 +80,12 @@ impl Plan {
 
     fn say(&mut self, status: &'static str, reason: &'static str, message: String) {
         // The first is the weightiest.
-        self.verdict.get_or_insert(Verdict { status, reason, message });
+        self.verdict.get_or_insert(Verdict { status, reason, message, repository: None });
+    }
+
+    fn say_of(&mut self, repository: &str, reason: &'static str, message: String) {
+        let repository = Some(repository.to_owned());
+        self.verdict.get_or_insert(Verdict { status: FALSE, reason, message, repository });
     }
 }
 
@@ -113,7 +120,7 @@ fn volumes(validated: &Validated, observed: &Observed, plan: &mut Plan) -> bool 
             (Some(present), _) if present.metadata.deletion_timestamp.is_none() => {
                 plan.volumes.insert(repository.clone(), present.uid().unwrap_or_default());
                 plan.served.push((repository.clone(), wanted.clone()));
-                size(&volume, present, wanted, plan);
+                size((repository, &volume), present, wanted, plan);
             }
             (Some(present), _) => {
                 deleting = true;
@@ -123,7 +130,7 @@ fn volumes(validated: &Validated, observed: &Observed, plan: &mut Plan) -> bool 
                     "PersistentVolumeClaim {volume} of repository {repository} is being deleted and goes when its pod \
                      ends; nothing is touched: copy the backups to another repository now"
                 );
-                plan.say(FALSE, "VolumeIsBeingDeleted", message);
+                plan.say_of(repository, "VolumeIsBeingDeleted", message);
             }
             (None, Some(uid)) => {
                 plan.volumes.insert(repository.clone(), uid.clone());
@@ -132,7 +139,7 @@ fn volumes(validated: &Validated, observed: &Observed, plan: &mut Plan) -> bool 
                      you have a copy; it is not made anew: make one of that name from a snapshot, or an empty one to \
                      begin anew, or take the repository out of the Cluster"
                 );
-                plan.say(FALSE, "VolumeLost", message);
+                plan.say_of(repository, "VolumeLost", message);
             }
             (None, None) => {
                 plan.steps.push(Step::MakeVolume { repository: repository.clone() });
@@ -143,7 +150,12 @@ fn volumes(validated: &Validated, observed: &Observed, plan: &mut Plan) -> bool 
     deleting
 }
 
-fn size(volume: &str, present: &PersistentVolumeClaim, wanted: &PersistentVolumeClaimSpec, plan: &mut Plan) {
+fn size(
+    (repository, volume): (&str, &str),
+    present: &PersistentVolumeClaim,
+    wanted: &PersistentVolumeClaimSpec,
+    plan: &mut Plan,
+) {
     let requests = wanted.resources.as_ref().and_then(|r| r.requests.as_ref());
     let Some(size) = requests.and_then(|r| r.get("storage")).map(|q| q.0.as_str()) else { return };
     let now = quantity::requested(present);
@@ -153,10 +165,10 @@ fn size(volume: &str, present: &PersistentVolumeClaim, wanted: &PersistentVolume
         && quantity::is_less(Some(size), now)
     {
         let message = format!(
-            "PersistentVolumeClaim {volume} has {now} and cannot shrink to {size}: ask for {now} or more in \
-             volumeClaimSpec"
+            "PersistentVolumeClaim {volume} of repository {repository} has {now} and cannot shrink to {size}: ask for {now} \
+             or more in volumeClaimSpec"
         );
-        plan.say(FALSE, "VolumeCannotShrink", message);
+        plan.say_of(repository, "VolumeCannotShrink", message);
     }
 }
 
