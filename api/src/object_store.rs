@@ -141,7 +141,8 @@ impl BarmanObjectStore {
             [&c.access_key_id, &c.secret_access_key, &c.session_token, &c.region].into_iter().flatten()
         });
         let keys = creds.chain(&self.endpoint_ca).map(|s| s.name.as_str());
-        let mut names: Vec<&str> = keys.chain(self.client_certificate.iter().map(|s| s.name.as_str())).collect();
+        let mut names: Vec<&str> =
+            keys.chain(self.client_certificate.iter().map(|s| s.name.as_str())).collect();
         names.sort_unstable();
         names.dedup();
         names

@@ -3,7 +3,9 @@
 use std::num::NonZeroU64;
 use std::sync::LazyLock;
 
-use barman_cloud::store::{ClientCertificate, Connections, Credentials, Encryption as StoreEncryption, Secret};
+use barman_cloud::store::{
+    ClientCertificate, Connections, Credentials, Encryption as StoreEncryption, Secret,
+};
 use barman_cloud::{Compression, Destination, S3Options, Store};
 use howdah_api::object_store::{
     BadPagePolicy, BarmanObjectStore, DataCompression, DataConfiguration, Encryption, IoClass, UriStyle,

@@ -128,7 +128,9 @@ async fn a_lost_volume_is_told_and_can_be_given_back() -> Result<()> {
         .kubectl
         .wait_for("cluster", "pg", "what the repository lacks", wait::minutes(4), |cluster| {
             let error = cluster["status"]["repositories"][0]["error"].as_str().unwrap_or_default();
-            error.contains("RepositoryHostReady: PersistentVolumeClaim pg-repo-repo1 of repository repo1 is gone")
+            error.contains(
+                "RepositoryHostReady: PersistentVolumeClaim pg-repo-repo1 of repository repo1 is gone",
+            )
         })
         .await?;
     let archiving = condition(&lost, "ContinuousArchiving").cloned().unwrap_or_default();

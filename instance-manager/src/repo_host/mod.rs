@@ -50,7 +50,9 @@ fn repository(text: &str) -> Result<(String, PathBuf), String> {
 
 fn folder(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((name, folder)) if !name.is_empty() && !folder.is_empty() => Ok((name.to_owned(), folder.to_owned())),
+        Some((name, folder)) if !name.is_empty() && !folder.is_empty() => {
+            Ok((name.to_owned(), folder.to_owned()))
+        }
         _ => Err("write it as repo1=backups/prod".to_owned()),
     }
 }

@@ -42,8 +42,11 @@ impl Own {
     pub async fn open(store: Arc<DiskStore>) -> Result<Self> {
         let unmade = |e| Error::permanent("a certificate for this process cannot be made").because(e);
         let made = certificates().map_err(unmade)?;
-        let identity = Identity::from_pem(made.server.0.as_bytes(), made.server.1.as_bytes(), made.authority.as_bytes())
-            .map_err(|e| Error::permanent("a certificate made for this process cannot be used").because(e))?;
+        let identity =
+            Identity::from_pem(made.server.0.as_bytes(), made.server.1.as_bytes(), made.authority.as_bytes())
+                .map_err(|e| {
+                    Error::permanent("a certificate made for this process cannot be used").because(e)
+                })?;
         let policy = Policy { writers: BTreeSet::from([NAME.to_owned()]), readers: BTreeSet::new() };
         let server = Server::new(store, policy, identity, Limits::default());
         let listener = listen::bind(Some(Ipv4Addr::LOCALHOST.into()), 0).await?;

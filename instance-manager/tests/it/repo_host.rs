@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use barman_cloud::store::{ClientCertificate, Limits};
 use barman_cloud::{Destination, ErrorKind, S3Options, Store};

@@ -48,7 +48,8 @@ impl<S: Store> Service<S> {
             md5: input.content_md5.as_deref(),
             length: input.content_length,
         };
-        let received = body::receive(self.store.as_ref(), &input.bucket, input.body, announced, self.md5_etags).await?;
+        let received =
+            body::receive(self.store.as_ref(), &input.bucket, input.body, announced, self.md5_etags).await?;
         let info = ObjectInfo {
             size: received.size,
             etag: hex::encode(received.tag),

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use howdah_s3_server::{
-    Bucket, Flow, Keys, ObjectInfo, Opened, Page, Query, Store as _, StoredBody, Upload, UploadSummary,
-    WriteCondition, no_such_bucket, no_such_key, no_such_upload,
+    Bucket, Flow, Keys, ObjectInfo, Opened, Page, Query, StoredBody, Upload, UploadSummary, WriteCondition,
+    no_such_bucket, no_such_key, no_such_upload,
 };
 use s3s::dto::StreamingBlob;
 use s3s::{S3Result, s3_error};

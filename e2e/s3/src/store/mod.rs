@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use howdah_s3_server::{
-    Bucket, DiskStaging, DiskStore, Keys, ObjectInfo, Opened, Page, Query, Store as _, Upload, UploadSummary,
+    Bucket, DiskStaging, DiskStore, Keys, ObjectInfo, Opened, Page, Query, Upload, UploadSummary,
     WriteCondition, no_such_key, storage_failure,
 };
 use s3s::S3Result;

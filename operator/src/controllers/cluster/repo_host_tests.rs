@@ -230,7 +230,15 @@ fn an_error_of_a_repository_says_what_its_host_lacks() {
     let archiving = "CONDITION";
     let mut status = hosted.observed().status();
     status.repositories = vec![away("repo1"), away("attic"), away("default")];
-    conditions::set(&mut status.conditions, conditions::CONTINUOUS_ARCHIVING, "False", "Failing", archiving, None, Time(now()));
+    conditions::set(
+        &mut status.conditions,
+        conditions::CONTINUOUS_ARCHIVING,
+        "False",
+        "Failing",
+        archiving,
+        None,
+        Time(now()),
+    );
     hosted.observed().cluster.status = Some(status);
     hosted.observed().repo_host.volumes.remove("attic");
     for _ in 0..2 {
@@ -248,7 +256,10 @@ fn an_error_of_a_repository_says_what_its_host_lacks() {
     hosted.give_volume("attic");
     hosted.give_pod();
     hosted.settle();
-    assert_eq!(hosted.observed().status().repositories[1].error.as_deref(), Some("writing failed: no connection"));
+    assert_eq!(
+        hosted.observed().status().repositories[1].error.as_deref(),
+        Some("writing failed: no connection")
+    );
 }
 
 #[test]
@@ -272,7 +283,11 @@ fn a_volume_grows_and_does_not_shrink() {
     assert!(plan.steps.is_empty());
     let verdict = plan.verdict.unwrap();
     assert_eq!(verdict.reason, "VolumeCannotShrink");
-    assert!(verdict.message.contains("of repository repo1 has 10Gi and cannot shrink to 5Gi"), "{}", verdict.message);
+    assert!(
+        verdict.message.contains("of repository repo1 has 10Gi and cannot shrink to 5Gi"),
+        "{}",
+        verdict.message
+    );
 }
 
 #[test]
