@@ -162,6 +162,9 @@ pub struct BackupStatus {
     /// Certificate authority of the endpoint.
     #[serde(rename = "endpointCA", skip_serializing_if = "Option::is_none")]
     pub endpoint_ca: Option<SecretKeySelector>,
+    /// Certificate that the endpoint asks its clients for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<LocalObjectReference>,
     /// Where the bucket stands in a URL, when the cluster says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uri_style: Option<UriStyle>,
@@ -324,6 +327,7 @@ impl BackupStatus {
             destination_path: self.destination_path.clone()?,
             endpoint_url: self.endpoint_url.clone(),
             endpoint_ca: self.endpoint_ca.clone(),
+            client_certificate: self.client_certificate.clone(),
             uri_style: self.uri_style,
             region: self.region.clone(),
             server_name: self.server_name.clone(),

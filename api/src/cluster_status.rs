@@ -1,5 +1,7 @@
 //! `Cluster.status`. Its only writer is the operator.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -76,10 +78,14 @@ pub struct ClusterStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub repositories: Vec<RepositoryStatus>,
-    /// `Ready`, `ContinuousArchiving`, `LastBackupSucceeded`, `BackupConfigured`.
+    /// `Ready`, `ContinuousArchiving`, `LastBackupSucceeded`, `BackupConfigured`, `RepositoryHostReady`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+    /// UID of the volume of each repository on one, by name of the repository. A volume that goes missing is lost,
+    /// never made anew.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub repository_volumes: BTreeMap<String, String>,
     /// Service for reads and writes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub write_service: Option<String>,

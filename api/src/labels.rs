@@ -12,6 +12,11 @@ pub const ROLE_PRIMARY: &str = "primary";
 pub const ROLE_REPLICA: &str = "replica";
 /// `data` or `wal`; on volumes.
 pub const VOLUME_ROLE: &str = "postgresql.k8s.enterprisedb.io/volume";
+/// Name of the cluster; on the pod that serves its repositories on volumes, and on these. The pod has no
+/// [`CLUSTER`], or the service of all instances would lead to it.
+pub const REPO_HOST: &str = "postgresql.k8s.enterprisedb.io/repo-host";
+/// Name of the repository; on its volume.
+pub const REPOSITORY: &str = "postgresql.k8s.enterprisedb.io/repository";
 /// Name of the ScheduledBackup; on the Backups that it made.
 pub const SCHEDULED_BACKUP: &str = "postgresql.k8s.enterprisedb.io/scheduled-backup";
 /// `true` on the Backup made at once for `immediate`.

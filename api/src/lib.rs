@@ -25,6 +25,7 @@ pub mod repository;
 pub mod retention;
 pub mod scheduled_backup;
 pub mod store_probe;
+pub mod volume_repository;
 
 pub use backup::{Backup, BackupPhase, BackupSpec, BackupStatus};
 pub use cluster::{Cluster, ClusterSpec};

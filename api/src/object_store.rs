@@ -10,7 +10,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::common::SecretKeySelector;
+use crate::common::{LocalObjectReference, SecretKeySelector};
 use crate::encryption::ClientEncryption;
 
 pub use cloud::{AzureCredentials, GoogleCredentials};
@@ -51,6 +51,11 @@ pub struct BarmanObjectStore {
     #[serde(rename = "endpointCA", skip_serializing_if = "Option::is_none")]
     pub endpoint_ca: Option<SecretKeySelector>,
 
+    /// Certificate that the endpoint asks its clients for: a Secret with the keys `tls.crt` and `tls.key`. The
+    /// repository host of a cluster asks for one, that of its instances is in `<cluster>-replication`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<LocalObjectReference>,
+
     /// Where the bucket stands in a URL: `host` (`bucket.endpoint`) or `path` (`endpoint/bucket`).
     /// Default: `path` with an `endpointURL`, `host` without.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -67,7 +72,7 @@ pub struct BarmanObjectStore {
     #[x_kube(validation = Rule::new("self.matches('^[^/ ]+$')").message("serverName must not contain slashes or spaces"))]
     pub server_name: Option<String>,
 
-    /// Credentials of the S3 service.
+    /// Credentials of the S3 service. Not needed where a `clientCertificate` is all that is asked for.
     #[serde(rename = "s3Credentials", skip_serializing_if = "Option::is_none")]
     pub s3_credentials: Option<S3Credentials>,
 
@@ -178,7 +183,9 @@ impl BarmanObjectStore {
     /// Names of the Secrets that this store refers to, each once, sorted.
     #[must_use]
     pub fn secret_names(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self.selectors().into_iter().map(|(_, s)| s.name.as_str()).collect();
+        let own = self.client_certificate.iter().map(|s| s.name.as_str());
+        let mut names: Vec<&str> =
+            self.selectors().into_iter().map(|(_, s)| s.name.as_str()).chain(own).collect();
         names.sort_unstable();
         names.dedup();
         names

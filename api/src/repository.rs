@@ -11,11 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::{BackupType, SecretKeySelector};
 use crate::encryption::ClientEncryption;
+use crate::naming;
 use crate::object_store::{
     AzureCredentials, BarmanObjectStore, DataConfiguration, GoogleCredentials, S3Credentials, UriStyle,
     WalConfiguration,
 };
 use crate::retention::Retention;
+use crate::volume_repository::{self, VolumeRepository};
 
 /// Name of the repository that `barmanObjectStore` describes.
 pub const DEFAULT: &str = "default";
@@ -25,13 +27,13 @@ pub const DEFAULT: &str = "default";
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.name != 'default'")
     .message("default is the name of the repository in barmanObjectStore: use another, for example repo1"))]
-#[x_kube(validation = Rule::new("[has(self.s3), has(self.gcs), has(self.azure)].filter(x, x).size() == 1")
-    .message("give exactly one of s3, gcs and azure"))]
-#[x_kube(validation = Rule::new("has(self.path) == has(oldSelf.path) && (!has(self.path) || self.path == oldSelf.path) && has(self.s3) == has(oldSelf.s3) && has(self.gcs) == has(oldSelf.gcs) && (!has(self.s3) || self.s3.bucket == oldSelf.s3.bucket) && (!has(self.gcs) || self.gcs.bucket == oldSelf.gcs.bucket) && (!has(self.azure) || self.azure.container == oldSelf.azure.container)")
+#[x_kube(validation = Rule::new("[has(self.s3), has(self.gcs), has(self.azure), has(self.volume)].filter(x, x).size() == 1")
+    .message("give exactly one of s3, gcs, azure and volume"))]
+#[x_kube(validation = Rule::new("has(self.path) == has(oldSelf.path) && (!has(self.path) || self.path == oldSelf.path) && has(self.s3) == has(oldSelf.s3) && has(self.gcs) == has(oldSelf.gcs) && has(self.volume) == has(oldSelf.volume) && (!has(self.s3) || self.s3.bucket == oldSelf.s3.bucket) && (!has(self.gcs) || self.gcs.bucket == oldSelf.gcs.bucket) && (!has(self.azure) || !has(oldSelf.azure) || self.azure.container == oldSelf.azure.container)")
     .message("storage, bucket and path of a repository cannot be changed, its backups would be left behind: add another repository, and remove this one later"))]
 #[x_kube(validation = Rule::new("!has(self.gcs) || !has(self.tags) || self.tags.size() == 0")
     .message("Google Cloud Storage has no tags on objects: remove tags, or label the bucket"))]
-#[x_kube(validation = Rule::new("has(self.s3) || !(has(self.wal) && has(self.wal.encryption) || has(self.data) && has(self.data.encryption))")
+#[x_kube(validation = Rule::new("has(self.s3) || has(self.volume) || !(has(self.wal) && has(self.wal.encryption) || has(self.data) && has(self.data.encryption))")
     .message("wal.encryption and data.encryption ask S3 to encrypt; Google and Azure always do: remove them, or use encryption, which encrypts before anything is sent"))]
 #[x_kube(validation = Rule::new("has(self.encryption) == has(oldSelf.encryption)")
     .message("encryption of a repository begins with its first object or not at all: add another repository, and remove this one later"))]
@@ -43,6 +45,12 @@ pub const DEFAULT: &str = "default";
     .message("applicationCredentials and workloadIdentity are credentials of gcs"))]
 #[x_kube(validation = Rule::new("!has(self.credentials) || has(self.azure) || !(has(self.credentials.connectionString) || has(self.credentials.storageAccount) || has(self.credentials.storageKey) || has(self.credentials.storageSasToken) || has(self.credentials.inheritFromAzureAD))")
     .message("connectionString, storageAccount, storageKey, storageSasToken and inheritFromAzureAD are credentials of azure"))]
+#[x_kube(validation = Rule::new("!has(self.volume) || !has(self.credentials)")
+    .message("a repository on a volume has no credentials: the instances show their certificates"))]
+#[x_kube(validation = Rule::new("!has(self.volume) || !((has(self.wal) && has(self.wal.encryption)) || (has(self.data) && has(self.data.encryption)))")
+    .message("a volume does not encrypt what is written to it, leave wal.encryption and data.encryption out: use encryption, or a storage class that encrypts"))]
+#[x_kube(validation = Rule::new("!has(self.volume) || self.name.size() >= 3")
+    .message("the name of a repository on a volume has at least three characters, for example repo1"))]
 pub struct Repository {
     /// Name by which Backups and schedules refer to it, for example `repo1`. `default` is the one in
     /// `barmanObjectStore`.
@@ -63,7 +71,11 @@ pub struct Repository {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub azure: Option<AzureRepository>,
 
-    /// Folder in the bucket. Default: `/<namespace>/<cluster>/<name>`, so that clusters never share one.
+    /// A Kubernetes volume, which a pod `<cluster>-repo-host-0` serves to the instances.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume: Option<VolumeRepository>,
+
+    /// Folder in the bucket or on the volume. Default: `/<namespace>/<cluster>/<name>`, so that clusters never share one.
     /// Below it is a folder with the name of the cluster, in the Barman Cloud layout.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
@@ -271,18 +283,29 @@ pub struct NamedStore {
 }
 
 impl Repository {
+    /// Folder in the bucket or on the volume, without slashes at its ends.
+    #[must_use]
+    pub fn folder(&self, namespace: &str, cluster: &str) -> String {
+        match &self.path {
+            Some(path) => path.trim_matches('/').to_owned(),
+            None => naming::repository_folder(namespace, cluster, &self.name),
+        }
+    }
+
     /// The same place in the words of `barmanObjectStore`.
     #[must_use]
     pub fn store(&self, namespace: &str, cluster: &str) -> BarmanObjectStore {
-        let default = format!("{namespace}/{cluster}/{}", self.name);
-        let path = self.path.as_deref().unwrap_or(&default).trim_matches('/');
+        let path = self.folder(namespace, cluster);
         let mut store = BarmanObjectStore {
             server_name: Some(cluster.to_owned()),
             wal: self.wal.clone(),
             data: self.data.clone(),
             tags: self.tags.clone(),
             encryption: self.encryption.clone(),
-            ..BarmanObjectStore::default()
+            ..match &self.volume {
+                Some(_) => volume_repository::store(&self.name, cluster, &path),
+                None => BarmanObjectStore::default(),
+            }
         };
         let given = self.credentials.clone();
         if let Some(gcs) = &self.gcs {

@@ -36,6 +36,44 @@ fn repository(patch: &Value) -> Value {
     repository
 }
 
+fn on_volume(patch: &Value) -> Value {
+    let size = json!({"resources": {"requests": {"storage": "50Gi"}}});
+    let mut repository = json!({"name": "repo1", "volume": {"volumeClaimSpec": size}});
+    for (key, value) in patch.as_object().expect("an object") {
+        repository[key] = value.clone();
+    }
+    repository
+}
+
+/// S0.14, S1.15: the volume is what the user asks for.
+#[rstest]
+#[case::least(json!({}))]
+#[case::settings(json!({"path": "/attic", "wal": {"compression": "zstd"}, "data": {"jobs": 4}}))]
+#[case::class(json!({"volume": {"volumeClaimSpec": {
+    "accessModes": ["ReadWriteMany"], "storageClassName": "slow", "resources": {"requests": {"storage": "1Ti"}},
+}}}))]
+fn volumes_accepted(#[case] patch: Value) {
+    assert_eq!(said(&on_volume(&patch), None), "");
+}
+
+#[rstest]
+#[case::nothing(json!({"name": "repo1"}), "exactly one of s3 and volume")]
+#[case::both(on_volume(&json!({"s3": {"bucket": "backups"}})), "exactly one of s3 and volume")]
+#[case::credentials(on_volume(&json!({"credentials": keys()})), "has no credentials")]
+#[case::encryption(on_volume(&json!({"wal": {"encryption": "AES256"}})), "a storage class that encrypts")]
+#[case::short(on_volume(&json!({"name": "r1"})), "at least three characters")]
+#[case::no_size(on_volume(&json!({"volume": {"volumeClaimSpec": {"storageClassName": "x"}}})), "needs a size")]
+fn volumes_refused(#[case] repository: Value, #[case] words: &str) {
+    let said = said(&repository, None);
+    assert!(said.contains(words), "{words:?} is not in {said:?}");
+}
+
+#[test]
+fn a_repository_does_not_move_to_a_volume() {
+    let said = said(&on_volume(&json!({})), Some(&repository(&json!({}))));
+    assert!(said.contains("cannot be changed"), "{said:?}");
+}
+
 fn keys() -> Value {
     let key = |key: &str| json!({"name": "creds", "key": key});
     json!({"accessKeyId": key("ID"), "secretAccessKey": key("KEY")})

@@ -14,7 +14,7 @@ use crate::inspect::command;
 use crate::install::{Ids, install};
 use crate::kube::Kubernetes;
 use crate::wal_client::USAGE;
-use crate::{report, run};
+use crate::{repo_host, report, run};
 
 /// Runs PostgreSQL in a pod of Howdah.
 #[derive(Debug, Parser)]
@@ -45,6 +45,8 @@ enum Command {
     },
     /// Run PostgreSQL (process 1 of the container)
     Run,
+    /// Serve the repositories on this pod's volumes to the instances of the cluster
+    RepoHost(repo_host::Arguments),
     /// Archive the WAL file at PATH (archive_command)
     WalArchive {
         /// %p
@@ -143,6 +145,12 @@ pub fn main() -> ExitCode {
                 }
             }
         }),
+        Command::RepoHost(arguments) => {
+            crate::memory::tune();
+            set_up_logging();
+            let done = report::block_on(repo_host::run(arguments));
+            report::finish(done, Some(std::path::Path::new(report::TERMINATION_LOG)))
+        }
         Command::Run => in_pod(run::start::run_with),
     }
 }

@@ -17,6 +17,7 @@ pub mod memory;
 pub mod objstore;
 pub mod pages;
 pub mod pg;
+pub mod repo_host;
 pub mod report;
 pub mod run;
 pub mod serve;

@@ -43,7 +43,8 @@ impl Store {
             let inherit = options.credentials == Credentials::Inherit;
             inherit.then(|| environment("AWS_REGION").or_else(|| environment("AWS_DEFAULT_REGION"))).flatten()
         });
-        let transport = options.connections.transport(options.ca_pem.as_deref(), &options.limits)?;
+        let transport =
+            options.connections.transport(&options.ca_pem, &options.client_certificate, &options.limits)?;
         let region = region.unwrap_or_else(|| DEFAULT_REGION.to_owned());
         let mut builder = AmazonS3Builder::new()
             .with_bucket_name(destination.bucket())

@@ -51,7 +51,7 @@ pub use dialect::BodyCheck;
 pub use findings::{Finding, Outcome, Probed};
 pub use gcs::{GcsCredentials, GcsOptions};
 pub use list::Listing;
-pub use options::{Credentials, Encryption, Limits, S3Options, Secret, UriStyle};
+pub use options::{ClientCertificate, Credentials, Encryption, Limits, S3Options, Secret, UriStyle};
 pub use pending::PendingUpload;
 pub use probe::StoreFeatures;
 pub use read::ObjectStream;

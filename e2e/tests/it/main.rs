@@ -18,3 +18,4 @@ mod schedule;
 mod seed;
 mod storages;
 mod versions;
+mod volume;

@@ -28,6 +28,7 @@ pub fn begun(
     status.destination_path = Some(store.destination_path.clone());
     status.endpoint_url = store.endpoint_url.clone();
     status.endpoint_ca = store.endpoint_ca.clone();
+    status.client_certificate = store.client_certificate.clone();
     status.s3_credentials = store.s3_credentials.clone();
     status.google_credentials = store.google_credentials.clone();
     status.azure_credentials = store.azure_credentials.clone();

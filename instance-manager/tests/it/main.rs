@@ -14,5 +14,6 @@ mod install;
 mod join;
 mod pod;
 mod recovery;
+mod repo_host;
 mod settings;
 mod world;

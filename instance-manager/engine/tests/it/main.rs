@@ -25,3 +25,4 @@ mod segments;
 mod site;
 mod standby;
 mod verify;
+mod volume;

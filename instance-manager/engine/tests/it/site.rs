@@ -21,6 +21,8 @@ pub struct Site {
     pub s3: howdah_s3::Server,
     /// How its repositories are encrypted, and the passphrase.
     pub encryption: Option<(CipherMode, &'static str)>,
+    /// Where the repositories are instead.
+    elsewhere: Option<Store>,
     dir: tempfile::TempDir,
 }
 
@@ -38,7 +40,7 @@ impl Site {
             .start()
             .await
             .expect("the S3 server starts");
-        Self { s3, encryption: None, dir }
+        Self { s3, encryption: None, elsewhere: None, dir }
     }
 
     /// One whose repositories are encrypted.
@@ -46,11 +48,19 @@ impl Site {
         Self { encryption: Some((mode, passphrase)), ..Self::new().await }
     }
 
+    /// The same with the repositories in another store.
+    pub async fn with_store(store: Store) -> Self {
+        Self { elsewhere: Some(store), ..Self::new().await }
+    }
+
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
 
     pub fn store(&self) -> Store {
+        if let Some(store) = &self.elsewhere {
+            return store.clone();
+        }
         let mut options = S3Options::with_keys("key", "secret");
         options.endpoint = Some(self.s3.endpoint());
         let destination = Destination::parse(&format!("s3://{BUCKET}/some/path")).expect("a destination");
