@@ -3,11 +3,13 @@
 mod ahead;
 mod archiver;
 mod depth;
+mod group;
 mod pace;
 mod prefetch;
 mod queue;
 mod restorer;
 mod spool;
 
+pub use group::{Group, Lag, Member, Policy, Refusal, Refused};
 pub use archiver::{Archiver, ArchiverConfig, ArchiverStats};
 pub use restorer::{Restorer, RestorerConfig, WalFetch};
