@@ -10,6 +10,8 @@ pub const CONTINUOUS_ARCHIVING: &str = "ContinuousArchiving";
 pub const LAST_BACKUP_SUCCEEDED: &str = "LastBackupSucceeded";
 /// Cluster: the object store is configured and its Secrets are there.
 pub const BACKUP_CONFIGURED: &str = "BackupConfigured";
+/// Cluster: no repository lacks WAL that others have.
+pub const REPOSITORIES_UP_TO_DATE: &str = "RepositoriesUpToDate";
 /// Backup: given to an instance. ScheduledBackup: due times can be computed.
 pub const SCHEDULED: &str = "Scheduled";
 /// Backup: the outcome.

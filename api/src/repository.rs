@@ -16,7 +16,7 @@ use crate::retention::Retention;
 /// Name of the repository that `barmanObjectStore` describes.
 pub const DEFAULT: &str = "default";
 
-/// A place for base backups and WAL. All WAL goes to every repository; each Backup goes to one.
+/// A place for base backups and WAL. WAL goes to every repository that archives it; each Backup goes to one.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.name != 'default'")
@@ -45,6 +45,12 @@ pub struct Repository {
     /// Credentials. Default: the identity of the pod, as with `inheritFromIAMRole: true`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials: Option<RepositoryCredentials>,
+
+    /// Whether all WAL goes here. Default: true. With false it takes base backups only: each gets the WAL that it needs
+    /// to become consistent, copied from another repository, and is restored to its own end. There is no recovery to a
+    /// later moment from here.
+    #[serde(rename = "archiveWAL", skip_serializing_if = "Option::is_none")]
+    pub archive_wal: Option<bool>,
 
     /// How WAL files are stored.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -176,9 +182,30 @@ pub struct NamedStore {
     /// How long backups and WAL stay; `None` is for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,
+    /// Whether all WAL goes there.
+    #[serde(default = "yes")]
+    pub archive_wal: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl NamedStore {
+    /// A place for backups and all WAL, without retention.
+    #[must_use]
+    pub fn new(name: impl Into<String>, store: BarmanObjectStore) -> Self {
+        Self { name: name.into(), store, retention: None, archive_wal: true }
+    }
 }
 
 impl Repository {
+    /// Whether all WAL goes here.
+    #[must_use]
+    pub fn archives_wal(&self) -> bool {
+        self.archive_wal.unwrap_or(true)
+    }
+
     /// The same place in the words of `barmanObjectStore`.
     #[must_use]
     pub fn store(&self, namespace: &str, cluster: &str) -> BarmanObjectStore {

@@ -76,7 +76,11 @@ async fn one(
     let policy = policy(wanted)?;
     let repository = open(shared, named)?;
     let in_use = repository.in_use(Utc::now()).await?;
-    let plan = repository.plan_retention(&policy, Utc::now(), &in_use, &BTreeSet::new()).await?;
+    let mut plan = repository.plan_retention(&policy, Utc::now(), &in_use, &BTreeSet::new()).await?;
+    if let Some(from) = shared.wal.wanted_from(&named.name) {
+        // A repository that is behind gets it from here.
+        plan.wal.cuts.retain(|cut| cut.last < from);
+    }
     let mut status = planned(&plan, before);
     if wanted.dry_run == Some(true) || plan.is_empty() {
         return Ok(status);
@@ -221,9 +225,8 @@ mod tests {
     #[test]
     fn a_plan_is_due_when_something_changed_or_time_passed() {
         let named = |window: &str| NamedStore {
-            name: "repo1".into(),
-            store: howdah_api::object_store::BarmanObjectStore::default(),
             retention: Some(Retention { recovery_window: Some(window.into()), ..Retention::default() }),
+            ..NamedStore::new("repo1", howdah_api::object_store::BarmanObjectStore::default())
         };
         let (mut last, now) = (Last::default(), Instant::now());
         assert!(last.is_due(&named("30d"), 3, now));

@@ -111,11 +111,10 @@ pub async fn collect(shared: &Shared) -> InstanceStatus {
         .wal
         .repositories()
         .into_iter()
-        .map(|(name, archiver)| RepositoryState {
-            recoverability: known.get(&name).cloned(),
-            retention: shared.retention(&name),
-            archiver,
-            name,
+        .map(|state| RepositoryState {
+            recoverability: known.get(&state.name).cloned(),
+            retention: shared.retention(&state.name),
+            ..state
         })
         .collect();
     status.running_backup_uid = shared.backup().map(|b| b.uid);

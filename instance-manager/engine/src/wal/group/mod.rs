@@ -130,7 +130,7 @@ struct Inner {
 }
 
 impl Group {
-    /// The archives of the server in `pgdata`. `scratch` is a directory of the group's own; it is made when needed.
+    /// The archives of the server in `pgdata`. `scratch` is a directory of the group's own, emptied by [`Group::start`].
     pub fn new(members: Vec<Member>, policy: Policy, pgdata: &Path, scratch: &Path) -> Self {
         Self {
             inner: Arc::new(Inner {
