@@ -12,6 +12,8 @@ pub const LAST_BACKUP_SUCCEEDED: &str = "LastBackupSucceeded";
 pub const BACKUP_CONFIGURED: &str = "BackupConfigured";
 /// Cluster: the repositories on volumes are served; absent without such repositories.
 pub const REPOSITORY_HOST_READY: &str = "RepositoryHostReady";
+/// Cluster: no repository lacks WAL that others have.
+pub const REPOSITORIES_UP_TO_DATE: &str = "RepositoriesUpToDate";
 /// Backup: given to an instance. ScheduledBackup: due times can be computed.
 pub const SCHEDULED: &str = "Scheduled";
 /// Backup: the outcome.

@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::cluster_status::RepositoryLag;
 use crate::encryption::EncryptionStatus;
 use crate::retention::RetentionStatus;
 use crate::store_probe::StoreProbe;
@@ -121,6 +122,9 @@ pub struct RepositoryState {
     pub archiver: ArchiverStatus,
     /// What it holds; `None` until known.
     pub recoverability: Option<Recoverability>,
+    /// What it lacks of the WAL that was acknowledged without it; `None` when it has everything.
+    #[serde(default)]
+    pub lag: Option<RepositoryLag>,
     /// What retention decided and did; `None` without a policy, or until known.
     #[serde(default)]
     pub retention: Option<RetentionStatus>,

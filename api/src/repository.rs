@@ -22,7 +22,7 @@ use crate::volume_repository::{self, VolumeRepository};
 /// Name of the repository that `barmanObjectStore` describes.
 pub const DEFAULT: &str = "default";
 
-/// A place for base backups and WAL. All WAL goes to every repository; each Backup goes to one.
+/// A place for base backups and WAL. WAL goes to every repository that archives it; each Backup goes to one.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.name != 'default'")
@@ -91,6 +91,12 @@ pub struct Repository {
     /// repository is made; Barman's own tools cannot read it. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encryption: Option<ClientEncryption>,
+
+    /// Whether all WAL goes here. Default: true. With false it takes base backups only: each gets the WAL that it needs
+    /// to become consistent, copied from another repository, and is restored to its own end. There is no recovery to a
+    /// later moment from here.
+    #[serde(rename = "archiveWAL", skip_serializing_if = "Option::is_none")]
+    pub archive_wal: Option<bool>,
 
     /// How WAL files are stored.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -280,6 +286,21 @@ pub struct NamedStore {
     /// How long backups and WAL stay; `None` is for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,
+    /// Whether all WAL goes there.
+    #[serde(default = "yes")]
+    pub archive_wal: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl NamedStore {
+    /// A place for backups and all WAL, without retention.
+    #[must_use]
+    pub fn new(name: impl Into<String>, store: BarmanObjectStore) -> Self {
+        Self { name: name.into(), store, retention: None, archive_wal: true }
+    }
 }
 
 impl Repository {
@@ -290,6 +311,12 @@ impl Repository {
             Some(path) => path.trim_matches('/').to_owned(),
             None => naming::repository_folder(namespace, cluster, &self.name),
         }
+    }
+
+    /// Whether all WAL goes here.
+    #[must_use]
+    pub fn archives_wal(&self) -> bool {
+        self.archive_wal.unwrap_or(true)
     }
 
     /// The same place in the words of `barmanObjectStore`.

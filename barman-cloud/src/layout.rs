@@ -228,6 +228,16 @@ impl Layout {
         within.starts_with("howdah/probe") || within.starts_with("howdah/keys/")
     }
 
+    /// Directory of what other repositories may lack.
+    pub fn arrears_dir(&self) -> String {
+        format!("{}/howdah/arrears", self.server)
+    }
+
+    /// From where on another repository may lack WAL.
+    pub fn arrears(&self, repository: &str) -> String {
+        format!("{}/howdah/arrears/{repository}.json", self.server)
+    }
+
     /// The object that a probe writes and deletes to learn what the store allows.
     pub fn probe(&self) -> String {
         format!("{}/howdah/probe", self.server)

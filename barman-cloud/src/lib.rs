@@ -10,6 +10,7 @@
 #![warn(missing_docs)]
 
 pub mod archive;
+pub mod arrears;
 pub mod backup_id;
 pub mod backup_info;
 pub mod catalog;

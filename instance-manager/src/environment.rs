@@ -142,6 +142,12 @@ impl Paths {
         self.below(naming::SPOOL_DIR)
     }
 
+    /// WAL on its way to a repository that is behind.
+    #[must_use]
+    pub fn catch_up(&self) -> PathBuf {
+        self.controller.join("catch-up")
+    }
+
     /// `pg_wal` on the WAL volume.
     #[must_use]
     pub fn wal_on_volume(&self) -> PathBuf {

@@ -85,6 +85,15 @@ impl WalWriter {
 
     /// Archives a file under its name; see [`Repository::archive_wal`].
     pub async fn archive(&self, name: WalName, source: &WalSource, lane: Lane) -> Result<ArchivedWal> {
+        let outcome = self.put(name, source, lane).await;
+        if outcome.is_err() {
+            // Other content than the archived one, for example, means nothing when it is that of another segment.
+            source.check()?;
+        }
+        outcome
+    }
+
+    async fn put(&self, name: WalName, source: &WalSource, lane: Lane) -> Result<ArchivedWal> {
         self.options.compression.check_level(self.options.level)?;
         let size = source.size(name)?;
         if size > ONE_REQUEST {
@@ -102,6 +111,7 @@ impl WalWriter {
         if let Some(archived) = accept_same(&self.repository, &existing, source, size).await? {
             return Ok(archived);
         }
+        source.check()?;
         let stored = packed.size();
         share.shrink(stored);
         let created = {
@@ -218,6 +228,7 @@ impl WalWriter {
         let upload = self.repository.store().upload(&key).await?;
         let sending = async {
             let (parts, stored) = pack::in_parts(&upload, source, size, part, &self.options, sealer).await?;
+            source.check()?;
             // An upload in parts replaces what is there, so the last look is just before it appears.
             let existing = self.exact(name).await?;
             match accept_same(&self.repository, &existing, source, size).await? {

@@ -27,4 +27,7 @@ pub use control::ControlData;
 pub use error::{Error, ErrorKind, Result};
 pub use progress::{BackupStart, Phase, Progress};
 pub use restore::{BackupChoice, RecoveryTarget, RestoreRequest, RestoreResult, TargetTimeline};
-pub use wal::{Archiver, ArchiverConfig, ArchiverStats, Restorer, RestorerConfig, WalFetch};
+pub use wal::{
+    Archiver, ArchiverConfig, ArchiverStats, Group, Lag, Member, Policy, Refusal, Refused, Restorer,
+    RestorerConfig, WalFetch,
+};

@@ -121,7 +121,7 @@ mod tests {
 
     fn named(path: &str) -> NamedStore {
         let store = BarmanObjectStore { destination_path: path.into(), ..BarmanObjectStore::default() };
-        NamedStore { name: "repo1".into(), store, retention: None }
+        NamedStore::new("repo1", store)
     }
 
     #[test]

@@ -330,7 +330,7 @@ mod tests {
     fn a_failure_keeps_what_was_known() {
         let mut status = BackupStatus::default();
         let store = BarmanObjectStore { destination_path: "s3://b/".into(), ..BarmanObjectStore::default() };
-        let named = NamedStore { name: "default".into(), store, retention: None };
+        let named = NamedStore::new("default", store);
         begun(&mut status, &named, "pg", "backup-1", at(0));
         failed(&mut status, "the store was away; see why", at(75), Some(1));
         insta::assert_yaml_snapshot!(status);

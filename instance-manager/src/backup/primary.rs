@@ -23,8 +23,13 @@ use crate::serve::tls::{identity, roots};
 /// How long the primary may take to answer; a checkpoint may be part of it.
 const ANSWER: Duration = Duration::from_secs(120);
 
-/// The primary of this cluster.
-pub struct Primary(pub Arc<Shared>);
+/// The primary of this cluster, for a backup to one of its repositories.
+pub struct Primary {
+    /// This instance.
+    pub shared: Arc<Shared>,
+    /// Name of the repository.
+    pub repository: String,
+}
 
 /// Address of the primary's pod, from the Cluster's status.
 ///
@@ -52,7 +57,7 @@ impl Primary {
     /// # Errors
     /// When the primary cannot be asked, or refuses.
     pub async fn switch(&self, wanted: Option<u64>) -> Result<WalSwitch> {
-        let shared = &self.0;
+        let shared = &self.shared;
         if shared.server.borrow().running == Some(Running::Primary) {
             let sql = shared.local.connect(MAINTENANCE_DB).await?;
             return switch(&sql, wanted).await;
@@ -100,7 +105,8 @@ impl PrimaryWal for Primary {
     }
 
     fn archive_failure(&self) -> Option<String> {
-        self.0.wal.status()?.last_error
+        let wal = &self.shared.wal;
+        wal.failure(&self.repository).or_else(|| wal.status()?.last_error)
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use barman_cloud::Segment;
 use barman_cloud::retention::{Applied, FullRule, Plan, Policy};
 use chrono::Utc;
 use howdah_api::repository::NamedStore;
@@ -83,14 +84,23 @@ pub struct Expired {
     pub applied: Option<Applied>,
 }
 
-/// Makes the plan of a repository; with `delete` it is carried out. Not for two callers at the same time then.
+/// Makes the plan of a repository; with `delete` it is carried out. WAL from `held` on is left: a repository that is
+/// behind gets it from this one. Not for two callers at the same time then.
 ///
 /// # Errors
 /// When the policy cannot be read or the store does not answer. What is not deleted is no error.
-pub async fn run(repository: &Repository, wanted: &Retention, delete: bool) -> Result<Expired> {
+pub async fn run(
+    repository: &Repository,
+    wanted: &Retention,
+    held: Option<Segment>,
+    delete: bool,
+) -> Result<Expired> {
     let policy = policy(wanted)?;
     let in_use = repository.in_use(Utc::now()).await?;
-    let plan = repository.plan_retention(&policy, Utc::now(), &in_use, &BTreeSet::new()).await?;
+    let mut plan = repository.plan_retention(&policy, Utc::now(), &in_use, &BTreeSet::new()).await?;
+    if let Some(from) = held {
+        plan.wal.cuts.retain(|cut| cut.last < from);
+    }
     let applied = match delete && !plan.is_empty() {
         true => Some(repository.apply_retention(&plan, || in_use.clone()).await),
         false => None,
@@ -112,7 +122,7 @@ pub async fn now(shared: &Shared, named: &NamedRepository) -> Result<Option<Expi
     }
     let Some((repository, wanted)) = named.retained()? else { return Ok(None) };
     let _alone = ALONE.lock().await;
-    let done = run(repository, wanted, true).await?;
+    let done = run(repository, wanted, shared.wal.wanted_from(&named.name), true).await?;
     let before = shared.retention(&named.name).unwrap_or_default();
     shared.set_retention(&named.name, outcome(&named.name, &done, before));
     // What is recoverable may have changed.
@@ -128,7 +138,8 @@ async fn one(
 ) -> Result<RetentionStatus> {
     let repository = open(shared, named)?;
     let _alone = ALONE.lock().await;
-    let done = run(&repository, wanted, wanted.dry_run != Some(true)).await?;
+    let held = shared.wal.wanted_from(&named.name);
+    let done = run(&repository, wanted, held, wanted.dry_run != Some(true)).await?;
     Ok(outcome(&named.name, &done, before))
 }
 
@@ -275,9 +286,8 @@ mod tests {
     #[test]
     fn a_plan_is_due_when_something_changed_or_time_passed() {
         let named = |window: &str| NamedStore {
-            name: "repo1".into(),
-            store: howdah_api::object_store::BarmanObjectStore::default(),
             retention: Some(Retention { recovery_window: Some(window.into()), ..Retention::default() }),
+            ..NamedStore::new("repo1", howdah_api::object_store::BarmanObjectStore::default())
         };
         let (mut last, now) = (Last::default(), Instant::now());
         assert!(last.is_due(&named("30d"), 3, now));

@@ -83,7 +83,7 @@ pub async fn run(
     let mut found: Vec<RepositoryCheck> = futures::future::join_all(looks).await;
     let reached = |check: &RepositoryCheck| check.checks.iter().all(|c| c.outcome != Outcome::Failed);
     if found.iter().any(reached) {
-        let switched = match served.primary() {
+        let switched = match served.primary("") {
             Some(_) => Some(served.switch_wal().await.map_err(|error| error.report())),
             None => None,
         };
@@ -91,7 +91,12 @@ pub async fn run(
             let (switched, tried) = (&switched, reached(check));
             async move {
                 match (&named.opened, tried) {
-                    (Ok(repository), true) => archive(served, repository, switched, patience).await,
+                    (Ok(_), true) if !named.archive_wal => {
+                        Check::new("archive", Outcome::Skipped, "archiveWAL is false for this repository")
+                    }
+                    (Ok(repository), true) => {
+                        archive(served, (&named.name, repository), switched, patience).await
+                    }
                     _ => Check::new("archive", Outcome::Skipped, "see above"),
                 }
             }
@@ -218,7 +223,7 @@ async fn lineage(repository: &Repository, system: Option<&str>) -> Check {
 /// Waits until the segment that was closed is in the repository.
 async fn archive(
     served: &Arc<impl Served>,
-    repository: &Repository,
+    (repository_name, repository): (&str, &Repository),
     switched: &Option<Result<WalSwitch, String>>,
     patience: Duration,
 ) -> Check {
@@ -235,14 +240,14 @@ async fn archive(
         let end_lsn: Lsn = switch.lsn.parse()?;
         Ok(NeededWal { begin: end, end, end_lsn, size, closed: true })
     });
-    let (needed, primary) = match (needed, served.primary()) {
+    let (needed, primary) = match (needed, served.primary(repository_name)) {
         (Ok(needed), Some(primary)) => (needed, primary),
         (Err(error), _) => return Check::new(name, Outcome::Failed, error.report()),
         (_, None) => return Check::new(name, Outcome::Skipped, "there is no PostgreSQL here"),
     };
     let begun = std::time::Instant::now();
     let (limit, cancel) = (Some(patience), CancellationToken::new());
-    match wait_for_wal(repository, needed, primary.as_ref(), limit, &cancel).await {
+    match wait_for_wal(&[repository], needed, primary.as_ref(), limit, &cancel).await {
         Ok(()) => {
             let took = begun.elapsed().as_secs_f64();
             Check::new(name, Outcome::Passed, format!("segment {} arrived within {took:.1} s", needed.end))

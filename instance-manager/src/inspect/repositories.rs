@@ -19,6 +19,8 @@ pub struct NamedRepository {
     pub location: String,
     /// Cipher of client-side encryption.
     pub cipher: Option<String>,
+    /// Whether all WAL goes there.
+    pub archive_wal: bool,
     /// Parts read at the same time.
     pub jobs: usize,
     /// How long backups and WAL stay; `None` is for ever.
@@ -55,7 +57,7 @@ impl NamedRepository {
     /// When it cannot be opened or the store does not answer.
     pub async fn planned(&self) -> Result<Option<Expired>> {
         match self.retained()? {
-            Some((repository, wanted)) => Ok(Some(retention::run(repository, wanted, false).await?)),
+            Some((repository, wanted)) => Ok(Some(retention::run(repository, wanted, None, false).await?)),
             None => Ok(None),
         }
     }
@@ -65,7 +67,7 @@ impl NamedRepository {
 /// made, and one that cannot be opened says why.
 #[must_use]
 pub fn configured(stores: Vec<NamedStore>, cluster: &str, secrets: &SecretValues) -> Vec<NamedRepository> {
-    let open = |NamedStore { name, store, retention }: NamedStore| {
+    let open = |NamedStore { name, store, retention, archive_wal }: NamedStore| {
         let opened = objstore::repository(&store, cluster, secrets, Purpose::Data);
         let location = match &opened {
             Ok(repository) => repository.url(),
@@ -77,7 +79,12 @@ pub fn configured(stores: Vec<NamedStore>, cluster: &str, secrets: &SecretValues
         NamedRepository {
             name,
             location,
-            cipher: None,
+            cipher: opened
+                .as_ref()
+                .ok()
+                .and_then(|repository| repository.store().cipher_mode())
+                .map(|mode| mode.to_string()),
+            archive_wal,
             jobs: objstore::jobs(&store),
             retention,
             opened: opened.map_err(|error| error.report()),
@@ -123,6 +130,7 @@ mod tests {
             name: name.to_owned(),
             location: format!("s3://b/{name}"),
             cipher: None,
+            archive_wal: true,
             jobs: 2,
             retention: None,
             opened: Err("no Secret".to_owned()),
@@ -141,11 +149,10 @@ mod tests {
             ..BarmanObjectStore::default()
         };
         let stores = vec![
-            NamedStore { name: "default".into(), store: store("s3://b/one/"), retention: None },
+            NamedStore::new("default", store("s3://b/one/")),
             NamedStore {
-                name: "repo1".into(),
-                store: store("s3://b/two"),
                 retention: Some(Retention::default()),
+                ..NamedStore::new("repo1", store("s3://b/two"))
             },
         ];
         let found = configured(stores, "pg", &SecretValues::default());

@@ -68,8 +68,8 @@ pub trait Served: Send + Sync + 'static {
         async { Err(Error::permanent("there is no PostgreSQL here whose WAL could be switched")) }
     }
 
-    /// The primary of the cluster, for who waits for its WAL.
-    fn primary(self: &Arc<Self>) -> Option<Arc<dyn PrimaryWal>> {
+    /// The primary of the cluster, for who waits for its WAL in a repository.
+    fn primary(self: &Arc<Self>, _repository: &str) -> Option<Arc<dyn PrimaryWal>> {
         None
     }
 
@@ -138,11 +138,11 @@ impl Served for Shared {
     }
 
     async fn switch_wal(self: &Arc<Self>) -> Result<WalSwitch> {
-        Primary(Arc::clone(self)).switch(None).await
+        Primary { shared: Arc::clone(self), repository: String::new() }.switch(None).await
     }
 
-    fn primary(self: &Arc<Self>) -> Option<Arc<dyn PrimaryWal>> {
-        Some(Arc::new(Primary(Arc::clone(self))))
+    fn primary(self: &Arc<Self>, repository: &str) -> Option<Arc<dyn PrimaryWal>> {
+        Some(Arc::new(Primary { shared: Arc::clone(self), repository: repository.to_owned() }))
     }
 
     async fn expire(&self, named: &NamedRepository, confirm: bool) -> Result<Option<Expired>> {

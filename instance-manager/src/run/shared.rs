@@ -7,7 +7,7 @@ use howdah_api::Cluster;
 use howdah_api::instance::Recoverability;
 use howdah_api::repository::NamedStore;
 use howdah_api::retention::RetentionStatus;
-use howdah_engine::Progress;
+use howdah_engine::{Policy, Progress};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -165,6 +165,12 @@ impl Shared {
     #[must_use]
     pub fn stores(&self) -> Vec<NamedStore> {
         self.cluster().spec.stores(&self.env.namespace, &self.env.cluster)
+    }
+
+    /// When a WAL file counts as archived.
+    #[must_use]
+    pub fn wal_policy(&self) -> Policy {
+        self.cluster().spec.wal_acknowledgement().map_or(Policy::All, Policy::Number)
     }
 
     /// The backup that is being taken.

@@ -111,16 +111,15 @@ pub async fn collect(shared: &Shared) -> InstanceStatus {
         .wal
         .repositories()
         .into_iter()
-        .map(|(name, archiver)| {
-            let care = shared.care(&name);
+        .map(|state| {
+            let care = shared.care(&state.name);
             RepositoryState {
-                recoverability: known.get(&name).cloned(),
-                retention: shared.retention(&name),
+                recoverability: known.get(&state.name).cloned(),
+                retention: shared.retention(&state.name),
                 probe: care.probe,
                 encryption: care.encryption,
                 encryption_error: care.encryption_error,
-                archiver,
-                name,
+                ..state
             }
         })
         .collect();
