@@ -13,5 +13,6 @@ mod install;
 mod join;
 mod pod;
 mod recovery;
+mod removal;
 mod settings;
 mod world;
