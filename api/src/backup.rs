@@ -7,13 +7,15 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::common::{BackupTarget, BackupType, LocalObjectReference, SecretKeySelector};
+use crate::common::{BackupTarget, BackupType, DeletionPolicy, LocalObjectReference, SecretKeySelector};
 use crate::encryption::ClientEncryption;
+use crate::labels::BACKUP_DATA;
 use crate::object_store::{
     AzureCredentials, BarmanObjectStore, Encryption, GoogleCredentials, S3Credentials, UriStyle,
 };
 
-/// One base backup of a cluster. Creating it takes the backup; deleting it leaves the data in the store.
+/// One base backup of a cluster. Creating it takes the backup; deleting it leaves the data in the store, unless its
+/// `deletionPolicy` is `Delete`.
 #[derive(CustomResource, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
 #[kube(
     group = "postgresql.k8s.enterprisedb.io",
@@ -24,7 +26,7 @@ use crate::object_store::{
     derive = "Default",
     derive = "PartialEq",
     category = "howdah",
-    doc = "One base backup of a cluster. Creating it takes the backup; deleting it leaves the data in the store.",
+    doc = "One base backup of a cluster. Creating it takes the backup; deleting it leaves the data in the store, unless its deletionPolicy is Delete.",
     printcolumn(json_path = ".spec.cluster.name", name = "Cluster", type_ = "string"),
     printcolumn(json_path = ".status.repository", name = "Repository", type_ = "string"),
     printcolumn(json_path = ".status.type", name = "Type", type_ = "string"),
@@ -36,7 +38,8 @@ use crate::object_store::{
     printcolumn(json_path = ".status.error", name = "Error", type_ = "string")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self == oldSelf").message("the spec of a Backup cannot be changed: create another Backup"))]
+#[x_kube(validation = Rule::new("self.cluster == oldSelf.cluster && has(self.repository) == has(oldSelf.repository) && (!has(self.repository) || self.repository == oldSelf.repository) && has(self.type) == has(oldSelf.type) && (!has(self.type) || self.type == oldSelf.type) && has(self.target) == has(oldSelf.target) && (!has(self.target) || self.target == oldSelf.target) && has(self.immediateCheckpoint) == has(oldSelf.immediateCheckpoint) && (!has(self.immediateCheckpoint) || self.immediateCheckpoint == oldSelf.immediateCheckpoint)")
+    .message("the spec of a Backup cannot be changed, but for deletionPolicy: create another Backup"))]
 pub struct BackupSpec {
     /// The cluster to back up, in the same namespace.
     pub cluster: LocalObjectReference,
@@ -57,6 +60,13 @@ pub struct BackupSpec {
     /// Default: `data.immediateCheckpoint` of the cluster's object store.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub immediate_checkpoint: Option<bool>,
+    /// What becomes of the data when this object is deleted. `Retain`: it stays in the repository. `Delete`: the object
+    /// stays until its data is deleted; the condition `DataDeleted` says why when it cannot be: other backups build on
+    /// it, it is the last full one that can be restored, somebody asked to keep it, a recovery reads it, or the store
+    /// refuses. Its WAL goes with the next run of retention. Once the cluster is gone, the data stays. May be changed at
+    /// any time. Default: `Retain`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deletion_policy: Option<DeletionPolicy>,
 }
 
 /// Phases of a Backup, in their order. A phase never goes back.
@@ -257,7 +267,8 @@ pub struct BackupStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// `Scheduled`: given to an instance, or what it waits for. `Completed`: the outcome. `PagesIntact`: whether the
-    /// checksums of all data pages were right.
+    /// checksums of all data pages were right. `DataDeleted`: whether its data is gone from the repository, when the
+    /// object was deleted with `deletionPolicy: Delete`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -310,6 +321,21 @@ pub struct BadPage {
     pub file: String,
     /// Number of the block within the relation.
     pub block: i64,
+}
+
+impl Backup {
+    /// Whether its data goes with it.
+    #[must_use]
+    pub fn deletes_data(&self) -> bool {
+        self.spec.deletion_policy == Some(DeletionPolicy::Delete)
+    }
+
+    /// Whether its deletion waits for its data.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        let held = self.metadata.finalizers.iter().flatten().any(|name| name == BACKUP_DATA);
+        held && self.metadata.deletion_timestamp.is_some()
+    }
 }
 
 impl BackupStatus {

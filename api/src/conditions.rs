@@ -20,6 +20,8 @@ pub const SCHEDULED: &str = "Scheduled";
 pub const COMPLETED: &str = "Completed";
 /// Backup: the checksums of all data pages were right.
 pub const PAGES_INTACT: &str = "PagesIntact";
+/// Backup: its data is gone from the repository.
+pub const DATA_DELETED: &str = "DataDeleted";
 
 /// Status of a condition: known and true.
 pub const TRUE: &str = "True";

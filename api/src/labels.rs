@@ -1,4 +1,4 @@
-//! Keys of labels and annotations.
+//! Keys of labels, annotations and finalizers.
 
 /// Name of the cluster; on everything that belongs to one.
 pub const CLUSTER: &str = "postgresql.k8s.enterprisedb.io/cluster";
@@ -27,6 +27,8 @@ pub const SERIAL: &str = "postgresql.k8s.enterprisedb.io/serial";
 pub const VOLUME_STATUS: &str = "postgresql.k8s.enterprisedb.io/volume-status";
 /// Fingerprint of the pod's specification; annotation on pods.
 pub const POD_SPEC_HASH: &str = "postgresql.k8s.enterprisedb.io/pod-spec-hash";
+/// Finalizer of a Backup whose data goes with it.
+pub const BACKUP_DATA: &str = "postgresql.k8s.enterprisedb.io/backup-data";
 /// Standard label: what manages this object.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Value of [`MANAGED_BY`].

@@ -16,7 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use tokio::time::sleep;
 
-use super::{care, retention};
+use super::{care, removal, retention};
 use crate::error::Result;
 use crate::objstore::{Purpose, repository};
 use crate::run::role::Running;
@@ -42,6 +42,10 @@ pub async fn follow(shared: Arc<Shared>) {
         }
         let counts = shared.recoverability().into_iter().map(|(name, known)| (name, known.backups)).collect();
         retention::enforce(&shared, &mut retained, &counts).await;
+        if shared.server.borrow().running == Some(Running::Primary) && removal::carry_out(&shared).await {
+            // What went counts no longer, and its WAL may go as well.
+            continue;
+        }
         let stores = shared.stores();
         let running = shared.server.borrow().running;
         // A change of role or store is looked at soon, everything else at its time.

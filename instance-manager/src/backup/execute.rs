@@ -276,7 +276,7 @@ impl Job {
         let primary = Arc::new(Primary { shared: self.shared.clone(), repository });
         let work = howdah_engine::backup::run(request, primary, progress.clone(), cancel.clone());
         let mut work = std::pin::pin!(work);
-        let mut ours = true;
+        let (mut ours, mut deleted) = (true, false);
         let mut look = Look { at: Utc::now(), done: 0, total: 0 };
         let mut next = Instant::now() + HEARTBEAT;
         let result = loop {
@@ -296,9 +296,14 @@ impl Job {
             tokio::select! {
                 result = &mut work => break result,
                 written = timeout(WRITE_LIMIT, write) => match written {
-                    Ok(Ok(Written::Done(_))) => {
+                    Ok(Ok(Written::Done(seen))) => {
                         look = now;
                         next = Instant::now() + HEARTBEAT;
+                        if seen.metadata.deletion_timestamp.is_some() && !deleted {
+                            tracing::warn!(backup = self.name, "this Backup was deleted; it is not taken to its end");
+                            deleted = true;
+                            cancel.cancel();
+                        }
                     }
                     Ok(Ok(Written::Refused)) => {
                         tracing::warn!(backup = self.name, "somebody else ended this Backup; its data is removed");
@@ -320,6 +325,9 @@ impl Job {
         match result {
             Ok(result) => Outcome::Done(Box::new(result)),
             Err(_) if !ours => Outcome::NotOurs,
+            Err(_) if deleted => Outcome::Failed(
+                "this Backup was deleted while it was taken; nothing of it is kept".to_owned(),
+            ),
             Err(error) if self.shared.server.borrow().stopping => Outcome::Failed(format!(
                 "the pod was shut down while it took this backup ({error}); create another Backup (a schedule does so by itself)"
             )),

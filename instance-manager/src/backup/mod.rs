@@ -9,6 +9,7 @@ pub mod decide;
 pub mod execute;
 pub mod fields;
 pub mod primary;
+pub mod removal;
 pub mod retention;
 pub mod runner;
 pub mod writer;

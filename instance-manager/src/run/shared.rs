@@ -94,7 +94,7 @@ pub struct Shared {
     told: Mutex<String>,
     backup: Mutex<Option<RunningBackup>>,
     recoverability: Mutex<BTreeMap<String, Recoverability>>,
-    /// Rung when a backup ended: the repositories are looked at anew.
+    /// Rung when a backup ended, or one is to go with its data: the repositories are looked at anew.
     pub backup_ended: Notify,
     /// Retention of each repository.
     retention: Mutex<BTreeMap<String, RetentionStatus>>,

@@ -221,7 +221,7 @@ async fn backed_up_as(world: &World, pod: &Pod, name: &str, kind: BackupType) ->
         type_: Some(kind),
         ..BackupSpec::default()
     };
-    world.assign_as(name, spec, "pg-1", &pod.status().unwrap().session_id).await;
+    world.assign_as(howdah_api::Backup::new(name, spec), "pg-1", &pod.status().unwrap().session_id).await;
     let status = world.backup_ended(name).await;
     status.label.unwrap_or_else(|| panic!("{name}: {:?}", status.error))
 }

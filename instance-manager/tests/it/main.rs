@@ -15,5 +15,6 @@ mod join;
 mod pod;
 mod recovery;
 mod repo_host;
+mod removal;
 mod settings;
 mod world;
