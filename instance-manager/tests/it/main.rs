@@ -14,4 +14,5 @@ mod join;
 mod pod;
 mod recovery;
 mod settings;
+mod several;
 mod world;

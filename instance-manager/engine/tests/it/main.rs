@@ -21,5 +21,6 @@ mod postgres;
 mod recovery_targets;
 mod resume;
 mod segments;
+mod several;
 mod site;
 mod standby;
