@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 const REPOSITORY: &str =
     "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/backup/properties/repositories/items";
 
+const BACKUP: &str = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/backup";
+
 fn compiled() -> CompiledSchema {
     let cluster = crds().into_iter().find(|crd| crd.spec.names.kind == "Cluster").expect("the CRD");
     let cluster = serde_json::to_value(cluster).expect("JSON");
@@ -134,4 +136,66 @@ fn the_place_of_a_repository_is_fixed(#[case] old: Value, #[case] new: Value) {
 fn credentials_and_codecs_of_a_repository_may_change() {
     let new = repository(&json!({"credentials": keys(), "wal": {"compression": "zstd"}}));
     assert_eq!(said(&new, Some(&repository(&json!({})))), "");
+}
+
+fn said_of_backup(backup: &Value) -> String {
+    let cluster = crds().into_iter().find(|crd| crd.spec.names.kind == "Cluster").expect("the CRD");
+    let cluster = serde_json::to_value(cluster).expect("JSON");
+    let compiled = compile_schema(cluster.pointer(BACKUP).expect("spec.backup"));
+    assert_compiles(&compiled);
+    match Validator::new().validate_compiled(&compiled, backup, None) {
+        Ok(()) => String::new(),
+        Err(errors) => errors.into_vec().iter().map(|e| format!("{}\n", e.message)).collect(),
+    }
+}
+
+fn backup(default: bool, archiving: &[bool], acknowledgement: &Value) -> Value {
+    let one = |(at, archives): (usize, &bool)| {
+        let mut one = repository(&json!({"name": format!("repo{at}")}));
+        if !archives {
+            one["archiveWAL"] = json!(false);
+        }
+        one
+    };
+    let repositories: Vec<Value> = archiving.iter().enumerate().map(one).collect();
+    let mut backup = json!({"repositories": repositories});
+    if default {
+        backup["barmanObjectStore"] = json!({"destinationPath": "s3://backups/"});
+    }
+    if !acknowledgement.is_null() {
+        backup["walAcknowledgement"] = acknowledgement.clone();
+    }
+    backup
+}
+
+#[rstest]
+#[case::not_said(true, &[true], json!(null))]
+#[case::all(true, &[true], json!("all"))]
+#[case::one(false, &[true, true], json!(1))]
+#[case::as_many_as_there_are(true, &[true, false], json!(2))]
+#[case::base_backups_only_beside_the_default(true, &[false], json!(null))]
+#[case::none_yet(false, &[], json!("all"))]
+fn an_acknowledgement_that_can_be_met(
+    #[case] default: bool,
+    #[case] archiving: &[bool],
+    #[case] acknowledgement: Value,
+) {
+    assert_eq!(said_of_backup(&backup(default, archiving, &acknowledgement)), "");
+}
+
+#[rstest]
+#[case::zero(true, &[true], json!(0), "all or a number of repositories from 1 on")]
+#[case::word(true, &[true], json!("most"), "all or a number of repositories from 1 on")]
+#[case::number_as_a_word(true, &[true], json!("2"), "all or a number of repositories from 1 on")]
+#[case::too_many(true, &[true], json!(3), "more than the number of repositories that archive WAL")]
+#[case::too_many_archiving(true, &[false], json!(2), "more than the number of repositories that archive WAL")]
+#[case::nobody(false, &[false, false], json!(null), "one repository at least must archive WAL")]
+fn an_acknowledgement_that_cannot_be_met(
+    #[case] default: bool,
+    #[case] archiving: &[bool],
+    #[case] acknowledgement: Value,
+    #[case] words: &str,
+) {
+    let said = said_of_backup(&backup(default, archiving, &acknowledgement));
+    assert!(said.contains(words), "{words:?} is not in {said:?}");
 }

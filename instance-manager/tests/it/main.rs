@@ -17,4 +17,5 @@ mod recovery;
 mod repo_host;
 mod removal;
 mod settings;
+mod several;
 mod world;

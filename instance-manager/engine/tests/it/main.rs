@@ -22,6 +22,7 @@ mod postgres;
 mod recovery_targets;
 mod resume;
 mod segments;
+mod several;
 mod site;
 mod standby;
 mod verify;
