@@ -132,7 +132,9 @@ fn kind_of(error: &StoreError, text: &str, code: Option<&str>) -> codes::Verdict
 }
 
 /// What TLS calls a refused client certificate.
-const CERTIFICATE_ALERTS: [&str; 9] = [
+const CERTIFICATE_ALERTS: [&str; 10] = [
+    // Its signature is another authority's of the same name.
+    "DecryptError",
     "NoCertificate",
     "BadCertificate",
     "UnsupportedCertificate",

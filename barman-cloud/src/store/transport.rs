@@ -167,7 +167,8 @@ fn refuses_client(error: &rustls::Error) -> bool {
     matches!(
         error,
         rustls::Error::AlertReceived(
-            Alert::NoCertificate
+            Alert::DecryptError
+                | Alert::NoCertificate
                 | Alert::BadCertificate
                 | Alert::UnsupportedCertificate
                 | Alert::CertificateRevoked

@@ -230,10 +230,9 @@ mod tests {
 
     #[test]
     fn a_repository_that_moved_is_not_written_to() {
-        let named = |path: &str| NamedStore {
-            name: DEFAULT.into(),
-            store: BarmanObjectStore { destination_path: path.into(), ..BarmanObjectStore::default() },
-            retention: None,
+        let named = |path: &str| {
+            let store = BarmanObjectStore { destination_path: path.into(), ..BarmanObjectStore::default() };
+            NamedStore::new(DEFAULT, store)
         };
         let status = BackupStatus {
             destination_path: Some("s3://b/p".into()),

@@ -37,8 +37,10 @@ impl Entry {
 fn entries(dir: &Path, lead: &[u8], found: &mut Vec<Entry>) -> io::Result<()> {
     let listed = match fs::read_dir(dir) {
         Ok(listed) => listed,
-        // Pruned a moment ago.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        // Pruned a moment ago, or somebody else's file.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(());
+        }
         Err(error) => return Err(error),
     };
     for entry in listed {
