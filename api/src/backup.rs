@@ -8,7 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::common::{BackupTarget, BackupType, LocalObjectReference, SecretKeySelector};
-use crate::object_store::{BarmanObjectStore, Encryption, S3Credentials, UriStyle};
+use crate::object_store::{
+    AzureCredentials, BarmanObjectStore, Encryption, GoogleCredentials, S3Credentials, UriStyle,
+};
 
 /// One base backup of a cluster. Creating it takes the backup; deleting it leaves the data in the store.
 #[derive(CustomResource, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
@@ -168,6 +170,12 @@ pub struct BackupStatus {
     /// References to the credentials, never their values.
     #[serde(rename = "s3Credentials", skip_serializing_if = "Option::is_none")]
     pub s3_credentials: Option<S3Credentials>,
+    /// The same for Google Cloud Storage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub google_credentials: Option<GoogleCredentials>,
+    /// The same for Azure Blob Storage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub azure_credentials: Option<AzureCredentials>,
     /// Folder of the server below the destination.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_name: Option<String>,
@@ -316,6 +324,8 @@ impl BackupStatus {
             region: self.region.clone(),
             server_name: self.server_name.clone(),
             s3_credentials: self.s3_credentials.clone(),
+            google_credentials: self.google_credentials.clone(),
+            azure_credentials: self.azure_credentials.clone(),
             ..BarmanObjectStore::default()
         })
     }

@@ -1,5 +1,6 @@
 //! Where and how backups and WAL are stored: the Barman Cloud object store.
 
+mod cloud;
 mod data;
 mod wal;
 
@@ -11,18 +12,26 @@ use serde::{Deserialize, Serialize};
 
 use crate::common::SecretKeySelector;
 
+pub use cloud::{AzureCredentials, GoogleCredentials};
 pub use data::{BadPagePolicy, DataCompression, DataConfiguration, IoClass, IoPriority};
 pub use wal::{WalCompression, WalConfiguration};
 
 /// An object store in the Barman Cloud layout, readable and writable by `barman-cloud-*`.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.s3Credentials) || self.destinationPath.startsWith('s3://')")
+    .message("s3Credentials belong to a destinationPath of the form s3://BUCKET_NAME/path"))]
+#[x_kube(validation = Rule::new("!has(self.googleCredentials) || self.destinationPath.startsWith('gs://')")
+    .message("googleCredentials belong to a destinationPath of the form gs://BUCKET_NAME/path"))]
+#[x_kube(validation = Rule::new("!has(self.azureCredentials) || self.destinationPath.matches('^(https?|azure)://')")
+    .message("azureCredentials belong to a destinationPath of the form https://ACCOUNT.blob.core.windows.net/CONTAINER/path"))]
 pub struct BarmanObjectStore {
-    /// Folder that receives backups and WAL files, as a URL: `s3://BUCKET_NAME/path/to/folder`.
-    /// A trailing slash makes no difference. The path may be empty (`s3://BUCKET_NAME/`).
+    /// Folder that receives backups and WAL files, as a URL: `s3://BUCKET_NAME/path/to/folder`,
+    /// `gs://BUCKET_NAME/path` (Google), `https://ACCOUNT.blob.core.windows.net/CONTAINER/path` or
+    /// `azure://CONTAINER/path` (Azure). A trailing slash makes no difference. The path may be empty.
     #[schemars(length(min = 1, max = 1024))]
-    #[x_kube(validation = Rule::new("self.matches('^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?$')")
-        .message("destinationPath must be s3://BUCKET_NAME or s3://BUCKET_NAME/path/to/folder"))]
+    #[x_kube(validation = Rule::new("self.matches('^((s3|gs|azure)://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9](/.*)?|https?://[^/ ]+/[^ ]+)$')")
+        .message("destinationPath must be s3://BUCKET_NAME/path, gs://BUCKET_NAME/path or https://ACCOUNT.blob.core.windows.net/CONTAINER/path"))]
     pub destination_path: String,
 
     /// Endpoint of an S3-compatible service, for example `http://minio:9000` or
@@ -56,6 +65,14 @@ pub struct BarmanObjectStore {
     /// Credentials of the S3 service.
     #[serde(rename = "s3Credentials", skip_serializing_if = "Option::is_none")]
     pub s3_credentials: Option<S3Credentials>,
+
+    /// Credentials of Google Cloud Storage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub google_credentials: Option<GoogleCredentials>,
+
+    /// Credentials of Azure Blob Storage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub azure_credentials: Option<AzureCredentials>,
 
     /// How WAL files are stored.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -129,13 +146,29 @@ impl BarmanObjectStore {
         self.server_name.as_deref().unwrap_or(cluster)
     }
 
+    /// Every reference to a Secret, with the name of its field.
+    #[must_use]
+    pub fn selectors(&self) -> Vec<(&'static str, &SecretKeySelector)> {
+        let mut all: Vec<(&'static str, &SecretKeySelector)> = Vec::new();
+        if let Some(given) = &self.s3_credentials {
+            let fields = [
+                ("accessKeyId", &given.access_key_id),
+                ("secretAccessKey", &given.secret_access_key),
+                ("sessionToken", &given.session_token),
+                ("region", &given.region),
+            ];
+            all.extend(fields.into_iter().filter_map(|(field, selector)| Some((field, selector.as_ref()?))));
+        }
+        all.extend(self.google_credentials.iter().flat_map(GoogleCredentials::selectors));
+        all.extend(self.azure_credentials.iter().flat_map(AzureCredentials::selectors));
+        all.extend(self.endpoint_ca.iter().map(|selector| ("endpointCA", selector)));
+        all
+    }
+
     /// Names of the Secrets that this store refers to, each once, sorted.
     #[must_use]
     pub fn secret_names(&self) -> Vec<&str> {
-        let creds = self.s3_credentials.iter().flat_map(|c| {
-            [&c.access_key_id, &c.secret_access_key, &c.session_token, &c.region].into_iter().flatten()
-        });
-        let mut names: Vec<&str> = creds.chain(&self.endpoint_ca).map(|s| s.name.as_str()).collect();
+        let mut names: Vec<&str> = self.selectors().into_iter().map(|(_, s)| s.name.as_str()).collect();
         names.sort_unstable();
         names.dedup();
         names

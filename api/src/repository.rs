@@ -10,7 +10,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::common::{BackupType, SecretKeySelector};
-use crate::object_store::{BarmanObjectStore, DataConfiguration, S3Credentials, UriStyle, WalConfiguration};
+use crate::object_store::{
+    AzureCredentials, BarmanObjectStore, DataConfiguration, GoogleCredentials, S3Credentials, UriStyle,
+    WalConfiguration,
+};
 use crate::retention::Retention;
 
 /// Name of the repository that `barmanObjectStore` describes.
@@ -21,8 +24,16 @@ pub const DEFAULT: &str = "default";
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.name != 'default'")
     .message("default is the name of the repository in barmanObjectStore: use another, for example repo1"))]
-#[x_kube(validation = Rule::new("has(self.path) == has(oldSelf.path) && (!has(self.path) || self.path == oldSelf.path) && self.s3.bucket == oldSelf.s3.bucket")
-    .message("bucket and path of a repository cannot be changed, its backups would be left behind: add another repository, and remove this one later"))]
+#[x_kube(validation = Rule::new("[has(self.s3), has(self.gcs), has(self.azure)].filter(x, x).size() == 1")
+    .message("give exactly one of s3, gcs and azure"))]
+#[x_kube(validation = Rule::new("has(self.path) == has(oldSelf.path) && (!has(self.path) || self.path == oldSelf.path) && has(self.s3) == has(oldSelf.s3) && has(self.gcs) == has(oldSelf.gcs) && (!has(self.s3) || self.s3.bucket == oldSelf.s3.bucket) && (!has(self.gcs) || self.gcs.bucket == oldSelf.gcs.bucket) && (!has(self.azure) || self.azure.container == oldSelf.azure.container)")
+    .message("storage, bucket and path of a repository cannot be changed, its backups would be left behind: add another repository, and remove this one later"))]
+#[x_kube(validation = Rule::new("!has(self.credentials) || has(self.s3) || !(has(self.credentials.accessKeyId) || has(self.credentials.inheritFromIAMRole))")
+    .message("accessKeyId, secretAccessKey, sessionToken and inheritFromIAMRole are credentials of s3"))]
+#[x_kube(validation = Rule::new("!has(self.credentials) || has(self.gcs) || !(has(self.credentials.applicationCredentials) || has(self.credentials.workloadIdentity))")
+    .message("applicationCredentials and workloadIdentity are credentials of gcs"))]
+#[x_kube(validation = Rule::new("!has(self.credentials) || has(self.azure) || !(has(self.credentials.connectionString) || has(self.credentials.storageAccount) || has(self.credentials.storageKey) || has(self.credentials.storageSasToken) || has(self.credentials.inheritFromAzureAD))")
+    .message("connectionString, storageAccount, storageKey, storageSasToken and inheritFromAzureAD are credentials of azure"))]
 pub struct Repository {
     /// Name by which Backups and schedules refer to it, for example `repo1`. `default` is the one in
     /// `barmanObjectStore`.
@@ -32,7 +43,16 @@ pub struct Repository {
     pub name: String,
 
     /// A bucket of Amazon S3 or of a service that speaks its protocol.
-    pub s3: S3Repository,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub s3: Option<S3Repository>,
+
+    /// A bucket of Google Cloud Storage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gcs: Option<GcsRepository>,
+
+    /// A container of Azure Blob Storage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub azure: Option<AzureRepository>,
 
     /// Folder in the bucket. Default: `/<namespace>/<cluster>/<name>`, so that clusters never share one.
     /// Below it is a folder with the name of the cluster, in the Barman Cloud layout.
@@ -63,7 +83,7 @@ pub struct Repository {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schedules: Option<RepositorySchedules>,
 
-    /// Tags set on every object, at most ten. Example: `{"retention": "default"}`.
+    /// Tags set on every object, at most ten. Example: `{"retention": "default"}`. Google Cloud Storage has none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[x_kube(validation = Rule::new("self.size() <= 10").message("an S3 object holds at most ten tags"))]
     #[schemars(extend("maxProperties" = 10))]
@@ -139,13 +159,50 @@ pub struct S3Repository {
     pub uri_style: Option<UriStyle>,
 }
 
-/// Credentials of a repository: a key pair from Secrets, or the identity of the pod.
+/// A bucket of Google Cloud Storage.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GcsRepository {
+    /// Name of the bucket. It must exist.
+    #[schemars(length(min = 3, max = 63))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]$')")
+        .message("bucket must be the name of a bucket: 3 to 63 lower-case letters, digits, dots, hyphens and underscores"))]
+    pub bucket: String,
+    /// Endpoint, for a private one. Default: Google's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub endpoint: Option<String>,
+    /// Certificate authority (PEM bundle) of the endpoint, when it is not a publicly known one.
+    #[serde(rename = "endpointCA", skip_serializing_if = "Option::is_none")]
+    pub endpoint_ca: Option<SecretKeySelector>,
+}
+
+/// A container of Azure Blob Storage.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AzureRepository {
+    /// Name of the container. It must exist.
+    #[schemars(length(min = 3, max = 63))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$')")
+        .message("container must be the name of a container: 3 to 63 lower-case letters, digits and hyphens"))]
+    pub container: String,
+    /// Endpoint of the account, for example `https://ACCOUNT.blob.core.windows.net`; an emulator's ends with the
+    /// account, `http://host:10000/ACCOUNT`. Default: from the account's name, in Azure's public cloud.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub endpoint: Option<String>,
+    /// Certificate authority (PEM bundle) of the endpoint, when it is not a publicly known one.
+    #[serde(rename = "endpointCA", skip_serializing_if = "Option::is_none")]
+    pub endpoint_ca: Option<SecretKeySelector>,
+}
+
+/// Credentials of a repository: from Secrets, or the identity of the pod.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.accessKeyId) == has(self.secretAccessKey)")
     .message("accessKeyId and secretAccessKey must be given together"))]
-#[x_kube(validation = Rule::new("(has(self.inheritFromIAMRole) && self.inheritFromIAMRole) != has(self.accessKeyId)")
-    .message("give either accessKeyId and secretAccessKey, or inheritFromIAMRole: true"))]
+#[x_kube(validation = Rule::new("[has(self.accessKeyId), has(self.inheritFromIAMRole) && self.inheritFromIAMRole, has(self.applicationCredentials), has(self.workloadIdentity) && self.workloadIdentity, has(self.connectionString), has(self.storageKey), has(self.storageSasToken), has(self.inheritFromAzureAD) && self.inheritFromAzureAD].filter(x, x).size() == 1")
+    .message("give one kind of credentials: accessKeyId and secretAccessKey, or inheritFromIAMRole: true (s3); applicationCredentials or workloadIdentity: true (gcs); connectionString, storageKey, storageSasToken or inheritFromAzureAD: true (azure)"))]
 #[x_kube(validation = Rule::new("!has(self.sessionToken) || has(self.accessKeyId)")
     .message("sessionToken belongs to accessKeyId and secretAccessKey"))]
 pub struct RepositoryCredentials {
@@ -163,6 +220,27 @@ pub struct RepositoryCredentials {
     /// `eks.amazonaws.com/role-arn`.
     #[serde(rename = "inheritFromIAMRole", skip_serializing_if = "Option::is_none")]
     pub inherit_from_iam_role: Option<bool>,
+    /// Google: the JSON file of a service account's key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub application_credentials: Option<SecretKeySelector>,
+    /// Google: use the service account bound to the pod or to its node. Default: false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload_identity: Option<bool>,
+    /// Azure: a connection string as the portal shows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connection_string: Option<SecretKeySelector>,
+    /// Azure: name of the storage account. Default: the one in the endpoint or in the connection string.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage_account: Option<SecretKeySelector>,
+    /// Azure: a key of the account.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage_key: Option<SecretKeySelector>,
+    /// Azure: a shared access signature of the container or the account.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage_sas_token: Option<SecretKeySelector>,
+    /// Azure: use the identity bound to the pod or the managed identity of its node. Default: false.
+    #[serde(rename = "inheritFromAzureAD", skip_serializing_if = "Option::is_none")]
+    pub inherit_from_azure_ad: Option<bool>,
 }
 
 /// A repository by its name, ready to be opened.
@@ -184,29 +262,63 @@ impl Repository {
     pub fn store(&self, namespace: &str, cluster: &str) -> BarmanObjectStore {
         let default = format!("{namespace}/{cluster}/{}", self.name);
         let path = self.path.as_deref().unwrap_or(&default).trim_matches('/');
-        let given = self.credentials.clone().unwrap_or_else(|| RepositoryCredentials {
-            inherit_from_iam_role: Some(true),
-            ..RepositoryCredentials::default()
-        });
-        BarmanObjectStore {
-            destination_path: format!("s3://{}/{path}", self.s3.bucket),
-            endpoint_url: self.s3.endpoint.clone(),
-            endpoint_ca: self.s3.endpoint_ca.clone(),
-            uri_style: self.s3.uri_style,
-            region: self.s3.region.clone(),
+        let mut store = BarmanObjectStore {
             server_name: Some(cluster.to_owned()),
-            s3_credentials: Some(S3Credentials {
-                access_key_id: given.access_key_id,
-                secret_access_key: given.secret_access_key,
-                session_token: given.session_token,
-                region: None,
-                inherit_from_iam_role: given.inherit_from_iam_role,
-            }),
             wal: self.wal.clone(),
             data: self.data.clone(),
             tags: self.tags.clone(),
-            history_tags: BTreeMap::new(),
+            ..BarmanObjectStore::default()
+        };
+        let given = self.credentials.clone();
+        if let Some(gcs) = &self.gcs {
+            store.destination_path = format!("gs://{}/{path}", gcs.bucket);
+            store.endpoint_url.clone_from(&gcs.endpoint);
+            store.endpoint_ca.clone_from(&gcs.endpoint_ca);
+            store.google_credentials = Some(google(given.unwrap_or_default()));
+        } else if let Some(azure) = &self.azure {
+            store.destination_path = format!("azure://{}/{path}", azure.container);
+            store.endpoint_url.clone_from(&azure.endpoint);
+            store.endpoint_ca.clone_from(&azure.endpoint_ca);
+            store.azure_credentials = Some(self::azure(given.unwrap_or_default()));
+        } else if let Some(bucket) = &self.s3 {
+            store.destination_path = format!("s3://{}/{path}", bucket.bucket);
+            store.endpoint_url.clone_from(&bucket.endpoint);
+            store.endpoint_ca.clone_from(&bucket.endpoint_ca);
+            store.uri_style = bucket.uri_style;
+            store.region.clone_from(&bucket.region);
+            store.s3_credentials = Some(s3(given.unwrap_or_default()));
         }
+        store
+    }
+}
+
+fn s3(given: RepositoryCredentials) -> S3Credentials {
+    S3Credentials {
+        // Nothing given is the identity of the pod.
+        inherit_from_iam_role: given.access_key_id.is_none().then_some(true),
+        access_key_id: given.access_key_id,
+        secret_access_key: given.secret_access_key,
+        session_token: given.session_token,
+        region: None,
+    }
+}
+
+fn google(given: RepositoryCredentials) -> GoogleCredentials {
+    GoogleCredentials {
+        gke_environment: given.application_credentials.is_none().then_some(true),
+        application_credentials: given.application_credentials,
+    }
+}
+
+fn azure(given: RepositoryCredentials) -> AzureCredentials {
+    let secret =
+        given.connection_string.is_some() || given.storage_key.is_some() || given.storage_sas_token.is_some();
+    AzureCredentials {
+        inherit_from_azure_ad: (!secret).then_some(true),
+        connection_string: given.connection_string,
+        storage_account: given.storage_account,
+        storage_key: given.storage_key,
+        storage_sas_token: given.storage_sas_token,
     }
 }
 
@@ -218,13 +330,13 @@ mod tests {
     fn a_repository_is_an_object_store_of_its_own() {
         let mut repository = Repository {
             name: "repo1".into(),
-            s3: S3Repository {
+            s3: Some(S3Repository {
                 bucket: "bucket".into(),
                 region: Some("eu-1".into()),
                 endpoint: Some("http://minio:9000".into()),
                 uri_style: Some(UriStyle::Path),
                 ..S3Repository::default()
-            },
+            }),
             ..Repository::default()
         };
         let store = repository.store("prod", "pg");
@@ -234,5 +346,36 @@ mod tests {
         assert_eq!(store.s3_credentials.unwrap().inherit_from_iam_role, Some(true));
         repository.path = Some("/cluster/repo1/".into());
         assert_eq!(repository.store("prod", "pg").destination_path, "s3://bucket/cluster/repo1");
+    }
+    #[test]
+    fn google_and_azure_have_their_own_words() {
+        let selector = |key: &str| Some(SecretKeySelector { name: "creds".into(), key: key.into() });
+        let mut repository = Repository {
+            name: "repo3".into(),
+            gcs: Some(GcsRepository { bucket: "bucket".into(), ..GcsRepository::default() }),
+            credentials: Some(RepositoryCredentials {
+                application_credentials: selector("gcs-key.json"),
+                ..RepositoryCredentials::default()
+            }),
+            ..Repository::default()
+        };
+        let store = repository.store("prod", "pg");
+        assert_eq!(store.destination_path, "gs://bucket/prod/pg/repo3");
+        assert_eq!(store.secret_names(), ["creds"]);
+        assert_eq!(store.google_credentials.unwrap().gke_environment, None);
+        repository.gcs = None;
+        repository.azure = Some(AzureRepository { container: "box".into(), ..AzureRepository::default() });
+        repository.credentials = Some(RepositoryCredentials {
+            storage_account: selector("account"),
+            storage_key: selector("key"),
+            ..RepositoryCredentials::default()
+        });
+        let store = repository.store("prod", "pg");
+        assert_eq!(store.destination_path, "azure://box/prod/pg/repo3");
+        let fields: Vec<_> = store.selectors().into_iter().map(|(field, _)| field).collect();
+        assert_eq!(fields, ["storageAccount", "storageKey"]);
+        repository.credentials = None;
+        let inherited = repository.store("prod", "pg").azure_credentials.unwrap();
+        assert_eq!(inherited.inherit_from_azure_ad, Some(true));
     }
 }

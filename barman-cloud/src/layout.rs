@@ -5,7 +5,7 @@
 
 mod destination;
 
-pub use destination::{Destination, normalise_endpoint};
+pub use destination::{Destination, Storage, normalise_endpoint};
 
 use crate::backup_id::BackupId;
 use crate::codec::Compression;

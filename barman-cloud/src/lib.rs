@@ -35,7 +35,7 @@ pub use backup_info::BackupInfo;
 pub use chain::{BackupType, Chain};
 pub use codec::Compression;
 pub use error::{Error, ErrorKind, Result};
-pub use layout::{Archive, Destination, Layout, PartName};
+pub use layout::{Archive, Destination, Layout, PartName, Storage};
 pub use lsn::Lsn;
 pub use repository::Repository;
 pub use store::{S3Options, Store};

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::layout::Layout;
-use crate::store::{Store, StoreFeatures};
+use crate::store::{Finding, Store, StoreFeatures};
 
 /// One server's backups and WAL under a destination. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -44,6 +44,11 @@ impl Repository {
                 self.store.features()
             }
         }
+    }
+
+    /// Tries everything that a repository needs of its store; see [`Store::conformance`].
+    pub async fn conformance(&self) -> Vec<Finding> {
+        self.store.conformance(&self.layout.probe()).await
     }
 
     /// `<destination>/<server>`, for messages.

@@ -3,8 +3,10 @@
 use std::num::NonZeroU64;
 use std::sync::LazyLock;
 
-use barman_cloud::store::{Connections, Credentials, Encryption as StoreEncryption, Secret};
-use barman_cloud::{Compression, Destination, S3Options, Store};
+use barman_cloud::store::{
+    Connections, Credentials, Encryption as StoreEncryption, Secret, UriStyle as StoreUriStyle,
+};
+use barman_cloud::{Compression, Destination, S3Options, Storage, Store};
 use howdah_api::object_store::{
     BadPagePolicy, BarmanObjectStore, DataCompression, DataConfiguration, Encryption, IoClass, UriStyle,
     WalCompression,
@@ -14,6 +16,8 @@ use howdah_engine::{BackupRequest, IoPriority, Priority, Repository};
 
 use crate::error::{Error, Result};
 use crate::kube::secrets::SecretValues;
+
+mod cloud;
 
 /// What the store is used for: WAL and base backups may ask for different encryption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +49,11 @@ pub fn repository(
     purpose: Purpose,
 ) -> Result<Repository> {
     let destination = Destination::parse(&store.destination_path)?;
-    let opened = Store::s3(&destination, &options(store, secrets, purpose)?)?;
+    let opened = match destination.storage() {
+        Storage::Gcs => Store::gcs(&destination, &cloud::gcs(store, secrets)?)?,
+        Storage::Azure { .. } => Store::azure(&destination, &cloud::azure(store, secrets)?)?,
+        _ => Store::s3(&destination, &options(store, secrets, purpose)?)?,
+    };
     Ok(Repository::new(opened, store.server_name_or(cluster))?)
 }
 
@@ -62,7 +70,7 @@ pub fn options(store: &BarmanObjectStore, secrets: &SecretValues, purpose: Purpo
         Some(region) => Some(secrets.selected(region)?.to_owned()),
         None => None,
     };
-    options.virtual_host = store.uri_style.map(|style| style == UriStyle::Host);
+    options.uri_style = store.uri_style.map(uri_style);
     if let Some(ca) = &store.endpoint_ca {
         options.ca_pem = Some(secrets.selected(ca)?.as_bytes().to_vec());
     }
@@ -74,12 +82,20 @@ pub fn options(store: &BarmanObjectStore, secrets: &SecretValues, purpose: Purpo
         Encryption::AES256 => StoreEncryption::Aes256,
         Encryption::AwsKms => StoreEncryption::AwsKms { key_id: None },
     });
-    let pairs = |map: &std::collections::BTreeMap<String, String>| {
-        map.iter().map(|(k, v)| (k.clone(), v.clone())).collect::<Vec<_>>()
-    };
     options.tags = pairs(&store.tags);
     options.history_tags = pairs(&store.history_tags);
     Ok(options)
+}
+
+fn uri_style(style: UriStyle) -> StoreUriStyle {
+    match style {
+        UriStyle::Host => StoreUriStyle::Host,
+        UriStyle::Path => StoreUriStyle::Path,
+    }
+}
+
+fn pairs(map: &std::collections::BTreeMap<String, String>) -> Vec<(String, String)> {
+    map.iter().map(|(k, v)| (k.clone(), v.clone())).collect()
 }
 
 fn credentials(store: &BarmanObjectStore, secrets: &SecretValues) -> Result<Credentials> {
@@ -241,11 +257,14 @@ mod tests {
     fn everything_of_the_store_reaches_its_client() {
         let wal = options(&store(), &secrets(), Purpose::Wal).unwrap();
         assert_eq!(wal.endpoint.as_deref(), Some("minio:9000"));
-        assert_eq!((wal.region.as_deref(), wal.virtual_host), (Some("eu-1"), None));
+        assert_eq!((wal.region.as_deref(), wal.uri_style), (Some("eu-1"), None));
         let given =
             BarmanObjectStore { region: Some("eu-2".into()), uri_style: Some(UriStyle::Host), ..store() };
         let wal_given = options(&given, &secrets(), Purpose::Wal).unwrap();
-        assert_eq!((wal_given.region.as_deref(), wal_given.virtual_host), (Some("eu-2"), Some(true)));
+        assert_eq!(
+            (wal_given.region.as_deref(), wal_given.uri_style),
+            (Some("eu-2"), Some(StoreUriStyle::Host))
+        );
         assert_eq!(wal.ca_pem.as_deref(), Some(b"pem".as_slice()));
         assert_eq!(wal.encryption, Some(StoreEncryption::Aes256));
         assert_eq!(wal.tags, [("retention".to_owned(), "default".to_owned())]);

@@ -1,4 +1,4 @@
-//! Whether an answer that says "success" is one of an S3 store.
+//! Whether an answer that says "success" is one of an object store.
 //!
 //! A proxy, a captive portal or the web console on the next port answers 200 with a page, and S3 itself answers
 //! some requests with 200 and an error document. The client above takes a page for an empty listing and a `DELETE`
@@ -6,13 +6,14 @@
 //! server's, which is retried and in the end reported for what it is.
 
 use super::classify;
+use super::protocol::Protocol;
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode, Uri, header};
+use http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
-use object_store::client::{HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody};
+use object_store::client::{HttpError, HttpErrorKind, HttpResponse, HttpResponseBody};
 
-/// The code, in S3's manner, of an answer that no S3 store gives.
-pub(super) const WRONG_ANSWER: &str = "NotAnAnswerOfS3";
+/// The code, in S3's manner, of an answer that no object store gives.
+pub(super) const WRONG_ANSWER: &str = "NotAnAnswerOfAStore";
 
 /// Longest document: a page of 1000 keys has one or two megabytes.
 const MAX_DOCUMENT: usize = 32 << 20;
@@ -31,49 +32,43 @@ pub(super) enum Expected {
     Written,
     /// No content.
     Nothing,
+    /// A JSON object.
+    Json,
+    /// A header that everything of this store has.
+    Header(&'static str),
+    /// Whatever the store says, as long as it is no page of HTML.
+    NoPage,
     /// Not a request to a store: credentials come over the same connections.
     Anything,
 }
 
 impl Expected {
-    /// What the answer to a request has to be.
-    pub(super) fn of(request: &HttpRequest) -> Self {
-        if !request.headers().contains_key("x-amz-content-sha256") {
-            return Self::Anything;
-        }
-        Self::of_signed(request.method(), request.uri())
-    }
-
-    fn of_signed(method: &Method, uri: &Uri) -> Self {
-        let query = uri.query().unwrap_or_default();
-        let has = |name: &str| query.split('&').any(|pair| pair.split('=').next() == Some(name));
-        match method.as_str() {
-            "GET" if has("list-type") => Self::Document("ListBucketResult"),
-            "GET" if has("uploads") => Self::Document("ListMultipartUploadsResult"),
-            "POST" if has("uploads") => Self::Document("InitiateMultipartUploadResult"),
-            "POST" if has("uploadId") => Self::Document("CompleteMultipartUploadResult"),
-            "POST" if has("delete") => Self::Document("DeleteResult"),
-            "GET" | "HEAD" => Self::Object,
-            "PUT" => Self::Written,
-            "DELETE" => Self::Nothing,
-            _ => Self::Anything,
-        }
-    }
-
     /// Passes an answer on, or puts a failure in its place. Documents are read to their end.
-    pub(super) async fn check(self, answer: HttpResponse) -> Result<HttpResponse, HttpError> {
-        if answer.status().is_client_error() {
-            return Ok(passing(answer).await);
+    pub(super) async fn check(
+        self,
+        protocol: &Protocol,
+        answer: HttpResponse,
+    ) -> Result<HttpResponse, HttpError> {
+        if self != Self::Anything || answer.status().is_client_error() {
+            let status = answer.status();
+            if status.is_client_error() || status.is_server_error() {
+                return Ok(passing(protocol, answer).await);
+            }
         }
         if !answer.status().is_success() {
             return Ok(answer);
         }
         let wrong = match self {
-            Self::Document(root) => return document(root, answer).await,
+            Self::Document(root) => return document(|body| judge(root, body), answer).await,
+            Self::Json => return document(judge_json, answer).await,
             Self::Object => no_object(answer.headers()),
             Self::Written if !answer.headers().contains_key(header::ETAG) => Some("no ETag"),
             Self::Nothing if has_body(answer.status(), answer.headers()) => Some("a body where none belongs"),
-            Self::Written | Self::Nothing | Self::Anything => None,
+            Self::Header(name) if !answer.headers().contains_key(name) => {
+                Some("without the marks of the store")
+            }
+            Self::NoPage if is_page(answer.headers()) => Some("a page of HTML"),
+            Self::Written | Self::Nothing | Self::Header(_) | Self::NoPage | Self::Anything => None,
         };
         Ok(wrong.map_or(answer, failure))
     }
@@ -101,24 +96,30 @@ fn is_page(headers: &HeaderMap) -> bool {
 
 /// The client above judges a refusal by its status, and 400 as final. `BadDigest` and `RequestTimeout` come with
 /// that status and are an accident on the way: they get one that is tried again.
-async fn passing(answer: HttpResponse) -> HttpResponse {
-    let retried = matches!(answer.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
+async fn passing(protocol: &Protocol, answer: HttpResponse) -> HttpResponse {
+    let retried = matches!(answer.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT)
+        || answer.status().is_server_error();
     let length =
         answer.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    if retried || length.is_some_and(|length: usize| length > MAX_ERROR) {
+    let told_otherwise = *protocol != Protocol::S3;
+    if (retried && !told_otherwise) || length.is_some_and(|length: usize| length > MAX_ERROR) {
         return answer;
     }
     let (mut parts, body) = answer.into_parts();
     // A refusal whose text breaks off is a refusal all the same.
     let body = Limited::new(body, MAX_ERROR).collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let body = match protocol.error_document(&parts.headers, &body) {
+        Some(told) => Bytes::from(told),
+        None => body,
+    };
     let code = std::str::from_utf8(&body).ok().and_then(classify::code_in);
-    if code.is_some_and(classify::is_transient_code) {
+    if !retried && code.is_some_and(classify::is_transient_code) {
         parts.status = StatusCode::SERVICE_UNAVAILABLE;
     }
     HttpResponse::from_parts(parts, body.into())
 }
 
-async fn document(root: &'static str, answer: HttpResponse) -> Result<HttpResponse, HttpError> {
+async fn document(judge: impl Fn(&[u8]) -> Verdict, answer: HttpResponse) -> Result<HttpResponse, HttpError> {
     let (parts, body) = answer.into_parts();
     let body = match Limited::new(body, MAX_DOCUMENT).collect().await {
         Ok(collected) => collected.to_bytes(),
@@ -129,7 +130,7 @@ async fn document(root: &'static str, answer: HttpResponse) -> Result<HttpRespon
             });
         }
     };
-    Ok(match judge(root, &body) {
+    Ok(match judge(&body) {
         Verdict::Good => HttpResponse::from_parts(parts, body.into()),
         Verdict::Error(status) => answer_with(status, body),
         Verdict::Wrong(what) => failure(what),
@@ -162,6 +163,16 @@ fn judge(root: &str, body: &[u8]) -> Verdict {
         Some(_) => Verdict::Wrong("a document of another kind"),
         None if text.trim().is_empty() => Verdict::Wrong("an empty body"),
         None => Verdict::Wrong("something that is no XML"),
+    }
+}
+
+fn judge_json(body: &[u8]) -> Verdict {
+    let begins = body.iter().find(|byte| !byte.is_ascii_whitespace());
+    match begins {
+        Some(b'{') if serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok() => Verdict::Good,
+        Some(b'{') => Verdict::Wrong("a document that breaks off"),
+        Some(_) => Verdict::Wrong("something that is no JSON"),
+        None => Verdict::Wrong("an empty body"),
     }
 }
 
@@ -200,21 +211,6 @@ mod tests {
     use rstest::rstest;
 
     #[rstest]
-    #[case("GET", "/b?list-type=2&prefix=x", Expected::Document("ListBucketResult"))]
-    #[case("GET", "/b?max-uploads=1&uploads=", Expected::Document("ListMultipartUploadsResult"))]
-    #[case("POST", "/b/k?uploads=", Expected::Document("InitiateMultipartUploadResult"))]
-    #[case("POST", "/b/k?uploadId=u", Expected::Document("CompleteMultipartUploadResult"))]
-    #[case("POST", "/b?delete", Expected::Document("DeleteResult"))]
-    #[case("GET", "/b/uploads", Expected::Object)]
-    #[case("HEAD", "/b/k", Expected::Object)]
-    #[case("PUT", "/b/k?partNumber=1&uploadId=u", Expected::Written)]
-    #[case("DELETE", "/b/k?uploadId=u", Expected::Nothing)]
-    fn requests_are_told_apart(#[case] method: &str, #[case] uri: &str, #[case] expected: Expected) {
-        let (method, uri) = (method.parse().expect("a method"), uri.parse().expect("a URI"));
-        assert_eq!(Expected::of_signed(&method, &uri), expected);
-    }
-
-    #[rstest]
     #[case::good("<?xml version=\"1.0\"?>\n<R xmlns=\"x\"><A>1</A></R>\n", Verdict::Good)]
     #[case::busy("   \n <?xml version=\"1.0\"?><R></R >", Verdict::Good)]
     #[case::empty_root("<R/>", Verdict::Good)]
@@ -234,5 +230,14 @@ mod tests {
     #[case::lost("<Error><Code>NoSuchUpload</Code></Error>", Verdict::Error(StatusCode::BAD_REQUEST))]
     fn documents_are_judged(#[case] body: &str, #[case] verdict: Verdict) {
         assert_eq!(judge("R", body.as_bytes()), verdict);
+    }
+
+    #[rstest]
+    #[case::good("{\"items\": []}", Verdict::Good)]
+    #[case::cut("{\"items\": [", Verdict::Wrong("a document that breaks off"))]
+    #[case::page("<html></html>", Verdict::Wrong("something that is no JSON"))]
+    #[case::nothing("", Verdict::Wrong("an empty body"))]
+    fn json_is_judged(#[case] body: &str, #[case] verdict: Verdict) {
+        assert_eq!(judge_json(body.as_bytes()), verdict);
     }
 }

@@ -1,6 +1,7 @@
 //! From what a store or the network said to an [`Error`] with a kind and a remedy.
 
 use super::codes::{self, WRONG_REGION};
+use super::identity::NoKeys;
 use crate::error::{Error, ErrorKind};
 use object_store::Error as StoreError;
 use object_store::client::HttpError;
@@ -8,6 +9,10 @@ use std::error::Error as StdError;
 
 /// Wraps an error of the object store; `doing` is a phrase as "reading", `url` names the object.
 pub fn classify(doing: &str, url: &str, error: StoreError) -> Error {
+    if let Some(keys) = no_keys(&error) {
+        let wrapped = Error::new(keys.kind, format!("{doing} {url} failed: there are no credentials for it"));
+        return wrapped.with_key(url).with_source(Cause(keys.to_string())).with_remedy(keys.remedy.clone());
+    }
     let text = chain_text(&error);
     let code = code_in(&text);
     let (kind, remedy) = kind_of(&error, &text, code);
@@ -24,6 +29,24 @@ pub fn classify(doing: &str, url: &str, error: StoreError) -> Error {
         Some(remedy) => wrapped.with_remedy(remedy),
         None => wrapped,
     }
+}
+
+fn no_keys(error: &StoreError) -> Option<&NoKeys> {
+    let mut next: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<NoKeys>() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// What a layer below said, as one sentence.
+pub(super) fn detail_of(error: &StoreError) -> String {
+    let text = chain_text(error);
+    let code = code_in(&text).map(|code| format!(" ({code})")).unwrap_or_default();
+    format!("{}{code}", detail(&text).unwrap_or_else(|| "no reason was given".to_owned()))
 }
 
 /// What the layer below said, as one sentence.
@@ -55,7 +78,7 @@ fn kind_phrase(kind: ErrorKind) -> &'static str {
 }
 
 fn kind_of(error: &StoreError, text: &str, code: Option<&str>) -> codes::Verdict {
-    if let Some(verdict) = code.and_then(codes::kind_of_code) {
+    if let Some(verdict) = code.and_then(|code| codes::kind_of_answer(code, text)) {
         return verdict;
     }
     match error {
@@ -110,14 +133,14 @@ pub(super) fn code_in(text: &str) -> Option<&str> {
 
 /// Whether what a code says may pass.
 pub(super) fn is_transient_code(code: &str) -> bool {
-    codes::kind_of_code(code).is_some_and(|(kind, _)| kind.is_transient())
+    codes::kind_of_answer(code, "").is_some_and(|(kind, _)| kind.is_transient())
 }
 
 /// Reads are resumed by ranges.
 const NO_RANGES: &str =
     "the store, or a proxy before it, ignores ranges of bytes: let it pass the Range header";
 
-fn chain_text(error: &StoreError) -> String {
+pub(super) fn chain_text(error: &StoreError) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
@@ -131,7 +154,7 @@ fn chain_text(error: &StoreError) -> String {
     text
 }
 
-fn has_http_error(error: &StoreError) -> bool {
+pub(super) fn has_http_error(error: &StoreError) -> bool {
     let mut next: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(error) = next {
         if error.is::<HttpError>() {

@@ -5,6 +5,7 @@
 //! 507, R2 and Google throttle with 429, the others with 503. What is not in the table is judged by its status.
 
 use super::answer::WRONG_ANSWER;
+use super::{codes_azure, codes_gcs};
 use crate::error::ErrorKind;
 
 /// A kind, and a remedy where the general one of the kind does not help.
@@ -17,18 +18,25 @@ const SKEWED: &str = "set the clock of this node, or that of the store if it is 
                       minutes (enable NTP)";
 const ACCOUNT: &str = "pay or reactivate the account at the provider of the store, or ask its operator";
 const KMS: &str = "check the encryption key: it must exist, be enabled, and be allowed to these credentials";
-const NO_S3: &str = "check the endpoint URL: something other than an S3 store answers there (a proxy, a sign-in page, \
-                     the port of a web console)";
+const NO_STORE: &str = "check the endpoint URL: something other than the object store answers there (a proxy, a \
+                        sign-in page, the port of a web console)";
 const COLD: &str =
     "restore the object from its archive tier, and keep lifecycle rules off the destination path";
 const LOCKED: &str = "the bucket's retention or object lock forbids it: wait, or exempt the destination path";
 const PARTS: &str = "the store no longer has parts that it had accepted: start again";
 
-/// What a code means; `None` for one that is not known.
+/// What an answer with a code means, of whatever storage; `None` for a code that is not known.
+pub(super) fn kind_of_answer(code: &str, text: &str) -> Option<Verdict> {
+    codes_azure::kind_of_answer(code, text)
+        .or_else(|| kind_of_code(code))
+        .or_else(|| codes_gcs::kind_of_code(code))
+}
+
+/// What a code of S3 means; `None` for one that is not known.
 pub(super) fn kind_of_code(code: &str) -> Option<Verdict> {
     use ErrorKind as K;
     let (kind, remedy) = match code {
-        WRONG_ANSWER => (K::Unavailable, Some(NO_S3)),
+        WRONG_ANSWER => (K::Unavailable, Some(NO_STORE)),
         "NoSuchBucket" => (K::BucketMissing, None),
         "NoSuchKey" | "NoSuchUpload" | "NoSuchVersion" | "NotFound" => (K::NotFound, None),
         "PreconditionFailed" => (K::AlreadyExists, None),

@@ -1,18 +1,21 @@
-//! Making stores: S3, and memory for tests of logic.
+//! Making stores: S3, and memory for tests of logic; and what the makers of all storages share.
 
+use super::address::BucketUrl;
 use super::dialect::{Cheaper, Client};
-use super::options::{Credentials, Encryption, S3Options};
-use super::raw::Raw;
+use super::identity::{Environment, Named};
+use super::options::{Credentials, Encryption, Limits, S3Options, UriStyle};
+use super::raw::{Raw, Signer};
+use super::tags::Tags;
 use super::{Inner, Store};
 use crate::error::{Error, ErrorKind, Result};
-use crate::layout::{Destination, normalise_endpoint};
+use crate::layout::{Destination, Storage};
 use http::{HeaderName, HeaderValue};
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredentialProvider, Checksum};
 use object_store::client::HttpClient;
 use object_store::list::PaginatedListStore;
 use object_store::memory::InMemory;
 use object_store::multipart::MultipartStore;
-use object_store::{BackoffConfig, ObjectStore, RetryConfig, TagSet};
+use object_store::{BackoffConfig, ObjectStore, RetryConfig};
 use std::sync::Arc;
 
 /// The region of stores that have none.
@@ -25,14 +28,17 @@ impl Store {
     /// `AWS_ROLE_ARN`, `AWS_CONTAINER_CREDENTIALS_*`, `AWS_REGION` when no region is given); static keys are never
     /// read from the environment.
     pub fn s3(destination: &Destination, options: &S3Options) -> Result<Self> {
-        Self::s3_in(destination, options, |variable| std::env::var(variable).ok())
+        Self::s3_in(destination, options, &|variable| std::env::var(variable).ok())
     }
 
-    fn s3_in(
+    pub(super) fn s3_in(
         destination: &Destination,
         options: &S3Options,
-        environment: impl Fn(&str) -> Option<String>,
+        environment: Environment<'_>,
     ) -> Result<Self> {
+        if *destination.storage() != Storage::S3 {
+            return Err(another_storage(destination, "s3://bucket/path"));
+        }
         let region = options.region.clone().filter(|region| !region.is_empty()).or_else(|| {
             let inherit = options.credentials == Credentials::Inherit;
             inherit.then(|| environment("AWS_REGION").or_else(|| environment("AWS_DEFAULT_REGION"))).flatten()
@@ -44,28 +50,27 @@ impl Store {
             .with_region(&region)
             .with_unsigned_payload(!options.sign_payload)
             .with_http_connector(transport.clone())
-            .with_retry(retry_config(options));
-        let virtual_host = virtual_host(destination.bucket(), options);
-        let bucket = bucket_url(destination.bucket(), options.endpoint.as_deref(), &region, virtual_host)?;
-        builder = builder.with_virtual_hosted_style_request(virtual_host);
-        builder = match &options.endpoint {
-            // The client takes it as it is then: the bucket is in it.
-            Some(_) if virtual_host => builder.with_endpoint(bucket.clone()).with_allow_http(true),
-            Some(endpoint) => builder.with_endpoint(normalise_endpoint(endpoint)?).with_allow_http(true),
-            None => builder,
-        };
-        builder = with_credentials(builder, &options.credentials, &environment)?;
+            .with_retry(retry_config(&options.limits));
+        let bucket = BucketUrl::new(destination.bucket(), options, &region)?;
+        builder = builder.with_virtual_hosted_style_request(bucket.style == UriStyle::Host);
+        if let Some(endpoint) = &bucket.endpoint {
+            builder = builder.with_endpoint(endpoint).with_allow_http(true);
+        }
+        builder = with_credentials(builder, &options.credentials, environment)?;
         builder = with_encryption(builder, options.encryption.as_ref())?;
-        let unusable = |error| {
-            Error::new(ErrorKind::Invalid, format!("the settings of {destination} cannot be used"))
-                .with_source(error)
-        };
-        let store = Arc::new(builder.clone().build().map_err(unusable)?);
+        let unusable = |error| unusable(destination, error);
+        let made = builder.clone().build().map_err(unusable)?;
         // One that fetches temporary keys does so once for all.
-        let builder = builder.with_credentials(store.credentials().clone());
+        let credentials = match options.credentials {
+            Credentials::Static { .. } => made.credentials().clone(),
+            Credentials::Inherit => named(made.credentials().clone(), environment),
+        };
+        let builder = builder.with_credentials(credentials.clone());
+        let store = Arc::new(builder.clone().build().map_err(unusable)?);
         let singles = builder.clone().with_disable_bulk_delete(true).build().map_err(unusable)?;
+        let bucket = bucket.url;
         let pages: Arc<dyn PaginatedListStore> = store.clone();
-        let mut made = Self::assemble(store.clone(), store.clone(), Some(pages), destination);
+        let mut made = Inner::new(store.clone(), store.clone(), Some(pages), destination);
         made.singles = Arc::new(singles);
         made.known = options.connections.known(&bucket);
         made.cheaper = match options.sign_payload {
@@ -75,14 +80,12 @@ impl Store {
         made.throttled = transport.throttled();
         made.raw = Some(Raw {
             client: HttpClient::new(transport),
-            credentials: store.credentials().clone(),
-            bucket,
-            region,
+            signer: Signer::S3 { credentials, region },
+            base: bucket,
             encryption: encryption_headers(options.encryption.as_ref())?,
+            limits: options.limits.clone(),
         });
-        made.tags = tag_set(&options.tags)?;
-        made.history_tags =
-            if options.history_tags.is_empty() { made.tags.clone() } else { tag_set(&options.history_tags)? };
+        made.tags = Tags::new(&options.tags, &options.history_tags)?;
         made.limits = options.limits.clone();
         Ok(Self { inner: Arc::new(made) })
     }
@@ -94,25 +97,30 @@ impl Store {
 
     /// A store over any backend, for tests that put failures between.
     pub fn over<S: ObjectStore + MultipartStore>(backend: Arc<S>, destination: &Destination) -> Self {
-        Self { inner: Arc::new(Self::assemble(backend.clone(), backend, None, destination)) }
+        Self { inner: Arc::new(Inner::new(backend.clone(), backend, None, destination)) }
     }
+}
 
-    fn assemble(
+impl Inner {
+    /// Backends and a place; everything else as it is where nothing is known.
+    pub(super) fn new(
         objects: Arc<dyn ObjectStore>,
         multipart: Arc<dyn MultipartStore>,
         pages: Option<Arc<dyn PaginatedListStore>>,
         destination: &Destination,
-    ) -> Inner {
-        Inner {
+    ) -> Self {
+        Self {
             singles: objects.clone(),
             objects,
             multipart,
             pages,
             raw: None,
+            pending: None,
+            own_check: None,
+            storage: destination.storage().clone(),
             url: destination.to_string(),
             prefix: destination.prefix().to_owned(),
-            tags: TagSet::default(),
-            history_tags: TagSet::default(),
+            tags: Tags::default(),
             limits: super::Limits::default(),
             cheaper: Cheaper::default(),
             known: Arc::default(),
@@ -134,25 +142,18 @@ fn cheaper(builder: &AmazonS3Builder, https: bool) -> object_store::Result<Cheap
     })
 }
 
-/// Whether the bucket is a label of the host. A name with a dot does not match the wildcard certificate of AWS.
-fn virtual_host(bucket: &str, options: &S3Options) -> bool {
-    options.virtual_host.unwrap_or(options.endpoint.is_none() && !bucket.contains('.'))
+/// A destination on another storage than the settings are for.
+pub(super) fn another_storage(destination: &Destination, form: &str) -> Error {
+    let found = destination.storage().as_str();
+    Error::invalid(format!("{destination} is on {found}, and the settings are for another storage"))
+        .with_remedy(format!("write the destination path as {form}, or give the settings of {found}"))
 }
 
-/// The URL that the client makes of the same settings.
-fn bucket_url(bucket: &str, endpoint: Option<&str>, region: &str, virtual_host: bool) -> Result<String> {
-    let endpoint = match endpoint {
-        Some(endpoint) => normalise_endpoint(endpoint)?,
-        None => format!("https://s3.{region}.amazonaws.com"),
-    };
-    Ok(match endpoint.split_once("://") {
-        Some((scheme, host)) if virtual_host => format!("{scheme}://{bucket}.{host}"),
-        _ => format!("{endpoint}/{bucket}"),
-    })
+pub(super) fn unusable(destination: &Destination, error: object_store::Error) -> Error {
+    Error::new(ErrorKind::Invalid, format!("the settings of {destination} cannot be used")).with_source(error)
 }
 
-fn retry_config(options: &S3Options) -> RetryConfig {
-    let limits = &options.limits;
+pub(super) fn retry_config(limits: &Limits) -> RetryConfig {
     RetryConfig {
         backoff: BackoffConfig {
             init_backoff: limits.backoff_first,
@@ -167,7 +168,7 @@ fn retry_config(options: &S3Options) -> RetryConfig {
 fn with_credentials(
     mut builder: AmazonS3Builder,
     credentials: &Credentials,
-    environment: &impl Fn(&str) -> Option<String>,
+    environment: Environment<'_>,
 ) -> Result<AmazonS3Builder> {
     match credentials {
         Credentials::Static { access_key_id, secret_access_key, session_token } => {
@@ -203,6 +204,30 @@ fn with_credentials(
     Ok(builder)
 }
 
+/// Temporary keys, with words for the case that there are none.
+fn named(keys: AwsCredentialProvider, environment: Environment<'_>) -> AwsCredentialProvider {
+    match (environment("AWS_WEB_IDENTITY_TOKEN_FILE"), environment("AWS_ROLE_ARN")) {
+        (Some(file), Some(role)) => {
+            let at = environment("AWS_ENDPOINT_URL_STS").map(|url| format!(" at {url}")).unwrap_or_default();
+            let who = format!("assuming the role {role} with the token in {file}{at}");
+            let remedy = "check the trust policy of the role (the cluster's OIDC provider, the service account in the \
+                          subject, the audience sts.amazonaws.com) and that the token is mounted";
+            Named::new(keys, who, remedy, Some(file))
+        }
+        (Some(file), None) => {
+            let who =
+                format!("the node's role (AWS_WEB_IDENTITY_TOKEN_FILE is {file}, AWS_ROLE_ARN is not set)");
+            let remedy = "annotate the service account with eks.amazonaws.com/role-arn";
+            Named::new(keys, who, remedy, None)
+        }
+        _ => {
+            let remedy = "give the pod's service account a role (eks.amazonaws.com/role-arn, or a pod identity \
+                          association), or the node an instance profile";
+            Named::new(keys, "the identity of the pod".to_owned(), remedy, None)
+        }
+    }
+}
+
 fn with_encryption(builder: AmazonS3Builder, encryption: Option<&Encryption>) -> Result<AmazonS3Builder> {
     let algorithm = match encryption {
         None => return Ok(builder),
@@ -218,34 +243,6 @@ fn with_encryption(builder: AmazonS3Builder, encryption: Option<&Encryption>) ->
         builder = builder.with_config(key("aws_sse_kms_key_id")?, id);
     }
     Ok(builder)
-}
-
-/// Checks tags by the rules of S3, so that a wrong one is found before the first upload.
-fn tag_set(tags: &[(String, String)]) -> Result<TagSet> {
-    let wrong = |what: String| {
-        Error::invalid(what).with_remedy(
-            "use at most 10 tags; keys of 1 to 128 and values of up to 256 letters, digits, spaces or + - = . _ : / @",
-        )
-    };
-    let allowed = |text: &str| {
-        text.chars()
-            .all(|c| c.is_alphanumeric() || matches!(c, ' ' | '+' | '-' | '=' | '.' | '_' | ':' | '/' | '@'))
-    };
-    if tags.len() > 10 {
-        return Err(wrong(format!("{} tags are too many", tags.len())));
-    }
-    let mut set = TagSet::default();
-    for (index, (key, value)) in tags.iter().enumerate() {
-        let key_ok = (1..=128).contains(&key.chars().count()) && allowed(key) && !key.starts_with("aws:");
-        if !key_ok || value.chars().count() > 256 || !allowed(value) {
-            return Err(wrong(format!("tag {key:?} = {value:?} is not valid")));
-        }
-        if tags[..index].iter().any(|(other, _)| other == key) {
-            return Err(wrong(format!("tag {key:?} is there twice")));
-        }
-        set.push(key, value);
-    }
-    Ok(set)
 }
 
 /// The same as headers, for requests of our own.
@@ -289,26 +286,6 @@ mod tests {
         assert_eq!(store.url_of("srv/x"), "s3://b/p/srv/x");
     }
 
-    #[rstest]
-    #[case::aws("b", None, None, "https://b.s3.eu-1.amazonaws.com")]
-    #[case::aws_dotted("b.c", None, None, "https://s3.eu-1.amazonaws.com/b.c")]
-    #[case::aws_path("b", None, Some(false), "https://s3.eu-1.amazonaws.com/b")]
-    #[case::other("b", Some("http://minio:9000"), None, "http://minio:9000/b")]
-    #[case::other_host("b", Some("s3.example.com:443"), Some(true), "https://b.s3.example.com")]
-    fn where_the_bucket_stands(
-        #[case] bucket: &str,
-        #[case] endpoint: Option<&str>,
-        #[case] style: Option<bool>,
-        #[case] expected: &str,
-    ) {
-        let mut options = S3Options::with_keys("id", "secret");
-        (options.endpoint, options.virtual_host) = (endpoint.map(str::to_owned), style);
-        let virtual_host = virtual_host(bucket, &options);
-        assert_eq!(bucket_url(bucket, endpoint, "eu-1", virtual_host).expect("valid"), expected);
-        let destination = Destination::parse(&format!("s3://{bucket}/p")).expect("valid");
-        assert!(Store::s3(&destination, &options).is_ok());
-    }
-
     /// A stand-in for the instance metadata service: a token, a role, its keys.
     async fn metadata_service() -> String {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -349,13 +326,13 @@ mod tests {
         let metadata = metadata_service().await;
         let mut options = S3Options::new(Credentials::Inherit);
         options.endpoint = Some(server.endpoint());
-        let environment = |variable: &str| match variable {
+        let environment = &|variable: &str| match variable {
             "AWS_METADATA_ENDPOINT" => Some(metadata.clone()),
             "AWS_REGION" => Some("eu-west-1".to_owned()),
             _ => None,
         };
-        let store = Store::s3_in(&Destination::parse("s3://bucket/p").expect("valid"), &options, environment)
-            .expect("valid");
+        let destination = Destination::parse("s3://bucket/p").expect("valid");
+        let store = Store::s3_in(&destination, &options, environment).expect("valid");
         store.put("k", "x".into()).await.expect("accepted");
         assert_eq!(server.get("bucket", "p/k").await.expect("there"), "x");
     }
@@ -366,15 +343,5 @@ mod tests {
     fn empty_keys_are_refused(#[case] id: &str, #[case] secret: &str) {
         let error = Store::s3(&destination(), &S3Options::with_keys(id, secret)).expect_err("no keys");
         assert_eq!(error.kind(), ErrorKind::Credentials);
-    }
-
-    #[rstest]
-    #[case::reserved(&[("aws:x", "v")])]
-    #[case::empty(&[("", "v")])]
-    #[case::charset(&[("k", "a?b")])]
-    #[case::twice(&[("k", "1"), ("k", "2")])]
-    fn wrong_tags_are_refused(#[case] tags: &[(&str, &str)]) {
-        let tags: Vec<_> = tags.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        assert_eq!(tag_set(&tags).expect_err("wrong").exit_code(), 3);
     }
 }

@@ -32,10 +32,10 @@ impl Connections {
         let settings = Settings { ca_pem: ca_pem.map(<[u8]>::to_vec), limits: limits.clone() };
         let mut pool = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(shared) = find(&mut pool.transports, &settings) {
-            return Ok(Transport(shared));
+            return Ok(Transport::over(shared));
         }
         let made = Transport::new(ca_pem, limits)?;
-        pool.transports.push((settings, Arc::downgrade(&made.0)));
+        pool.transports.push((settings, Arc::downgrade(&made.shared)));
         Ok(made)
     }
 

@@ -21,6 +21,8 @@ pub enum BodyCheck {
     Crc64Nvme,
     /// By TLS alone: the store takes unsigned bodies and checks no CRC-64.
     Transport,
+    /// By a CRC-32C that goes along and is compared with what the store computed.
+    Crc32c,
 }
 
 impl BodyCheck {
@@ -30,6 +32,7 @@ impl BodyCheck {
             Self::Signature => "Signature",
             Self::Crc64Nvme => "Crc64Nvme",
             Self::Transport => "Transport",
+            Self::Crc32c => "Crc32c",
         }
     }
 }
@@ -57,6 +60,8 @@ pub(super) struct Known {
     pub(super) bulk_delete: AtomicBool,
     /// 0 as long as nobody has tried; else the check's number.
     body: AtomicU8,
+    /// How Google Cloud Storage, or an emulator, takes large objects; 0 as long as nobody has asked.
+    pub(super) uploads: AtomicU8,
     /// Held while somebody tries.
     pub(super) trying: tokio::sync::Mutex<()>,
 }
@@ -67,6 +72,7 @@ impl Default for Known {
             conditional: AtomicBool::new(true),
             bulk_delete: AtomicBool::new(true),
             body: AtomicU8::new(0),
+            uploads: AtomicU8::new(0),
             trying: tokio::sync::Mutex::default(),
         }
     }
@@ -84,7 +90,8 @@ impl Known {
 
     pub(super) fn learn_body_check(&self, check: BodyCheck) {
         let number = match check {
-            BodyCheck::Signature => 1,
+            // What protects a storage's bodies without being tried is not learned.
+            BodyCheck::Signature | BodyCheck::Crc32c => 1,
             BodyCheck::Crc64Nvme => 2,
             BodyCheck::Transport => 3,
         };
@@ -111,7 +118,7 @@ impl Inner {
 
     pub(super) fn client_for(&self, check: BodyCheck) -> Option<&Client> {
         match check {
-            BodyCheck::Signature => None,
+            BodyCheck::Signature | BodyCheck::Crc32c => None,
             BodyCheck::Crc64Nvme => self.cheaper.crc.as_ref(),
             BodyCheck::Transport => self.cheaper.transport.as_ref(),
         }
@@ -125,9 +132,10 @@ impl Store {
         StoreFeatures {
             conditional_writes: known.conditional.load(Ordering::Relaxed),
             bulk_delete: known.bulk_delete.load(Ordering::Relaxed),
-            body_check: match self.inner.cheaper.unprotected {
-                true => BodyCheck::Transport,
-                false => known.body_check().unwrap_or_default(),
+            body_check: match (self.inner.own_check, self.inner.cheaper.unprotected) {
+                (Some(own), _) => own,
+                (None, true) => BodyCheck::Transport,
+                (None, false) => known.body_check().unwrap_or_default(),
             },
         }
     }

@@ -4,31 +4,50 @@
 //! object by URL and carry a kind, requests are retried with growing pauses, reads go on where a connection broke,
 //! and a write that must not replace anything works on stores with and without conditional writes.
 
+mod address;
 mod answer;
+mod azure;
 pub mod blocking;
 mod classify;
 mod codes;
+mod codes_azure;
+mod codes_gcs;
+mod conformance;
 mod connect;
 mod connections;
 mod delete;
 mod dialect;
 pub mod dns;
+#[cfg(test)]
+mod double;
+mod findings;
+mod gcs;
+mod identity;
+#[cfg(test)]
+mod identity_tests;
 mod list;
 mod options;
 mod pending;
 mod probe;
+mod protocol;
 mod raw;
 mod read;
+#[cfg(test)]
+mod refusal_tests;
+mod tags;
 mod tls;
 mod transport;
 mod upload;
 mod write;
 
+pub use azure::{AzureCredentials, AzureOptions};
 pub use connections::Connections;
 pub use delete::Undeleted;
 pub use dialect::BodyCheck;
+pub use findings::{Finding, Outcome, Probed};
+pub use gcs::{GcsCredentials, GcsOptions};
 pub use list::Listing;
-pub use options::{Credentials, Encryption, Limits, S3Options, Secret};
+pub use options::{Credentials, Encryption, Limits, S3Options, Secret, UriStyle};
 pub use pending::PendingUpload;
 pub use probe::StoreFeatures;
 pub use read::ObjectStream;
@@ -36,11 +55,12 @@ pub use tls::client_config;
 pub use upload::{MAX_OBJECT, MAX_PARTS, MIN_PART, PartId, Upload, part_size};
 
 use crate::error::{Error, Result};
+use crate::layout::Storage;
 use chrono::{DateTime, Utc};
 use object_store::list::PaginatedListStore;
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore, TagSet};
+use object_store::{ObjectMeta, ObjectStore};
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -88,14 +108,18 @@ struct Inner {
     multipart: Arc<dyn MultipartStore>,
     /// Raw prefix listing, where the backend has it.
     pages: Option<Arc<dyn PaginatedListStore>>,
-    /// For requests that the client library lacks.
+    /// For requests to S3 that the client library lacks.
     raw: Option<raw::Raw>,
+    /// Pending uploads, where the storage has a list of its own.
+    pending: Option<Arc<dyn pending::Pending>>,
+    /// How this storage protects bodies, where nothing has to be tried out.
+    own_check: Option<BodyCheck>,
     /// Clients that protect large bodies at less cost.
     cheaper: dialect::Cheaper,
+    storage: Storage,
     url: String,
     prefix: String,
-    tags: TagSet,
-    history_tags: TagSet,
+    tags: tags::Tags,
     limits: Limits,
     /// What was learned by trying.
     known: Arc<dialect::Known>,

@@ -66,14 +66,23 @@ pub enum Encryption {
     },
 }
 
+/// Where the bucket is in a URL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UriStyle {
+    /// Ahead of the host: `https://bucket.host/key`.
+    Host,
+    /// In the path: `https://host/bucket/key`, as most relatives of S3 want it.
+    Path,
+}
+
 /// What is needed to reach a bucket.
 #[derive(Clone, PartialEq, Eq)]
 pub struct S3Options {
     /// Endpoint, with or without scheme (then https); `None` for AWS.
     pub endpoint: Option<String>,
-    /// Whether the bucket is the first label of the host; `None`: with AWS it is, unless its name has a dot, with
-    /// another endpoint it is the first part of the path.
-    pub virtual_host: Option<bool>,
+    /// Where the bucket is in a URL; `None` for the path at a given endpoint, and for the host at AWS's own, unless
+    /// the bucket's name has a dot, which no certificate covers.
+    pub uri_style: Option<UriStyle>,
     /// Region; `us-east-1` when absent.
     pub region: Option<String>,
     /// How requests are signed.
@@ -110,7 +119,7 @@ impl S3Options {
     pub fn new(credentials: Credentials) -> Self {
         Self {
             endpoint: None,
-            virtual_host: None,
+            uri_style: None,
             region: None,
             credentials,
             ca_pem: None,
@@ -128,6 +137,7 @@ impl fmt::Debug for S3Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("S3Options")
             .field("endpoint", &self.endpoint)
+            .field("uri_style", &self.uri_style)
             .field("region", &self.region)
             .field("credentials", &self.credentials)
             .field("ca_pem", &self.ca_pem.as_ref().map(Vec::len))

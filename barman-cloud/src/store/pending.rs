@@ -3,6 +3,7 @@
 use super::raw::{Raw, RawRequest, encoded, refusal};
 use super::{Inner, Store};
 use crate::error::{Error, ErrorKind, Result};
+use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use http::StatusCode;
 use serde::Deserialize;
@@ -18,9 +19,24 @@ pub struct PendingUpload {
     pub begun: DateTime<Utc>,
 }
 
+/// An upload as a store lists it, by its full key.
+#[derive(Debug)]
+pub(super) struct Begun {
+    pub(super) key: String,
+    pub(super) id: String,
+    pub(super) begun: DateTime<Utc>,
+}
+
+/// Stores that list uploads in a way of their own.
+#[async_trait]
+pub(super) trait Pending: Send + Sync {
+    /// All uploads under way below a prefix, which ends at a slash.
+    async fn pending(&self, prefix: &str) -> object_store::Result<Vec<Begun>>;
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Page {
+pub(super) struct Page {
     #[serde(default)]
     is_truncated: bool,
     next_key_marker: Option<String>,
@@ -37,26 +53,50 @@ struct Listed {
     initiated: DateTime<Utc>,
 }
 
+impl Page {
+    /// Takes its uploads; gives the marker of the next page, if there is one.
+    pub(super) fn read(self, found: &mut Vec<Begun>) -> Option<(String, String)> {
+        found.extend(self.uploads.into_iter().map(|upload| Begun {
+            key: upload.key,
+            id: upload.upload_id,
+            begun: upload.initiated,
+        }));
+        let next = (self.next_key_marker.unwrap_or_default(), self.next_upload_id_marker.unwrap_or_default());
+        // A store that promises more but does not say from where would be asked for ever.
+        (self.is_truncated && !next.0.is_empty()).then_some(next)
+    }
+}
+
 impl Store {
-    /// Uploads below a directory that were begun and neither completed nor aborted. Backends other than S3 have
-    /// none. [`ErrorKind::Unsupported`] on stores that do not list uploads.
+    /// Uploads below a directory that were begun and neither completed nor aborted; a store in memory has none.
+    /// Azure keeps no uploads, only blocks: they are found when there is no blob under their key, and have no id.
+    /// [`ErrorKind::Unsupported`] on stores that do not list uploads.
     pub async fn list_uploads(&self, dir: &str) -> Result<Vec<PendingUpload>> {
-        let Some(raw) = &self.inner.raw else { return Ok(Vec::new()) };
         let prefix = format!("{}/", self.path(dir)?);
+        let found = match (&self.inner.pending, &self.inner.raw) {
+            (Some(own), _) => {
+                let listed = own.pending(&prefix).await;
+                listed.map_err(|error| self.error("listing the uploads of", dir, error))?
+            }
+            (None, Some(raw)) => self.s3_uploads(raw, &prefix).await?,
+            (None, None) => Vec::new(),
+        };
+        let relative = found.into_iter().filter_map(|upload| {
+            let key = self.relative(&upload.key)?.to_owned();
+            Some(PendingUpload { key, id: upload.id, begun: upload.begun })
+        });
+        Ok(relative.collect())
+    }
+
+    async fn s3_uploads(&self, raw: &Raw, prefix: &str) -> Result<Vec<Begun>> {
         let (mut found, mut marker) = (Vec::new(), None);
         loop {
-            let page = self.retrying(|| page(&self.inner, raw, &prefix, marker.as_ref())).await?;
-            found.extend(page.uploads.into_iter().filter_map(|upload| {
-                let key = self.relative(&upload.key)?.to_owned();
-                Some(PendingUpload { key, id: upload.upload_id, begun: upload.initiated })
-            }));
-            let next =
-                (page.next_key_marker.unwrap_or_default(), page.next_upload_id_marker.unwrap_or_default());
-            // A store that promises more but does not say from where would be asked for ever.
-            if !page.is_truncated || next.0.is_empty() || marker.as_ref() == Some(&next) {
+            let page = self.retrying(|| page(&self.inner, raw, prefix, marker.as_ref())).await?;
+            let next = page.read(&mut found);
+            if next.is_none() || next == marker {
                 return Ok(found);
             }
-            marker = Some(next);
+            marker = next;
         }
     }
 

@@ -60,26 +60,32 @@ impl Store {
             .with_key(self.url_of(key))
             .with_remedy("check what is between here and the store: a proxy, a cache, a transformation"));
         }
-        let known = &self.inner.known;
-        if known.conditional.load(Ordering::Relaxed)
+        self.try_condition(key).await?;
+        let check = self.cheapest_check(key, &body).await;
+        self.delete(key).await?;
+        self.inner.known.learn_body_check(check?);
+        let features = self.features();
+        tracing::info!(store = self.url(), ?features, "what the store can do");
+        Ok(features)
+    }
+
+    /// Whether the store refuses to write over what is there when that is the condition; remembered.
+    pub(super) async fn try_condition(&self, key: &str) -> Result<bool> {
+        let known = &self.inner.known.conditional;
+        if known.load(Ordering::Relaxed)
             && self.create(key, Bytes::from_static(b"again")).await? == Created::Yes
         {
             tracing::warn!(
                 store = self.url(),
                 "the store ignores the condition of a write; looking before writing"
             );
-            known.conditional.store(false, Ordering::Relaxed);
+            known.store(false, Ordering::Relaxed);
         }
-        let check = self.cheapest_check(key, &body).await;
-        self.delete(key).await?;
-        known.learn_body_check(check?);
-        let features = self.features();
-        tracing::info!(store = self.url(), ?features, "what the store can do");
-        Ok(features)
+        Ok(known.load(Ordering::Relaxed))
     }
 
     /// The cheapest way to protect a body that the store was seen to honour.
-    async fn cheapest_check(&self, key: &str, body: &Bytes) -> Result<BodyCheck> {
+    pub(super) async fn cheapest_check(&self, key: &str, body: &Bytes) -> Result<BodyCheck> {
         let Some(raw) = &self.inner.raw else { return Ok(BodyCheck::Signature) };
         if self.inner.cheaper.crc.is_some() {
             let refused = match self.retrying(|| self.refuses_damage(raw, key, body)).await {
@@ -105,8 +111,8 @@ impl Store {
         let mut headers = raw.encryption.clone();
         headers.push((CRC_HEADER, HeaderValue::from_static(WRONG_CRC)));
         let target = encoded_key(self.path(key)?.as_ref());
-        let request =
-            RawRequest { method: Method::PUT, target, headers, body: body.clone(), sign_body: false };
+        let body = PutPayload::from_bytes(body.clone());
+        let request = RawRequest { method: Method::PUT, target, headers, body, sign_body: false };
         let (status, answer) = raw.send(request).await.map_err(failed)?;
         let code = std::str::from_utf8(&answer).ok().and_then(classify::code_in).unwrap_or_default();
         if status == StatusCode::BAD_REQUEST || is_damage(code) {

@@ -142,6 +142,12 @@ impl Resumable {
                     .with_remedy("the object was replaced while it was read: read it again"),
                 _ => error,
             })?;
+            let replaced = |mark: &String| result.meta.e_tag.as_ref().is_some_and(|now| now != mark);
+            if self.etag.as_ref().is_some_and(replaced) {
+                return Err(Error::corrupt("the store gave another object's bytes")
+                    .with_key(self.store.url_of(&self.key))
+                    .with_remedy("the object was replaced while it was read: read it again"));
+            }
             if result.range.start != self.position {
                 let text = "the store sent another part of the object than asked for";
                 return Err(Error::corrupt(text).with_key(self.store.url_of(&self.key)));

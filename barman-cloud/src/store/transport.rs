@@ -3,9 +3,9 @@
 //! A request fails when it stands still for too long, never because it is large: progress is each piece of body
 //! taken by the connection, the answer's header, and each piece of its body.
 
-use super::answer::Expected;
 use super::dns::Resolver;
 use super::options::Limits;
+use super::protocol::Protocol;
 use super::tls;
 use crate::error::{Error, ErrorKind, Result};
 use async_trait::async_trait;
@@ -33,7 +33,11 @@ const MAX_IDLE: usize = 32;
 
 /// Makes the clients of an object store.
 #[derive(Clone)]
-pub struct Transport(pub(super) Arc<Shared>);
+pub struct Transport {
+    pub(super) shared: Arc<Shared>,
+    /// What the store at the other end speaks.
+    protocol: Arc<Protocol>,
+}
 
 /// What all clones use.
 pub struct Shared {
@@ -44,7 +48,7 @@ pub struct Shared {
 
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Transport").field("stall", &self.0.stall).finish_non_exhaustive()
+        f.debug_struct("Transport").field("stall", &self.shared.stall).finish_non_exhaustive()
     }
 }
 
@@ -67,12 +71,22 @@ impl Transport {
             .map_err(|error| {
                 Error::new(ErrorKind::Other, "the HTTP client cannot be set up").with_source(error)
             })?;
-        Ok(Self(Arc::new(Shared { client, stall: limits.stall, throttled: Arc::default() })))
+        Ok(Self::over(Arc::new(Shared { client, stall: limits.stall, throttled: Arc::default() })))
+    }
+
+    /// The same connections, for S3.
+    pub(super) fn over(shared: Arc<Shared>) -> Self {
+        Self { shared, protocol: Arc::default() }
+    }
+
+    /// The same connections, for another protocol.
+    pub(super) fn speaking(self, protocol: Protocol) -> Self {
+        Self { protocol: Arc::new(protocol), ..self }
     }
 
     /// Counts the answers that asked for fewer requests, those that were retried below included.
     pub fn throttled(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.0.throttled)
+        Arc::clone(&self.shared.throttled)
     }
 }
 
@@ -85,9 +99,9 @@ impl HttpConnector for Transport {
 #[async_trait]
 impl HttpService for Transport {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let Shared { client, stall, throttled } = &*self.0;
+        let Shared { client, stall, throttled } = &*self.shared;
         let progress = Progress::new();
-        let expected = Expected::of(&request);
+        let expected = self.protocol.expected(&request);
         let (parts, body) = request.into_parts();
         let url =
             parts.uri.to_string().parse().map_err(|error| HttpError::new(HttpErrorKind::Unknown, error))?;
@@ -113,7 +127,7 @@ impl HttpService for Transport {
         }
         let timer = Box::pin(tokio::time::sleep(*stall));
         let body = Incoming { body, stall: *stall, timer, waiting: false };
-        expected.check(HttpResponse::from_parts(parts, HttpResponseBody::new(body))).await
+        expected.check(&self.protocol, HttpResponse::from_parts(parts, HttpResponseBody::new(body))).await
     }
 }
 

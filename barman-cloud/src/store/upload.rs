@@ -77,7 +77,7 @@ impl Store {
     /// Begins an upload in parts.
     pub async fn upload(&self, key: &str) -> Result<Upload> {
         let path = self.path(key)?;
-        let options = PutMultipartOptions { tags: self.tags_for(key), ..PutMultipartOptions::default() };
+        let options = PutMultipartOptions { tags: self.inner.tags.of(key), ..PutMultipartOptions::default() };
         let check = self.inner.body_check(LARGE);
         let multipart = self.inner.multipart_for(check);
         let begun = if options.tags.is_empty() {

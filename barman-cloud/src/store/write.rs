@@ -2,10 +2,8 @@
 
 use super::{Created, Store};
 use crate::error::{Error, ErrorKind, Result};
-use crate::layout::Layout;
-use crate::wal_name::WalName;
 use bytes::Bytes;
-use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload, TagSet};
+use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use std::sync::atomic::Ordering;
 
 impl Store {
@@ -38,23 +36,13 @@ impl Store {
 
     async fn put_mode(&self, key: &str, content: Bytes, mode: PutMode) -> Result<()> {
         let path = self.path(key)?;
-        let options = PutOptions { mode, tags: self.tags_for(key), ..PutOptions::default() };
+        let options = PutOptions { mode, tags: self.inner.tags.of(key), ..PutOptions::default() };
         self.inner
             .objects_for(self.inner.body_check(content.len()))
             .put_opts(&path, PutPayload::from_bytes(content), options)
             .await
             .map(|_| ())
             .map_err(|error| self.error("writing", key, error))
-    }
-
-    /// Tags of an object: history files have their own, the keep annotation has none (as Barman writes it).
-    pub(super) fn tags_for(&self, key: &str) -> TagSet {
-        let file = key.rsplit('/').next().unwrap_or(key);
-        match Layout::parse_wal(file) {
-            Some((WalName::History(_), _)) => self.inner.history_tags.clone(),
-            _ if key.ends_with("/annotations/keep") => TagSet::default(),
-            _ => self.inner.tags.clone(),
-        }
     }
 
     /// An object's size, time and version mark. Fails with [`ErrorKind::NotFound`] when there is none.

@@ -1,14 +1,19 @@
-//! The library against an S3 server on a loopback port: operations, and what happens on a bad day of the store.
+//! The library against servers of each storage on loopback ports: operations, and what happens on a bad day of the store.
 
 mod archive;
+mod backends;
+mod conformance;
 mod connection;
 mod dialect;
 mod golden;
 mod operations;
+mod proxy;
 mod recovery;
 mod repertoire;
 mod retention;
+mod servers;
 mod stalls;
+mod storages;
 mod support;
 mod throttling;
 mod uploads;

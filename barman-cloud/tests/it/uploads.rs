@@ -1,5 +1,6 @@
 //! Uploads in parts.
 
+use crate::backends::{Kind, backend};
 use crate::support::{BUCKET, noise, server, store};
 use barman_cloud::ErrorKind;
 use barman_cloud::store::{MIN_PART, part_size};
@@ -52,17 +53,44 @@ async fn parts_in_any_order_make_the_object(#[case] fault: Option<Rule>) {
     assert!(server.uploads(BUCKET).expect("the bucket").is_empty());
 }
 
+/// Parts in any order, of which one is sent twice, on the storages that have other uploads than S3.
+#[rstest]
+#[case::few(3)]
+#[case::more_than_one_composition_takes(70)]
 #[tokio::test]
-async fn an_aborted_upload_leaves_nothing() {
-    let server = server().await;
-    let store = store(&server);
-    let upload = store.upload("data.tar").await.expect("begun");
+async fn parts_make_the_object_on(#[values(Kind::Gcs, Kind::Azure)] kind: Kind, #[case] count: usize) {
+    let backend = backend(kind).await;
+    let store = backend.store();
+    let size = if count > 10 { 1000 } else { MIN_PART as usize };
+    let content = Bytes::from(noise((count - 1) * size + 10));
+    let part = |index: usize| content.slice(index * size..content.len().min((index + 1) * size));
+    let upload = store.upload("srv/base/A/data.tar").await.expect("begun");
+    upload.put_part(1, Bytes::from_static(b"another")).await.expect("sent");
+    let mut parts = Vec::new();
+    for index in (0..count).rev() {
+        parts.push(upload.put_part(index, part(index)).await.expect("sent"));
+    }
+    parts.reverse();
+    assert!(store.head("srv/base/A/data.tar").await.expect_err("not yet").is_not_found());
+    assert!(store.list("srv/base").await.expect("listed").is_empty());
+    upload.complete(parts).await.expect("completed");
+    assert!(store.get("srv/base/A/data.tar", 1 << 30).await.expect("there") == content);
+    assert_eq!(backend.keys().await, ["some/path/srv/base/A/data.tar"]);
+    assert!(store.list_uploads("srv").await.expect("listed").is_empty());
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_aborted_upload_leaves_nothing(#[values(Kind::S3, Kind::Gcs, Kind::Azure)] kind: Kind) {
+    let backend = backend(kind).await;
+    let store = backend.store();
+    let upload = store.upload("srv/data.tar").await.expect("begun");
     upload.put_part(0, parts()[0].clone()).await.expect("sent");
-    assert_eq!(server.uploads(BUCKET).expect("the bucket").len(), 1);
+    assert_eq!(store.list_uploads("srv").await.expect("listed").len(), 1);
     upload.abort().await.expect("aborted");
     upload.abort().await.expect("aborted already");
-    assert!(server.uploads(BUCKET).expect("the bucket").is_empty());
-    assert!(server.objects(BUCKET).expect("the bucket").is_empty());
+    assert!(store.list_uploads("srv").await.expect("listed").is_empty());
+    assert!(backend.keys().await.is_empty());
 }
 
 #[tokio::test]
@@ -97,6 +125,20 @@ async fn an_upload_lost_before_its_end_says_so(#[case] older: Option<usize>) {
     assert!(report.contains("some/path/data.tar") && error.remedy().contains("start again"), "{report}");
 }
 
+#[rstest]
+#[tokio::test]
+async fn an_upload_that_somebody_gave_up_says_so_on(#[values(Kind::Gcs, Kind::Azure)] kind: Kind) {
+    let backend = backend(kind).await;
+    let store = backend.store();
+    let upload = store.upload("srv/data.tar").await.expect("begun");
+    let part = upload.put_part(0, parts()[0].clone()).await.expect("sent");
+    store.resume_upload("srv/data.tar", upload.id()).expect("known").abort().await.expect("aborted");
+    let error = upload.complete(vec![part]).await.expect_err("gone");
+    assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Other, false), "{}", error.report());
+    let report = error.report();
+    assert!(report.contains("some/path/srv/data.tar") && error.remedy().contains("start again"), "{report}");
+}
+
 #[tokio::test]
 async fn another_object_is_no_completed_upload() {
     let server = server().await;
@@ -119,10 +161,11 @@ async fn a_nonsense_answer_is_no_success() {
     assert!(upload.complete(vec![part]).await.is_err());
 }
 
+#[rstest]
 #[tokio::test]
-async fn an_upload_is_taken_up_again() {
-    let server = server().await;
-    let store = store(&server);
+async fn an_upload_is_taken_up_again(#[values(Kind::S3, Kind::Gcs, Kind::Azure)] kind: Kind) {
+    let backend = backend(kind).await;
+    let store = backend.store();
     let parts = parts();
     let upload = store.upload("data.tar").await.expect("begun");
     let first = upload.put_part(0, parts[0].clone()).await.expect("sent");
@@ -165,6 +208,28 @@ async fn abandoned_uploads_are_found_and_aborted() {
     );
     assert_eq!(store.list_uploads("srv").await.expect_err("no list").kind(), ErrorKind::Unsupported);
     assert_eq!(store.abort_uploads("srv", now + day).await.expect("nothing to do"), 0);
+}
+
+#[rstest]
+#[tokio::test]
+async fn what_killed_runs_left_is_found_and_aborted_on(#[values(Kind::Gcs, Kind::Azure)] kind: Kind) {
+    let backend = backend(kind).await;
+    let store = backend.store();
+    for key in ["srv/base/A/data.tar", "srv/base/A/16384.tar.gz", "srv/wals/X & Y", "other/base/B/data.tar"] {
+        store.upload(key).await.expect("begun").put_part(0, Bytes::from_static(b"x")).await.expect("sent");
+    }
+    let keys = async |dir: &str| {
+        let found = store.list_uploads(dir).await.expect("listed");
+        let mut keys: Vec<String> = found.into_iter().map(|upload| upload.key).collect();
+        keys.sort();
+        keys
+    };
+    assert_eq!(keys("srv").await, ["srv/base/A/16384.tar.gz", "srv/base/A/data.tar", "srv/wals/X & Y"]);
+    let (now, day) = (chrono::Utc::now(), chrono::Duration::days(1));
+    assert_eq!(store.abort_uploads("srv/base", now - day).await.expect("none is that old"), 0);
+    assert_eq!(store.abort_uploads("srv/base", now + day).await.expect("aborted"), 2);
+    assert_eq!(keys("srv").await, ["srv/wals/X & Y"]);
+    assert_eq!(keys("other").await, ["other/base/B/data.tar"]);
 }
 
 #[tokio::test]

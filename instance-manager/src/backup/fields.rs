@@ -29,6 +29,8 @@ pub fn begun(
     status.endpoint_url = store.endpoint_url.clone();
     status.endpoint_ca = store.endpoint_ca.clone();
     status.s3_credentials = store.s3_credentials.clone();
+    status.google_credentials = store.google_credentials.clone();
+    status.azure_credentials = store.azure_credentials.clone();
     status.server_name = Some(store.server_name_or(cluster).to_owned());
     status.encryption = store.data.as_ref().and_then(|d| d.encryption);
     status.compression = Some(compression_word(store).to_owned());

@@ -405,24 +405,22 @@ pub fn check_store(
     place: &str,
     blocks: Blocks,
 ) -> Option<Problem> {
-    let Some(credentials) = &store.s3_credentials else {
-        return Some(problem(
-            blocks,
-            "CredentialsMissing",
-            format!(
-                "{place} has no s3Credentials; give accessKeyId and secretAccessKey, or inheritFromIAMRole: true"
+    if store.s3_credentials.is_none()
+        && store.google_credentials.is_none()
+        && store.azure_credentials.is_none()
+    {
+        let (field, remedy) = match store.destination_path.split_once("://").map(|(scheme, _)| scheme) {
+            Some("gs") => ("googleCredentials", "applicationCredentials, or gkeEnvironment: true"),
+            Some("https" | "http" | "azure") => (
+                "azureCredentials",
+                "connectionString, storageKey or storageSasToken, or inheritFromAzureAD: true",
             ),
-        ));
-    };
-    let selectors = [
-        ("accessKeyId", &credentials.access_key_id),
-        ("secretAccessKey", &credentials.secret_access_key),
-        ("sessionToken", &credentials.session_token),
-        ("region", &credentials.region),
-        ("endpointCA", &store.endpoint_ca),
-    ];
+            _ => ("s3Credentials", "accessKeyId and secretAccessKey, or inheritFromIAMRole: true"),
+        };
+        return Some(problem(blocks, "CredentialsMissing", format!("{place} has no {field}; give {remedy}")));
+    }
+    let selectors = store.selectors();
     for (field, selector) in selectors {
-        let Some(selector) = selector else { continue };
         let (name, key) = (&selector.name, &selector.key);
         let Some(secret) = observed.secrets.get(name) else {
             return Some(problem(
