@@ -7,6 +7,7 @@ mod bucket;
 mod cluster;
 mod common;
 mod config;
+mod examples;
 mod kill;
 mod kubectl;
 mod outage;

@@ -143,7 +143,9 @@ async fn a_segment_leaves_when_it_is_full_switched_or_old() {
     sql.batch_execute("CREATE TABLE t (id int, body text)").await.unwrap();
 
     let full = current().await;
-    sql.batch_execute("INSERT INTO t SELECT i, repeat('x', 1000) FROM generate_series(1, 20000) i").await.unwrap();
+    sql.batch_execute("INSERT INTO t SELECT i, repeat('x', 1000) FROM generate_series(1, 20000) i")
+        .await
+        .unwrap();
     leaves(full, "full").await;
 
     sql.batch_execute("INSERT INTO t VALUES (0, '')").await.unwrap();

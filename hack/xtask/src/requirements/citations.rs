@@ -40,10 +40,8 @@ pub struct Scanned {
 type Pattern = LazyLock<Regex>;
 
 static NUMBER: Pattern = LazyLock::new(|| pattern(r"\bS[0-3]\.[0-9]+\b"));
-static HEAD: Pattern =
-    LazyLock::new(|| pattern(r"^(S[0-3]\.[0-9]+(?:(?:, | and )S[0-3]\.[0-9]+)*): "));
-static FUNCTION: Pattern =
-    LazyLock::new(|| pattern(r"^(?:pub(?:\([^)]*\))? )?(?:async )?fn ([a-z0-9_]+)"));
+static HEAD: Pattern = LazyLock::new(|| pattern(r"^(S[0-3]\.[0-9]+(?:(?:, | and )S[0-3]\.[0-9]+)*): "));
+static FUNCTION: Pattern = LazyLock::new(|| pattern(r"^(?:pub(?:\([^)]*\))? )?(?:async )?fn ([a-z0-9_]+)"));
 static MODULE: Pattern = LazyLock::new(|| pattern(r"^(?:pub(?:\([^)]*\))? )?mod ([a-z0-9_]+) \{$"));
 
 fn pattern(text: &str) -> Regex {
@@ -133,7 +131,8 @@ fn read(file: &str, binary: &str, module: &str, text: &str, scanned: &mut Scanne
             at += 1;
             continue;
         }
-        let below = lines[at..].iter().position(|l| !split(l).1.starts_with("///")).unwrap_or(lines.len() - at);
+        let below =
+            lines[at..].iter().position(|l| !split(l).1.starts_with("///")).unwrap_or(lines.len() - at);
         let words: Vec<&str> =
             lines[at..at + below].iter().map(|l| split(l).1.trim_start_matches('/').trim()).collect();
         let comment = words.join(" ");

@@ -65,8 +65,7 @@ pub fn read(text: &str) -> Result<List> {
 mod tests {
     #[test]
     fn a_gap_is_named() {
-        let text =
-            "groups: [{title: t, requirements: [{number: S1.1, text: a}, {number: S1.3, text: b}]}]";
+        let text = "groups: [{title: t, requirements: [{number: S1.1, text: a}, {number: S1.3, text: b}]}]";
         let error = super::read(text).expect_err("a gap").to_string();
         assert!(error.contains("S1.3 stands where S1.2 should"), "{error}");
     }
