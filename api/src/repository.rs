@@ -391,6 +391,7 @@ fn azure(given: RepositoryCredentials) -> AzureCredentials {
 mod tests {
     use super::*;
 
+    /// S0.22, S1.12, S1.13, S2.19: a place of its own, by default and where another is given.
     #[test]
     fn a_repository_is_an_object_store_of_its_own() {
         let mut repository = Repository {

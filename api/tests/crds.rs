@@ -15,6 +15,7 @@ fn walk(path: &str, schema: &JSONSchemaProps, visit: &mut dyn FnMut(&str, &JSONS
     }
 }
 
+/// S2.8: group, version and kinds.
 #[test]
 fn three_definitions_with_the_seeds_group_and_version() {
     let names: Vec<String> = crds()

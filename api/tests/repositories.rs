@@ -33,7 +33,11 @@ fn said(new: &Value, old: Option<&Value>) -> String {
 fn repository(patch: &Value) -> Value {
     let mut repository = json!({"name": "repo1", "s3": {"bucket": "backups"}});
     for (key, value) in patch.as_object().expect("an object") {
-        repository[key] = value.clone();
+        if value.is_null() {
+            repository.as_object_mut().expect("an object").remove(key);
+        } else {
+            repository[key] = value.clone();
+        }
     }
     repository
 }
@@ -81,6 +85,7 @@ fn keys() -> Value {
     json!({"accessKeyId": key("ID"), "secretAccessKey": key("KEY")})
 }
 
+/// S0.19, S1.18: what each setting may be.
 #[rstest]
 #[case::least(json!({}))]
 #[case::path(json!({"path": "/cluster/repo1/"}))]
@@ -95,6 +100,7 @@ fn accepted(#[case] patch: Value) {
     assert_eq!(said(&repository(&patch), None), "");
 }
 
+/// S1.10, S1.11, S1.14: a name, one storage, and what that storage requires.
 #[rstest]
 #[case::reserved(json!({"name": "default"}), "the repository in barmanObjectStore")]
 #[case::capitals(json!({"name": "Repo1"}), "lower-case letters")]
@@ -104,14 +110,21 @@ fn accepted(#[case] patch: Value) {
 #[case::upwards(json!({"path": "/a/../b"}), "path is folder names")]
 #[case::empty_folder(json!({"path": "/a//b"}), "path is folder names")]
 #[case::blank(json!({"path": "/a b"}), "path is folder names")]
+#[case::no_storage(json!({"s3": null}), "exactly one of")]
+#[case::two_storages(json!({"gcs": {"bucket": "others"}}), "exactly one of")]
+#[case::three_storages(json!({"gcs": {"bucket": "others"}, "azure": {"container": "others"}}), "exactly one of")]
+#[case::keys_of_another_storage(
+    json!({"credentials": {"storageKey": {"name": "c", "key": "k"}}}),
+    "are credentials of azure"
+)]
 #[case::half_a_pair(json!({"credentials": {"accessKeyId": {"name": "c", "key": "k"}}}), "given together")]
-#[case::nothing(json!({"credentials": {}}), "either accessKeyId and secretAccessKey, or inheritFromIAMRole")]
+#[case::nothing(json!({"credentials": {}}), "give one kind of credentials")]
 #[case::both(
     json!({"credentials": {
         "accessKeyId": {"name": "c", "key": "k"}, "secretAccessKey": {"name": "c", "key": "k"},
         "inheritFromIAMRole": true,
     }}),
-    "either accessKeyId and secretAccessKey, or inheritFromIAMRole"
+    "give one kind of credentials"
 )]
 #[case::lone_token(
     json!({"credentials": {"inheritFromIAMRole": true, "sessionToken": {"name": "c", "key": "k"}}}),
@@ -122,7 +135,7 @@ fn refused(#[case] patch: Value, #[case] words: &str) {
     assert!(said.contains(words), "{words:?} is not in {said:?}");
 }
 
-/// S1.32 in spirit: what a filled repository is found by does not change.
+/// What a filled repository is found by does not change.
 #[rstest]
 #[case::path(json!({"path": "/a"}), json!({"path": "/b"}))]
 #[case::path_given_later(json!({}), json!({"path": "/b"}))]

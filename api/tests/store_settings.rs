@@ -93,6 +93,7 @@ fn bounds_of_types(#[case] field: &str, #[case] bounds: Value) {
     }
 }
 
+/// S1.9: every setting, as a user writes it.
 #[test]
 fn the_sample_shows_how_backups_are_tuned() {
     let sample = include_str!("../../config/samples/cluster-backup-tuning.yaml");

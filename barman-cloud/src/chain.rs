@@ -175,6 +175,7 @@ mod tests {
         Chain { kind, ancestors, since_lsn, found_by: "page-lsn".to_owned() }
     }
 
+    /// S0.37: to the letter.
     #[test]
     fn labels_are_pgbackrests() {
         let (full, later) = (id("20261121T012341"), id("20261122T020000"));

@@ -276,6 +276,7 @@ mod tests {
         values
     }
 
+    /// S2.6, S2.7, S2.10, S3.6: keys of any name, the session token, and the region too.
     #[test]
     fn everything_of_the_store_reaches_its_client() {
         let wal = options(&store(), &secrets(), Purpose::Wal).unwrap();
@@ -321,6 +322,7 @@ mod tests {
         BackupRequest::new(server, "/d", repository)
     }
 
+    /// S1.9: every setting of how a backup is taken.
     #[test]
     fn everything_of_data_reaches_the_backup() {
         let mut s = store();
@@ -376,6 +378,7 @@ mod tests {
         assert_eq!(rate("x", Some("1e30")).unwrap(), NonZeroU64::new(u64::MAX));
     }
 
+    /// S0.20: the Secret, and nothing of its values.
     #[test]
     fn a_missing_key_is_named_and_nothing_else_is_told() {
         let mut s = store();
@@ -384,6 +387,7 @@ mod tests {
         assert!(text.contains("aws-creds") && text.contains("NOPE") && !text.contains("token"), "{text}");
     }
 
+    /// S1.16: the role of the pod, when no keys are given.
     #[test]
     fn a_volume_is_opened_with_the_certificate_of_the_cluster() {
         let spec: howdah_api::ClusterSpec = serde_json::from_value(serde_json::json!({

@@ -1,5 +1,5 @@
-//! What the recovery window says of archives with gaps, branches and broken backups. S1.26: it is computed for each
-//! repository from what is in it.
+//! What the recovery window says of archives with gaps, branches and broken backups. It is computed for each repository
+//! from what is in it.
 
 use super::*;
 use crate::backup_info::BackupInfo;
@@ -107,6 +107,7 @@ async fn gaps_say_from_when_to_when() {
     assert_eq!(window.latest.map(|latest| number(latest.segment)), Some(33));
 }
 
+/// S0.38: the window of an archive that crosses timelines.
 #[tokio::test]
 async fn it_follows_the_newest_backup_over_the_switch_and_names_wrong_timelines() {
     let world = World::new();

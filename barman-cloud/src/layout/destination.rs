@@ -166,6 +166,7 @@ mod tests {
     use super::*;
     use rstest::rstest;
 
+    /// S2.9, S3.5: any folder, whatever slashes.
     #[rstest]
     #[case("s3://bucket", "bucket", "", "s3://bucket")]
     #[case("s3://bucket/", "bucket", "", "s3://bucket")]
@@ -247,6 +248,7 @@ mod tests {
         assert!(!Destination::parse(text).expect_err("a query").report().contains("sesame"));
     }
 
+    /// S2.11: with a scheme and without.
     #[rstest]
     #[case("https://s3.example.com", "https://s3.example.com")]
     #[case("https://s3.example.com/", "https://s3.example.com")]

@@ -153,7 +153,7 @@ mod tests {
         ClusterReport { stanza: "pg".to_owned(), repositories }
     }
 
-    /// S0.35, S0.36, S0.37 and S0.38 to the letter.
+    /// S0.35, S0.36, S0.37, S0.38: to the letter.
     #[tokio::test]
     async fn the_well_known_shape() {
         let report = repository_report(&samples::facts("repo1"), &samples::filled().await);

@@ -1,4 +1,4 @@
-//! The same store on each storage, for tests of what must be the same everywhere (S0.7, S1.3).
+//! The same store on each storage, for tests of what must be the same everywhere.
 
 use crate::servers::{Running, azurite, fake_gcs};
 use crate::support::{BUCKET, limits, options, server};

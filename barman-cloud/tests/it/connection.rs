@@ -46,6 +46,7 @@ async fn refused_credentials(#[case] id: &str, #[case] secret: &str, #[case] kin
     assert!(error.report().contains("s3://bucket/some/path/k"), "{}", error.report());
 }
 
+/// S2.6: requests without it are refused.
 #[tokio::test]
 async fn a_session_token_is_sent() {
     let server = Server::builder()

@@ -63,7 +63,7 @@ async fn a_checksum_that_the_store_ignores_is_not_relied_on(#[case] tls: bool, #
     assert_eq!(server.objects(BUCKET).expect("the bucket").len(), 2, "the probe is gone");
 }
 
-/// Backblaze B2 was like the first, Cloudflare R2 like the second.
+/// S0.18: Backblaze B2 was like the first, Cloudflare R2 like the second.
 #[rstest]
 #[case::unknown_header(400, "InvalidArgument", "Unsupported header 'x-amz-checksum-crc64nvme' received")]
 #[case::not_implemented(501, "NotImplemented", "Header 'x-amz-checksum-crc64nvme' not implemented")]
@@ -84,6 +84,7 @@ async fn a_store_that_refuses_checksums_gets_none(
     write(&store).await.expect("written");
 }
 
+/// S0.18: and where nothing less will do.
 #[tokio::test]
 async fn a_store_that_wants_signatures_gets_them() {
     let server = https().await;

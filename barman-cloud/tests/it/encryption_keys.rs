@@ -76,7 +76,7 @@ async fn encryption_cannot_change_by_accident() {
     assert!(error.report().contains("encrypted with aes-256-gcm, not aes-256-cbc"), "{}", error.report());
 }
 
-/// S1.32, for what an unencrypted server left: its record, or only a backup, or only WAL, as Barman leaves them.
+/// S1.32: for what an unencrypted server left, its record, or only a backup, or only WAL, as Barman leaves them.
 #[rstest]
 #[case::lineage("howdah/lineage.json")]
 #[case::backup("base/20261121T012341/backup.info")]

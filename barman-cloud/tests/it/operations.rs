@@ -88,6 +88,7 @@ async fn more_than_a_page_is_listed_and_deleted(#[values(Kind::S3, Kind::Gcs, Ki
     assert!(backend.keys().await.is_empty());
 }
 
+/// S0.18: not every relative of S3 can delete many at once.
 #[tokio::test]
 async fn a_store_without_bulk_deletion_deletes_one_by_one() {
     let server = server().await;

@@ -1,4 +1,4 @@
-//! Retention against a server over HTTP that refuses, protects and goes away. S1.2: retention runs by itself, so what
+//! Retention against a server over HTTP that refuses, protects and goes away. Retention runs by itself, so what
 //! the store refuses must be told and must not end it.
 
 use crate::support::{BUCKET, repository, server};

@@ -10,6 +10,7 @@ use rstest::rstest;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+/// S2.2, S2.4: each of Barman's tools, with every codec.
 #[rstest]
 #[case::none(Compression::None)]
 #[case::gzip(Compression::Gzip)]

@@ -1,4 +1,4 @@
-//! S0.35, S0.36, S0.39: our `info` beside pgBackRest's own on a real cluster.
+//! Our `info` beside pgBackRest's own on a real cluster.
 
 use crate::postgres::{Postgres, run};
 use barman_cloud::chain::{BackupType, Chain};

@@ -44,6 +44,7 @@ fn name(text: &str) -> WalName {
     text.parse().expect("a WAL name")
 }
 
+/// S2.4: every codec.
 #[rstest]
 #[case::none(Compression::None)]
 #[case::gzip(Compression::Gzip)]
@@ -72,6 +73,7 @@ async fn barman_reads_our_wal(#[case] codec: Compression) {
     }
 }
 
+/// S2.4: every codec.
 #[rstest]
 #[case::none(Compression::None)]
 #[case::gzip(Compression::Gzip)]

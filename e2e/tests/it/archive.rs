@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::common::{Scene, checksum, condition, phase, table};
 
-/// S2.23: archiving begins once a store is given, also on a cluster that is already there.
+/// S2.23, S3.2, S3.3, S3.15: archiving begins once a store is given, also on a cluster that is already there.
 #[tokio::test(flavor = "multi_thread")]
 async fn archiving_begins_when_the_store_is_given() -> Result<()> {
     let scene = Scene::new("begin").await?;
@@ -41,7 +41,7 @@ async fn archiving_begins_when_the_store_is_given() -> Result<()> {
     scene.ground.stop().await
 }
 
-/// S2.24: compression by suffix, server-side encryption by header, and the verification recipe of S3.16.
+/// S2.3, S2.24, S3.16: compression by suffix, server-side encryption by header, and the user's own check.
 #[tokio::test(flavor = "multi_thread")]
 async fn wal_is_compressed_and_encryption_is_asked_for() -> Result<()> {
     let scene = Scene::new("codec").await?;
@@ -67,7 +67,7 @@ async fn wal_is_compressed_and_encryption_is_asked_for() -> Result<()> {
     scene.ground.stop().await
 }
 
-/// Acceptance 7: the backup of an idle database is restorable at once.
+/// S0.1, S2.26: the backup of an idle database is restorable at once, from its Backup object alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_databases_backup_is_restorable_at_once() -> Result<()> {
     let scene = Scene::new("idle").await?;
@@ -83,7 +83,7 @@ async fn an_idle_databases_backup_is_restorable_at_once() -> Result<()> {
         scene.ground.keys("").await?.iter().any(|k| k.contains(&end_wal)),
         "{end_wal} is not in the archive"
     );
-    // The cluster goes, and takes its pods with it: the Backup object alone must do (S2.26).
+    // The cluster goes, and takes its pods with it: the Backup object alone must do.
     scene.kubectl.run(&["delete", "cluster", "pg"]).await?;
     scene.apply(&scene.restored("again", "idle", json!({"targetImmediate": true}))).await?;
     scene.healthy("again").await?;
@@ -91,7 +91,7 @@ async fn an_idle_databases_backup_is_restorable_at_once() -> Result<()> {
     scene.ground.stop().await
 }
 
-/// One at a time in a cluster, the oldest first; one that cannot start does not hold up the others.
+/// S1.28: one at a time in a cluster, the oldest first; one that cannot start does not hold up the others.
 #[tokio::test(flavor = "multi_thread")]
 async fn backups_queue_and_a_stuck_one_does_not_block() -> Result<()> {
     let scene = Scene::new("queue").await?;
@@ -127,7 +127,7 @@ async fn backups_queue_and_a_stuck_one_does_not_block() -> Result<()> {
     scene.ground.stop().await
 }
 
-/// Progress, sizes and the columns of `kubectl get backups`.
+/// S0.28, S0.36, S2.17: progress, sizes and the columns of `kubectl get backups`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_completed_backup_tells_everything() -> Result<()> {
     let scene = Scene::new("tells").await?;

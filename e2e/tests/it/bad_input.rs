@@ -73,7 +73,7 @@ async fn the_schema_refuses_with_a_remedy() -> Result<()> {
     scene.ground.stop().await
 }
 
-/// Backups that cannot be taken.
+/// S0.32: they say why, in the status and in what `kubectl describe` shows.
 #[tokio::test(flavor = "multi_thread")]
 async fn backups_that_cannot_be_taken() -> Result<()> {
     let scene = Scene::new("nobackup").await?;
@@ -121,7 +121,8 @@ async fn backups_that_cannot_be_taken() -> Result<()> {
     scene.ground.stop().await
 }
 
-/// A store that cannot be used: the cluster works, archiving and backups say why, and both go on once it is mended.
+/// S0.20: a store that cannot be used: the cluster works, archiving and backups say why, and both go on once it is
+/// mended.
 #[rstest]
 #[case::secret_missing("nosecret")]
 #[case::key_missing("nokey")]

@@ -29,7 +29,7 @@ impl Scene {
     }
 }
 
-/// S0.34 to S0.39, S1.2 and S1.34: repositories, backups of every type and their chains are told in any pod of the cluster;
+/// S0.34, S0.35, S0.36, S0.37, S0.38, S0.39, S1.2, S1.34: repositories, backups of every type and their chains are told in any pod of the cluster;
 /// damage is found and named with what it takes away, and what stays restorable; nothing is changed.
 #[tokio::test(flavor = "multi_thread")]
 async fn repositories_are_told_and_damage_in_them_is_found() -> Result<()> {

@@ -7,7 +7,7 @@ mod bucket;
 mod cluster;
 mod common;
 mod config;
-mod emulators;
+mod examples;
 mod info;
 mod kill;
 mod kubectl;

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::common::{Scene, checksum, condition, table};
 
-/// Time, LSN, name, transaction and "immediate" each bring back exactly the rows of that moment.
+/// S0.5, S1.5, S3.11: time, LSN, name, transaction and "immediate" each bring back exactly the rows of that moment.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_of_target() -> Result<()> {
     let scene = Scene::new("targets").await?;
@@ -44,8 +44,8 @@ async fn every_kind_of_target() -> Result<()> {
     scene.ground.stop().await
 }
 
-/// From an object store alone (`externalClusters`), and the restored cluster archives to a store of its own and
-/// can be backed up and restored in its turn.
+/// S1.6, S2.25: from an object store alone (`externalClusters`), and the restored cluster archives to a store of its
+/// own and can be backed up and restored in its turn.
 #[tokio::test(flavor = "multi_thread")]
 async fn from_a_store_without_a_backup_object_and_on_again() -> Result<()> {
     let scene = Scene::new("source").await?;

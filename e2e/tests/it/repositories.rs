@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::common::{Scene, backup_to, checksum, condition, error, phase, repository, table};
 
-/// S1.3, S1.14, S1.27, S1.4 and S1.6: WAL reaches every repository, a one-off backup goes to the one that is named, and a
-/// new cluster comes from each of them, also after the cluster that made the backups is gone.
+/// S0.11, S0.13, S1.3, S1.4, S1.6, S1.14, S1.26, S1.27: WAL reaches every repository, a one-off backup goes to the one
+/// that is named, and a new cluster comes from each of them, also after the cluster that made the backups is gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_repository_has_all_wal_and_restores() -> Result<()> {
     let scene = Scene::new("repos").await?;
@@ -57,8 +57,8 @@ async fn every_repository_has_all_wal_and_restores() -> Result<()> {
     scene.ground.stop().await
 }
 
-/// A repository that cannot be written to holds up the acknowledgement, is named with the reason, and the others have the
-/// file all the same; when it works, everything reaches it.
+/// S0.6: a repository that cannot be written to holds up the acknowledgement, is named with the reason, and the others
+/// have the file all the same; when it works, everything reaches it.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_repository_that_fails_is_named_and_catches_up() -> Result<()> {
     let scene = Scene::new("reporot").await?;
@@ -156,8 +156,8 @@ async fn retention_deletes_what_the_policy_does_not_keep() -> Result<()> {
     scene.ground.stop().await
 }
 
-/// S0.2, S0.3, S0.36: a full, a differential and an incremental backup in one repository; each restores to what was there
-/// when it was taken, with all that it builds on.
+/// S0.2, S0.3, S0.4, S0.36, S1.34: a full, a differential and an incremental backup in one repository; each restores
+/// to what was there when it was taken, with all that it builds on.
 #[tokio::test(flavor = "multi_thread")]
 async fn backups_of_every_type_restore() -> Result<()> {
     let scene = Scene::new("types").await?;

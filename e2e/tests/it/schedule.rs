@@ -9,6 +9,8 @@ use crate::common::{Scene, condition, phase};
 
 const CHILDREN: &str = "postgresql.k8s.enterprisedb.io/scheduled-backup";
 
+/// S0.27, S0.28, S1.2, S2.21, S3.10: by the schedule, at once, not while suspended; the list of them; so many are
+/// kept.
 #[tokio::test(flavor = "multi_thread")]
 async fn runs_at_its_times_and_at_once_when_asked() -> Result<()> {
     let scene = Scene::new("schedule").await?;

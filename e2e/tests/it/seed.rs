@@ -1,4 +1,4 @@
-//! The seed's own path with the seed's own manifests (S2.5–S2.32): Secret, Cluster on MinIO, Backup,
+//! The seed's own path with the seed's own manifests: Secret, Cluster on MinIO, Backup,
 //! ScheduledBackup, full recovery into three instances.
 
 use anyhow::{Result, ensure};
@@ -12,6 +12,8 @@ async fn sample(kubectl: &howdah_e2e::Kubectl, file: &str) -> Result<()> {
     kubectl.run(&["apply", "-f", &path.display().to_string()]).await.map(drop)
 }
 
+/// S2.1, S2.5, S2.10, S2.12, S2.13, S2.15, S2.17, S2.18, S2.19, S2.22, S2.23, S2.25, S2.27, S2.28, S2.29, S2.30,
+/// S2.31, S2.32: every step with what a user has: manifests, `kubectl` and SQL.
 #[tokio::test(flavor = "multi_thread")]
 async fn from_the_secret_to_the_restored_cluster() -> Result<()> {
     let ground = Ground::start().await?;
@@ -49,7 +51,7 @@ async fn from_the_secret_to_the_restored_cluster() -> Result<()> {
         .await?;
     ensure!(phase(&backup) == "completed", "{:#}", backup["status"]);
 
-    // S2.16–S2.18: `kubectl describe` shows each line that the seed shows.
+    // `kubectl describe` shows each line that the seed shows.
     let described = kubectl.run(&["describe", "backup", "backup-example"]).await?;
     let id = backup["status"]["backupId"].as_str().unwrap_or_default();
     ensure!(id.len() == 15 && id.as_bytes()[8] == b'T', "backup id {id}");
@@ -84,7 +86,7 @@ async fn from_the_secret_to_the_restored_cluster() -> Result<()> {
     }
     ensure!(!described.contains("minio-secret"), "a secret's value is in the description:\n{described}");
 
-    // S2.22: midnight, every day, and three runs ahead.
+    // Midnight, every day, and three runs ahead.
     let schedule = kubectl
         .wait_for("scheduledbackup", "backup-example", "next runs", wait::minutes(1), |s| {
             s["status"]["nextScheduleTimes"].as_array().is_some_and(|t| t.len() == 3)
@@ -113,7 +115,7 @@ async fn from_the_secret_to_the_restored_cluster() -> Result<()> {
             c["status"]["readyInstances"] == 3 && condition(c, "Ready").is_some_and(|c| c["status"] == "True")
         })
         .await?;
-    // S2.28: an init container of the first instance did it.
+    // An init container of the first instance did it.
     let pod = kubectl.get("pod", "cluster-restore-1").await?.unwrap_or_default();
     let inits: Vec<&str> = pod["spec"]["initContainers"]
         .as_array()
@@ -123,7 +125,7 @@ async fn from_the_secret_to_the_restored_cluster() -> Result<()> {
         .collect();
     ensure!(inits.contains(&"full-recovery"), "init containers of the first instance: {inits:?}");
 
-    // S2.30: the new cluster's own superuser password works, on the primary and on each replica.
+    // The new cluster's own superuser password works, on the primary and on each replica.
     let restored = Session::superuser(&kubectl, &ground.images.postgres, "cluster-restore");
     ensure!(restored.run(&checksum("before_backup")).await? == before);
     ensure!(restored.run(&checksum("after_backup")).await? == after);

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use chrono::{Duration, Timelike, Utc};
+use howdah_e2e::emulators::{AZURE_ACCOUNT, AZURE_KEY, Emulator, GCS_KEY};
 use howdah_e2e::{manifests, wait};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::common::{Scene, checksum, phase, table};
-use crate::emulators::Emulators;
 
+/// Bucket and container in the emulators.
+const BUCKET: &str = "backups";
 const TYPES: [&str; 3] = ["full", "differential", "incremental"];
 
 fn s3(scene: &Scene, name: &str) -> Value {
@@ -19,6 +21,23 @@ fn s3(scene: &Scene, name: &str) -> Value {
         "name": name,
         "s3": {"bucket": scene.store.bucket, "endpoint": scene.store.endpoint, "region": "us-east-1"},
         "credentials": {"accessKeyId": key("ACCESS_KEY_ID"), "secretAccessKey": key("ACCESS_SECRET_KEY")},
+    })
+}
+
+fn on_gcs(gcs: &Emulator, name: &str) -> Value {
+    json!({
+        "name": name,
+        "gcs": {"bucket": BUCKET, "endpoint": gcs.endpoint},
+        "credentials": {"applicationCredentials": {"name": "cloud-creds", "key": "gcs.json"}},
+    })
+}
+
+fn on_azure(azure: &Emulator, name: &str) -> Value {
+    let key = |key: &str| json!({"name": "cloud-creds", "key": key});
+    json!({
+        "name": name,
+        "azure": {"container": BUCKET, "endpoint": azure.endpoint},
+        "credentials": {"storageAccount": key("account"), "storageKey": key("key")},
     })
 }
 
@@ -52,14 +71,16 @@ async fn mark(scene: &Scene, going: &Arc<Mutex<bool>>) -> Result<(String, String
     Ok((sum, time))
 }
 
-/// S0.1 to S0.7, S1.1 to S1.7 and S3.2: WAL in all repositories, a full, a differential and an incremental backup in each by
+/// S0.7, S0.26, S1.3, S1.4, S1.5, S1.6, S1.10, S1.14, S1.27, S1.34: WAL in all repositories, a full, a differential and an incremental backup in each by
 /// schedule and by hand under a write load, and recovery from each to one exact moment.
 #[tokio::test(flavor = "multi_thread")]
 async fn four_storages_under_load_restore_to_one_moment() -> Result<()> {
     let scene = Scene::new("four").await?;
-    let emulators = Emulators::start(&scene.kubectl).await?;
+    let (gcs, azure) = (Emulator::gcs(BUCKET)?, Emulator::azure(BUCKET).await?);
+    let keys = [("gcs.json", GCS_KEY), ("account", AZURE_ACCOUNT), ("key", AZURE_KEY)];
+    scene.kubectl.create_secret("cloud-creds", &keys).await?;
     let volume = json!({"name": "disk", "volume": {"volumeClaimSpec": {"resources": {"requests": {"storage": "1Gi"}}}}});
-    let mut all = vec![s3(&scene, "s3"), emulators.gcs("google"), emulators.azure("azure"), volume];
+    let mut all = vec![s3(&scene, "s3"), on_gcs(&gcs, "google"), on_azure(&azure, "azure"), volume];
     let names = ["s3", "google", "azure", "disk"];
     let spec = |all: &[Value]| json!({"backup": {"barmanObjectStore": null, "target": "primary", "repositories": all}});
     scene.up("pg", spec(&all)).await?;
@@ -127,7 +148,7 @@ async fn four_storages_under_load_restore_to_one_moment() -> Result<()> {
     scene.ground.stop().await
 }
 
-/// S1.31 and S1.32: a repository that is encrypted holds nothing that can be read, on the lab's S3 and on another storage;
+/// S0.24, S0.25, S1.29, S1.30, S1.31: a repository that is encrypted holds nothing that can be read, on the lab's S3 and on another storage;
 /// its passphrase is changed while it is used; it restores with the new one alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_encrypted_repository_keeps_its_secrets_and_restores() -> Result<()> {

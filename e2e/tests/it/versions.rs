@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::common::{Scene, checksum, table};
 
+/// S1.35, S3.1: the image decides the version.
 #[rstest]
 #[case::postgresql_13(13)]
 #[case::postgresql_17(17)]

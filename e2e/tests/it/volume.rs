@@ -44,7 +44,7 @@ async fn completed(scene: &Scene, name: &str) -> Result<Value> {
     Ok(done)
 }
 
-/// S0.8 to S0.10, S0.14, S1.15: WAL and a Backup in a repository on a volume; its pod is lost and comes back; new clusters
+/// S0.8, S0.9, S0.10, S0.14, S1.15: WAL and a Backup in a repository on a volume; its pod is lost and comes back; new clusters
 /// come from the Backup object, from the place alone, and from the volume when nothing else is left.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_comes_back_from_a_volume() -> Result<()> {

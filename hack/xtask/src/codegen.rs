@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 use similar::TextDiff;
 
-use crate::reference;
+use crate::{reference, requirements};
 
 const FIX: &str = "cargo xtask codegen";
 
@@ -21,7 +21,7 @@ struct Generated {
 
 /// Writes every generated file, or with `check` fails when one differs.
 pub fn run(root: &Path, check: bool) -> Result<()> {
-    let files = render()?;
+    let files = render(root)?;
     let mut stale = String::new();
     for file in &files {
         let path = root.join(&file.path);
@@ -45,7 +45,7 @@ pub fn run(root: &Path, check: bool) -> Result<()> {
     Ok(())
 }
 
-fn render() -> Result<Vec<Generated>> {
+fn render(root: &Path) -> Result<Vec<Generated>> {
     let mut files = Vec::new();
     let crds = howdah_api::crds();
     let mut resources = Vec::new();
@@ -65,6 +65,7 @@ fn render() -> Result<Vec<Generated>> {
     let role = cluster_role("howdah-operator", howdah_operator::rbac::rules());
     files.push(Generated { path: "config/rbac/role.yaml".into(), content: yaml(&role)? });
     files.push(Generated { path: "docs/api-reference.md".into(), content: reference::render(&crds)? });
+    files.push(Generated { path: "docs/requirements.md".into(), content: requirements::render(root)? });
     Ok(files)
 }
 

@@ -2,6 +2,7 @@
 
 mod codegen;
 mod reference;
+mod requirements;
 
 use std::path::PathBuf;
 
@@ -17,7 +18,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Write the CRDs, the RBAC rules and the API reference from the Rust types.
+    /// Write the CRDs, the RBAC rules and the API reference from the Rust types, and the table of requirements from the
+    /// tests.
     Codegen {
         /// Write nothing; fail with the difference when a file is out of date.
         #[arg(long)]

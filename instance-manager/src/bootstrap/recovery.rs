@@ -274,6 +274,7 @@ mod tests {
         backup
     }
 
+    /// S2.26: the status says the rest.
     #[test]
     fn a_completed_backup_is_all_that_is_needed() {
         let source = from_backup(&backup(BackupPhase::Completed), "nightly").unwrap();

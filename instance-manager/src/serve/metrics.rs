@@ -248,6 +248,7 @@ mod tests {
         }
     }
 
+    /// S0.40: a label names the repository.
     #[test]
     fn each_repository_has_its_own_values() {
         let repository = |name: &str, working, backups: Option<u32>| RepositoryState {
@@ -290,6 +291,7 @@ mod tests {
         }
     }
 
+    /// S0.40: the archive, the backups and the one that runs.
     #[test]
     fn what_is_known_is_there() {
         let at = crate::time::kube(chrono::DateTime::from_timestamp(1_795_000_000, 0).unwrap());

@@ -5,6 +5,7 @@ use std::time::Instant;
 use crate::pod::{Pod, text};
 use crate::world::{BUCKET, World, found, until};
 
+/// S2.23, S3.16: without anything done by hand, and then as the user checks it.
 #[tokio::test(flavor = "multi_thread")]
 async fn wal_reaches_the_store_by_itself() {
     let world = World::new().await;
@@ -109,4 +110,54 @@ async fn a_store_that_comes_later_and_wrong_keys_that_are_mended() {
         pod.status().and_then(|s| s.archiver).is_some_and(|a| a.working && a.confirmed)
     })
     .await;
+}
+
+/// S3.12: a segment leaves when it is full, when it is switched, and when `archive_timeout` has passed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_segment_leaves_when_it_is_full_switched_or_old() {
+    let world = World::new().await;
+    let mut spec = world.spec(None, true);
+    spec.postgresql.parameters.insert("archive_timeout".into(), "0".into());
+    world.cluster("pg", spec).await;
+    let mut pod = Pod::new(&world, "pg", 1);
+    pod.bootstrapped("initdb");
+    pod.ready().await;
+    until("the archive is proven", || async {
+        pod.status().and_then(|s| s.archiver).is_some_and(|a| a.confirmed)
+    })
+    .await;
+    let sql = pod.sql("postgres", "postgres").await.unwrap();
+    let current = || async {
+        let row = sql.query_one("SELECT pg_walfile_name(pg_current_wal_insert_lsn())", &[]).await.unwrap();
+        row.get::<_, String>(0)
+    };
+    let leaves = |segment: String, why: &'static str| {
+        let world = &world;
+        async move {
+            until(&format!("{segment}, {why}, is in the store"), || async {
+                world.keys().iter().any(|key| key.ends_with(&segment))
+            })
+            .await;
+        }
+    };
+    sql.batch_execute("CREATE TABLE t (id int, body text)").await.unwrap();
+
+    let full = current().await;
+    sql.batch_execute("INSERT INTO t SELECT i, repeat('x', 1000) FROM generate_series(1, 20000) i")
+        .await
+        .unwrap();
+    leaves(full, "full").await;
+
+    sql.batch_execute("INSERT INTO t VALUES (0, '')").await.unwrap();
+    let switched = current().await;
+    sql.batch_execute("SELECT pg_switch_wal()").await.unwrap();
+    leaves(switched, "switched").await;
+
+    let patch = kube::api::Patch::Merge(serde_json::json!({
+        "spec": { "postgresql": { "parameters": { "archive_timeout": "1s" } } }
+    }));
+    world.clusters().patch("pg", &Default::default(), &patch).await.unwrap();
+    sql.batch_execute("INSERT INTO t VALUES (-1, '')").await.unwrap();
+    let old = current().await;
+    leaves(old, "old").await;
 }

@@ -35,6 +35,7 @@ impl World {
     }
 }
 
+/// S0.1, S2.17: a copy and the WAL that it needs, and where both are.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_database_is_backed_up_and_everything_is_told() {
     let world = World::new().await;
@@ -108,6 +109,7 @@ async fn a_backup_that_brings_its_manager_down_each_time_ends() {
     assert!(error.contains("restarted again and again"), "{error}");
 }
 
+/// S0.32: the reason is in the status.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_without_a_store_or_with_a_broken_one_fails_with_a_remedy() {
     let world = World::new().await;

@@ -21,9 +21,11 @@ async fn backup_under_way(world: &World) -> (Pod, BackupStatus) {
         (status.phase() == BackupPhase::Running && status.backup_id.is_some()).then_some(status)
     })
     .await;
+    assert!(status.started_at.is_some(), "{status:?}");
     (pod, status)
 }
 
+/// S2.16: the running backup says since when, and stays the one that it was.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manager_killed_during_a_backup_goes_on_with_it_and_leaves_no_litter() {
     let world = World::new().await;
@@ -99,6 +101,7 @@ async fn a_backup_that_somebody_else_ended_is_given_up() {
     }
 }
 
+/// S3.13: no session before all WAL was replayed.
 #[tokio::test(flavor = "multi_thread")]
 async fn replay_waits_for_a_store_that_is_away() {
     let world = World::new().await;
@@ -124,6 +127,7 @@ async fn replay_waits_for_a_store_that_is_away() {
     assert_eq!(count, 101);
 }
 
+/// S0.6: what was not acknowledged waits in `pg_wal`, also across a kill.
 #[tokio::test(flavor = "multi_thread")]
 async fn wal_survives_a_store_that_is_away() {
     let world = World::new().await;

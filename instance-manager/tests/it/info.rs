@@ -42,7 +42,7 @@ fn parsed(pod: &Pod, args: &[&str]) -> Value {
     serde_json::from_str(&succeeded(pod, args)).unwrap()
 }
 
-/// S0.34 to S0.37, S0.39 and S1.34: a person or a program asks in any pod.
+/// S0.34, S0.35, S0.36, S0.37, S0.39, S1.34: a person or a program asks in any pod.
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_about_a_backup_is_told() {
     let world = World::new().await;

@@ -56,3 +56,44 @@ async fn a_replica_joins_streams_and_is_promoted() {
     })
     .await;
 }
+
+/// S0.5: a replica that was away for longer than the primary keeps WAL gets it from the archive, and streams again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_fell_behind_heals_from_the_archive() {
+    let world = World::new().await;
+    let mut spec = world.spec(None, true);
+    spec.postgresql.parameters.insert("wal_keep_size".into(), "0".into());
+    world.cluster("pg", spec).await;
+    let mut primary = Pod::new(&world, "pg", 1);
+    primary.bootstrapped("initdb");
+    primary.ready().await;
+    let sql = primary.sql("postgres", "postgres").await.unwrap();
+    sql.batch_execute("CREATE TABLE t (id int)").await.unwrap();
+    let mut replica = Pod::new(&world, "pg", 2);
+    primary.serve_as("pg-rw");
+    replica.bootstrapped("join");
+    replica.ready().await;
+    until("the replica streams", || async { replica.status().is_some_and(|s| s.streaming) }).await;
+    assert!(replica.stop().success());
+
+    let first: String =
+        sql.query_one("SELECT pg_walfile_name(pg_current_wal_lsn())", &[]).await.unwrap().get(0);
+    for id in 1..=3 {
+        sql.batch_execute(&format!("INSERT INTO t VALUES ({id})")).await.unwrap();
+        sql.batch_execute("SELECT pg_switch_wal()").await.unwrap();
+    }
+    until("the primary no longer has the segment", || async {
+        sql.batch_execute("CHECKPOINT").await.unwrap();
+        !primary.pgdata().join("pg_wal").join(&first).exists()
+    })
+    .await;
+    assert!(world.keys().iter().any(|key| key.ends_with(&first)), "{first}: {:?}", world.keys());
+
+    replica.ready().await;
+    let follower = replica.sql("postgres", "postgres").await.unwrap();
+    until("the rows arrive", || async {
+        follower.query_one("SELECT count(*) FROM t", &[]).await.unwrap().get::<_, i64>(0) == 3
+    })
+    .await;
+    until("the replica streams again", || async { replica.status().is_some_and(|s| s.streaming) }).await;
+}

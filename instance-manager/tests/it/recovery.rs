@@ -45,6 +45,7 @@ pub async fn source(world: &World) -> Pod {
     pod
 }
 
+/// S2.20, S2.26, S2.30: from the Backup alone, with the passwords of the new Secrets.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_cluster_has_every_row_and_its_own_passwords() {
     let world = World::new().await;
@@ -83,6 +84,7 @@ async fn a_new_cluster_has_every_row_and_its_own_passwords() {
     assert_eq!(pod.status().unwrap().timeline_id, Some(2));
 }
 
+/// S2.29: consistent, and no further.
 #[tokio::test(flavor = "multi_thread")]
 async fn replay_stops_at_the_end_of_the_backup_when_asked() {
     let world = World::new().await;

@@ -31,11 +31,11 @@ fn repository(server: &howdah_s3::Server, archive_wal: Option<bool>) -> Reposito
     let selector = |key: &str| Some(SecretKeySelector { name: "aws-creds".into(), key: key.into() });
     Repository {
         name: "repo2".into(),
-        s3: S3Repository {
+        s3: Some(S3Repository {
             bucket: BUCKET.into(),
             endpoint: Some(server.endpoint()),
             ..S3Repository::default()
-        },
+        }),
         path: Some("/second".into()),
         credentials: Some(RepositoryCredentials {
             access_key_id: selector("ID"),

@@ -18,11 +18,12 @@ fn three(schedule: &str, zone_name: &str, after: &str) -> Vec<String> {
     parse(schedule).unwrap().upcoming(at(after), zone, 3).into_iter().map(show).collect()
 }
 
+/// S0.15, S2.22, S3.8: six fields begin with seconds, five are those of crontab.
 #[rstest]
-// S2.22: seconds first.
+// Seconds first.
 #[case::six_fields("0 0 0 * * *", ["11-22 00:00:00+00:00", "11-23 00:00:00+00:00", "11-24 00:00:00+00:00"])]
 #[case::six_fields_seconds("*/20 * * * * *", ["11-21 10:00:20+00:00", "11-21 10:00:40+00:00", "11-21 10:01:00+00:00"])]
-// S0.15, S3.8: five fields are crontab, not hourly.
+// Five fields are crontab, not hourly.
 #[case::five_fields("30 2 * * *", ["11-22 02:30:00+00:00", "11-23 02:30:00+00:00", "11-24 02:30:00+00:00"])]
 #[case::five_fields_midnight("0 0 * * *", ["11-22 00:00:00+00:00", "11-23 00:00:00+00:00", "11-24 00:00:00+00:00"])]
 #[case::five_fields_step("*/30 * * * *", ["11-21 10:30:00+00:00", "11-21 11:00:00+00:00", "11-21 11:30:00+00:00"])]

@@ -67,7 +67,7 @@ fn scheduled(backup: &Backup) -> (String, String) {
 
 const NOW: &str = "2026-11-21T10:00:00Z";
 
-/// The whole way of several Backups: one at a time, oldest first, and one of an unknown cluster among them.
+/// S1.28: the whole way of several Backups: one at a time, oldest first, and one of an unknown cluster among them.
 #[tokio::test(flavor = "multi_thread")]
 async fn backups_queue_and_a_blocked_one_holds_up_nobody() {
     use BackupPhase::{Completed, Failed, Pending, Started};
@@ -146,7 +146,7 @@ async fn the_most_advanced_replica_is_taken() {
     assert_eq!(world.backup("c").await.status.unwrap().instance_id.unwrap().pod_name, "zoo-1");
 }
 
-/// Features 4, row 2: failing archiving is waited for, as a condition, and left by itself.
+/// S2.14: failing archiving is waited for, as a condition, and left by itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn failing_archiving_is_waited_for() {
     let world = World::start().await;
@@ -204,6 +204,7 @@ async fn a_restarted_instance_that_does_not_go_on_fails_the_backup() {
     assert_eq!((completed.status.as_str(), completed.reason.as_str()), ("False", "InstanceRestarted"));
 }
 
+/// S0.29: whoever took it is gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_pod_fails_the_backup() {
     let world = World::start().await;
@@ -218,6 +219,7 @@ async fn a_deleted_pod_fails_the_backup() {
     assert!(status.error.unwrap().contains("pod zoo-1, which took the backup, is gone"));
 }
 
+/// S0.29: whoever takes it says nothing any more.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_instance_fails_the_backup_within_a_minute_and_not_before() {
     let world = World::start().await;
@@ -301,7 +303,7 @@ async fn a_racing_terminal_write_wins() {
     assert!(after.status.unwrap().error.is_none());
 }
 
-/// The same through the running controllers, restarted in the middle.
+/// S0.29: the same through the running controllers, restarted in the middle.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restarted_operator_goes_on_watching() {
     let world = World::start().await;

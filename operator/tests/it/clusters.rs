@@ -214,7 +214,7 @@ async fn what_was_deleted_by_hand_is_made_again_and_logins_are_kept() {
     assert_eq!(before.data, after.data);
 }
 
-/// S2.26–S2.28: recovery waits for its Backup, begins by itself, tells why it fails, and goes on once mended.
+/// S2.26, S2.27, S2.28: recovery waits for its Backup, begins by itself, tells why it fails, and goes on once mended.
 #[tokio::test(flavor = "multi_thread")]
 async fn recovery_waits_fails_loudly_and_goes_on() {
     let world = World::start().await;

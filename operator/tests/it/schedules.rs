@@ -81,6 +81,47 @@ async fn each_slot_gets_one_backup_and_missed_ones_collapse() {
     assert_eq!(children(&world).await, [first, slot(&made, 2).0]);
 }
 
+/// S0.30, S0.31: a Backup that failed is followed by another one for the same slot, after a pause, until there were
+/// enough; a success ends the row.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_backup_is_followed_by_another() {
+    let world = World::start().await;
+    let spec = json!({"schedule": "0 0 * * * *", "cluster": {"name": "zoo"}, "attempts": 6});
+    let made = world.create_schedule("nightly", spec).await;
+    let created = made.metadata.creation_timestamp.as_ref().unwrap().0;
+    let (ctx, clock) = world.manual(&created.to_string());
+    let (first, due) = slot(&made, 1);
+    let names: Vec<String> =
+        (1..=6).map(|n| if n == 1 { first.clone() } else { format!("{first}-{n}") }).collect();
+    clock.advance(Duration::from_secs(due.as_second().abs_diff(created.as_second())));
+    let mut now = due;
+    for (name, pause) in names.iter().zip([60_i64, 120, 240, 480, 960, 0]) {
+        reconcile(&ctx, "nightly").await;
+        assert_eq!(children(&world).await.last(), Some(name));
+        world
+            .patch_backup(name, json!({"phase": "failed", "error": "disk", "stoppedAt": now.to_string()}))
+            .await;
+        let before = children(&world).await;
+        reconcile(&ctx, "nightly").await;
+        assert_eq!(children(&world).await, before, "no other before the pause is over");
+        clock.advance(Duration::from_secs(pause.unsigned_abs()));
+        now = Timestamp::from_second(now.as_second() + pause).unwrap();
+    }
+    for _ in 0..3 {
+        reconcile(&ctx, "nightly").await;
+    }
+    assert_eq!(children(&world).await, names, "six in all");
+
+    clock.advance(Duration::from_secs(3600));
+    reconcile(&ctx, "nightly").await;
+    let (second, _) = slot(&made, 2);
+    done(&world, &second, "completed").await;
+    clock.advance(Duration::from_secs(600));
+    reconcile(&ctx, "nightly").await;
+    let all = children(&world).await;
+    assert_eq!(all.iter().filter(|name| name.starts_with(&second)).count(), 1, "{all:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_status_write_makes_no_second_backup() {
     let world = World::start().await;
@@ -166,6 +207,7 @@ async fn somebody_elses_backup_of_that_name_is_left_alone_and_the_slot_left_out(
     assert_eq!(children(&world).await, [name, slot(&made, 2).0]);
 }
 
+/// S0.28: of those that succeeded and of those that failed.
 #[tokio::test(flavor = "multi_thread")]
 async fn history_limits_keep_the_newest() {
     let world = World::start().await;

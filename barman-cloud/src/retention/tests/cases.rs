@@ -14,8 +14,8 @@ fn daily(days: i64) -> World {
     World::new((0..days).map(|day| backup(day, 900 - 10 * day as u64)).collect())
 }
 
-/// S0.17: `repo1-retention-full: '7'` with type `count`. S3.7: `backupRetentionPolicy: 3`. The oldest goes when a new
-/// one is there.
+/// S0.17, S3.7: `repo1-retention-full: '7'` with type `count`, and `backupRetentionPolicy: 3`. The oldest goes when a
+/// new one is there.
 #[rstest]
 #[case::seven(7)]
 #[case::three(3)]

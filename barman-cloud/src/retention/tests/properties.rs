@@ -1,4 +1,4 @@
-//! What holds for every plan. S1.2, S0.17: whatever the policy, nothing that is needed goes.
+//! What holds for every plan: whatever the policy, nothing that is needed goes.
 
 use super::model::{Scenario, alone, needs_nothing, scenarios};
 use super::*;

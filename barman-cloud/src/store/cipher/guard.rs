@@ -22,7 +22,7 @@ pub struct RepositoryCipher {
 impl Repository {
     /// Whether the repository can be used with the cipher that its store has, or has not. Refuses a wrong passphrase,
     /// another mode than it was begun with, encryption of a repository that holds unencrypted objects, and none where
-    /// it is encrypted (S1.32). Reads one small object; lists when there is none.
+    /// it is encrypted. Reads one small object; lists when there is none.
     pub async fn check_encryption(&self) -> Result<Option<RepositoryCipher>> {
         let (plain, layout) = (self.store().plain(), self.layout());
         let url = plain.url_of(&layout.repository_key());

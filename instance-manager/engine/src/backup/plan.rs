@@ -87,6 +87,7 @@ mod tests {
         Tree { files, bytes: sizes.iter().sum(), ..Tree::default() }
     }
 
+    /// S1.1: up to 50 TiB.
     #[test]
     fn sizes_follow_the_database_and_stay_within_bounds() {
         let asked = PartSize::default();
@@ -100,6 +101,7 @@ mod tests {
         assert_eq!(sizes(&large_tars, 1 << 40, 2).expect("plans").buffer_bytes, 26 << 20);
     }
 
+    /// S1.1: up to 50 TiB.
     #[test]
     fn memory_does_not_grow_with_the_database() {
         for total in [1_u64 << 20, 1 << 30, 1 << 40, 50 << 40] {
@@ -119,6 +121,7 @@ mod tests {
         }
     }
 
+    /// S1.28: several where they pay.
     #[test]
     fn small_groups_get_one_worker() {
         assert_eq!(

@@ -59,7 +59,8 @@ fn change_again(world: &World) {
     sql("DELETE FROM seen WHERE id % 50 = 4");
 }
 
-/// S0.2, S0.36, S0.37, S1.34: a full backup, incrementals on it and on each other, a differential, an incremental on that one.
+/// S0.2, S0.3, S0.4, S0.36, S0.37, S1.34: a full backup, incrementals on it and on each other, a differential, an
+/// incremental on that one.
 #[rstest]
 #[case::pg13(13, "")]
 #[case::pg15(15, "")]

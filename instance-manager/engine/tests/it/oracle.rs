@@ -69,7 +69,7 @@ fn recover_with_barman(site: &Site, postgres: &Postgres, server: &str) {
     std::os::unix::fs::chown(&signal, Some(postgres.user.uid), Some(postgres.user.gid)).expect("an owner");
 }
 
-/// Barman 3.19 reads base backups in all codecs but zstd.
+/// S2.2, S2.4: Barman 3.19 reads base backups in all codecs but zstd.
 #[rstest]
 #[case::none(Compression::None)]
 #[case::gzip(Compression::Gzip)]
@@ -136,6 +136,7 @@ async fn barman_lists_shows_restores_and_deletes_what_we_wrote(#[case] codec: Co
     assert!(left.is_empty(), "{left:?}");
 }
 
+/// S2.4: the other way round.
 #[rstest]
 #[case::none(None)]
 #[case::gzip(Some("--gzip"))]

@@ -38,6 +38,7 @@ async fn history() -> History {
     History { site, primary, time, lsn, xid }
 }
 
+/// S1.5, S3.11: a time, a position, a name, a transaction, none.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_of_target_is_reached() {
     let history = history().await;
@@ -121,6 +122,7 @@ async fn a_target_out_of_reach_is_refused_before_anything_is_fetched() {
     assert!(error.to_string().contains(&gap), "{}", error.report());
 }
 
+/// S0.38: one archive over two timelines.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_promoted_copy_goes_on_in_the_same_archive_and_comes_back() {
     let history = history().await;

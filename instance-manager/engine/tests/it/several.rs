@@ -173,13 +173,18 @@ async fn one_is_enough_and_the_other_gets_the_rest_from_pg_wal() {
         assert_eq!(place.fetched(1, number).await, content(number));
     }
     let read = |key: &str| key.contains("/wals/00000001") && !key.ends_with('/');
-    let from_the_other =
-        place.sites[0].s3.requests().iter().filter(|r| r.operation == Operation::GetObject && read(&r.key)).count();
+    let from_the_other = place.sites[0]
+        .s3
+        .requests()
+        .iter()
+        .filter(|r| r.operation == Operation::GetObject && read(&r.key))
+        .count();
     assert_eq!(from_the_other, 0, "pg_wal has everything");
 
     // New files go to both again.
     place.segment(&group, 5).await;
-    until("both have it", || place.has(1, &name(5))).await;
+    let wanted = name(5);
+    until("both have it", || place.has(1, &wanted)).await;
 }
 
 fn seg(number: u32) -> barman_cloud::Segment {
@@ -230,7 +235,8 @@ async fn a_process_that_dies_while_it_catches_up_is_followed_by_another() {
         faults.add(Rule::new(Action::internal_error()).operation(Operation::PutObject).key(&key));
     }
     faults.remove(away);
-    until("it has begun", || place.has(1, &name(3))).await;
+    let wanted = name(3);
+    until("it has begun", || place.has(1, &wanted)).await;
     assert!(lag(&group, "repo2").late);
     drop(group);
     place.sites[1].s3.faults().clear();
@@ -305,7 +311,8 @@ async fn an_outage_holds_nothing_up_and_leaves_no_hole() {
     let place = Place::new(2).await;
     let group = place.group(Policy::Number(1));
     place.segment(&group, 1).await;
-    until("both have it", || place.has(1, &name(1))).await;
+    let wanted = name(1);
+    until("both have it", || place.has(1, &wanted)).await;
     place.sites[1].s3.faults().begin_outage().await;
     for number in 2..32 {
         place.segment(&group, number).await;
@@ -331,7 +338,8 @@ async fn a_file_that_cannot_be_read_stays_a_hole_until_it_can() {
     let place = Place::new(2).await;
     let group = place.group(Policy::Number(1));
     place.segment(&group, 1).await;
-    until("both have it", || place.has(1, &name(1))).await;
+    let wanted = name(1);
+    until("both have it", || place.has(1, &wanted)).await;
     place.refuse(1, "**");
     for number in 2..6 {
         place.segment(&group, number).await;
@@ -344,7 +352,8 @@ async fn a_file_that_cannot_be_read_stays_a_hole_until_it_can() {
             .key(&format!("**/{}*", name(3))),
     );
     place.sites[1].s3.faults().clear();
-    until("what comes behind is there", || place.has(1, &name(5))).await;
+    let wanted = name(5);
+    until("what comes behind is there", || place.has(1, &wanted)).await;
     let range = SegmentRange::new(seg(1), seg(5), SegmentSize::MIN).expect("a range");
     let missing = place.sites[1].repository("s").missing_wal(range).await.expect("listed");
     assert_eq!(missing, [seg(3)]);

@@ -32,6 +32,7 @@ serviceAccountTemplate:
     labels: {team: a}
 ";
 
+/// S0.33, S1.35: containers, ports, images and volumes of each kind of pod.
 #[rstest]
 #[case::plain("plain", "storage: {size: 5Gi}", Fill::InitDb)]
 #[case::rich("rich", RICH, Fill::Join)]
@@ -45,6 +46,7 @@ fn pods(#[case] name: &str, #[case] spec: &str, #[case] fill: Fill) {
     });
 }
 
+/// S1.35: sizes and storage classes.
 #[test]
 fn volumes() {
     insta::assert_yaml_snapshot!(build::volumes::volumes(&World::new(RICH).observed.cluster, 2));
@@ -55,6 +57,7 @@ fn services() {
     insta::assert_yaml_snapshot!(build::services::services(&World::new(RICH).observed.cluster));
 }
 
+/// S1.21: annotations of the template are the account's.
 #[test]
 fn service_account_role_and_binding() {
     let world =

@@ -51,7 +51,7 @@ fn folding_again_changes_nothing() {
     assert!(changes(&once, &once).is_empty());
 }
 
-/// S2.23, features 3.3: the condition follows the primary's archiver and its message carries the cause.
+/// S2.23: the condition follows the primary's archiver and its message carries the cause.
 #[rstest]
 #[case::works(true, true, None, ("True", "ContinuousArchivingSuccess", "continuous archiving is working"))]
 #[case::nothing_yet(true, false, None, ("Unknown", "ContinuousArchivingPending", "no WAL file had to be archived yet"))]
@@ -88,6 +88,7 @@ fn a_silent_primary_leaves_what_was_known() {
     assert!(after.instances_status[0].message.as_ref().unwrap().contains("connection refused"));
 }
 
+/// S0.20, S3.4: which Secret, which key, and where it is named.
 #[rstest]
 #[case::no_secret(&[], "SecretNotFound", "Secret creds, named by accessKeyId of spec.backup.barmanObjectStore, does not exist; create it with the key ID")]
 #[case::no_key(&[("ID", "a")], "SecretKeyNotFound", "Secret creds has no key KEY or it is empty (secretAccessKey of spec.backup.barmanObjectStore); add the key, or name the right one")]

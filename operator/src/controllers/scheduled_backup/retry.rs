@@ -80,7 +80,7 @@ mod tests {
 
     const FIRST: &str = "pg-repo1-full-20261125023000";
 
-    /// S0.31: at most so many attempts, with a growing pause, then nothing until the next time.
+    /// S0.30, S0.31: at most so many attempts, with a growing pause, then nothing until the next time.
     #[test]
     fn a_failure_is_followed_by_another_try_until_there_were_enough() {
         let next = |last: &str| {

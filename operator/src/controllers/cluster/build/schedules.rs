@@ -52,7 +52,7 @@ mod tests {
     use howdah_api::common::BackupType;
     use howdah_api::repository::{Repository, RepositorySchedules};
 
-    /// S0.26: one scheduled object for each repository and type.
+    /// S0.15, S0.26, S1.2, S1.34: one scheduled object for each repository and type.
     #[test]
     fn one_for_each_repository_and_type() {
         let repository =
