@@ -16,7 +16,7 @@ const PROGRAM: &str = "/usr/bin/pgbackrest";
 /// and its JSON.
 fn rivals() -> (String, Value) {
     let installed = std::path::Path::new(PROGRAM).exists();
-    assert!(installed, "{PROGRAM} is missing: apt-get install pgbackrest, or ./hack/install rivals");
+    assert!(installed, "{PROGRAM} is missing: run hack/install base");
     let postgres = Postgres::start();
     let config = postgres.path("pgbackrest.conf");
     let text = format!(
