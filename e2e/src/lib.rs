@@ -4,7 +4,6 @@
 //! an S3 server. Tests drive it with stock `kubectl` and SQL alone, as a user would, so that the same suite runs
 //! on the lab, on a real API server under the lab's node double, and on a real cluster.
 
-pub mod emulators;
 pub mod ground;
 pub mod kubectl;
 pub mod manifests;

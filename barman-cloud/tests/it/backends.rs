@@ -1,20 +1,10 @@
 //! The same store on each storage, for tests of what must be the same everywhere.
 
-use crate::servers::{Running, azurite, fake_gcs};
 use crate::support::{BUCKET, limits, options, server};
-use barman_cloud::store::{AzureCredentials, AzureOptions, GcsCredentials, GcsOptions, client_config};
+use barman_cloud::store::{AzureCredentials, AzureOptions, GcsCredentials, GcsOptions};
 use barman_cloud::{Destination, Repository, S3Options, Store};
+use howdah_emulators::{AZURE_ACCOUNT as ACCOUNT, AZURE_KEY as KEY, Emulator, GCS_KEY, ask_azure};
 use howdah_s3::Server;
-use object_store::azure::{AzureAccessKey, AzureAuthorizer, AzureCredential};
-use object_store::client::{HttpRequest, HttpRequestBody};
-
-/// Azurite's account and its key, which everybody knows.
-pub const ACCOUNT: &str = "devstoreaccount1";
-pub const KEY: &str =
-    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
-
-/// A key that signs nothing: for emulators, which look at no token.
-const NO_KEY: &str = r#"{"type":"service_account","client_email":"a@b","private_key":"","private_key_id":"","disable_oauth":true}"#;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -25,7 +15,7 @@ pub enum Kind {
 
 enum Behind {
     S3(Server),
-    Other(Running),
+    Other(Emulator),
 }
 
 /// A server with an empty bucket.
@@ -37,12 +27,8 @@ pub struct Backend {
 pub async fn backend(kind: Kind) -> Backend {
     let behind = match kind {
         Kind::S3 => Behind::S3(server().await),
-        Kind::Gcs => Behind::Other(fake_gcs(BUCKET)),
-        Kind::Azure => {
-            let running = azurite();
-            make_container(running.port()).await;
-            Behind::Other(running)
-        }
+        Kind::Gcs => Behind::Other(Emulator::gcs(BUCKET).expect("fake-gcs-server")),
+        Kind::Azure => Behind::Other(Emulator::azure(BUCKET).await.expect("Azurite")),
     };
     Backend { kind, behind }
 }
@@ -56,16 +42,12 @@ impl Backend {
         }
     }
 
-    fn port(&self) -> u16 {
-        match &self.behind {
-            Behind::S3(server) => server.address().port(),
-            Behind::Other(running) => running.port(),
-        }
-    }
-
     /// Where the server listens.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port())
+        match &self.behind {
+            Behind::S3(server) => server.address().to_string(),
+            Behind::Other(running) => running.address().to_owned(),
+        }
     }
 
     /// A store at a path of the bucket.
@@ -82,7 +64,7 @@ impl Backend {
                 Store::s3(&parse(format!("s3://{bucket}/{path}")), &options)
             }
             Behind::Other(_) if self.kind == Kind::Gcs => {
-                let mut options = GcsOptions::new(GcsCredentials::ServiceAccount(NO_KEY.into()));
+                let mut options = GcsOptions::new(GcsCredentials::ServiceAccount(GCS_KEY.into()));
                 options.endpoint = Some(format!("http://{address}"));
                 options.limits = limits();
                 Store::gcs(&parse(format!("gs://{bucket}/{path}")), &options)
@@ -106,8 +88,10 @@ impl Backend {
 
     /// Tags of a blob of Azure, as Azure shows them.
     pub async fn tags(&self, key: &str) -> String {
-        let url = format!("http://{}/{ACCOUNT}/{BUCKET}/{key}?comp=tags", self.address());
-        ask_azurite(http::Method::GET, &url).await
+        let path = format!("/{ACCOUNT}/{BUCKET}/{key}?comp=tags");
+        let answer = ask_azure(&self.address(), "GET", &path).await.expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        answer
     }
 
     /// All keys of the bucket, in order.
@@ -115,27 +99,4 @@ impl Backend {
         let all = self.store_at("").list_prefix("").await.expect("listed");
         all.into_iter().map(|object| object.key).collect()
     }
-}
-
-/// Makes the bucket of an Azurite.
-async fn make_container(port: u16) {
-    let url = format!("http://127.0.0.1:{port}/{ACCOUNT}/{BUCKET}?restype=container");
-    ask_azurite(http::Method::PUT, &url).await;
-}
-
-/// A request with the account's key, that the library does not make.
-async fn ask_azurite(method: http::Method, url: &str) -> String {
-    let mut request = HttpRequest::new(HttpRequestBody::empty());
-    *request.method_mut() = method.clone();
-    *request.uri_mut() = url.parse().expect("a URL");
-    let credential = AzureCredential::AccessKey(AzureAccessKey::try_new(KEY).expect("base64"));
-    AzureAuthorizer::new(&credential, ACCOUNT).try_authorize(&mut request).expect("signed");
-    let tls = client_config(None, None).expect("TLS");
-    let client = reqwest::Client::builder().tls_backend_preconfigured(tls).build().expect("a client");
-    let asked = client.request(method, url).headers(request.headers().clone());
-    let answer = asked.send().await.expect("an answer");
-    let status = answer.status();
-    let text = answer.text().await.unwrap_or_default();
-    assert!(status.is_success(), "{status} {text}");
-    text
 }

@@ -15,7 +15,6 @@ mod proxy;
 mod recovery;
 mod repertoire;
 mod retention;
-mod servers;
 mod stalls;
 mod storages;
 mod support;

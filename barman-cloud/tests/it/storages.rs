@@ -1,6 +1,6 @@
 //! Google Cloud Storage and Azure Blob Storage: reads over wires that break, credentials, errors, tags.
 
-use crate::backends::{ACCOUNT, Backend, KEY, Kind, backend};
+use crate::backends::{Backend, Kind, backend};
 use crate::proxy::Wire;
 use crate::support::{BUCKET, limits, noise};
 use barman_cloud::archive::{ArchiveOptions, FetchOptions, WalSource};
@@ -11,6 +11,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use chrono::{Duration, SecondsFormat, Utc};
 use futures::{StreamExt, TryStreamExt};
+use howdah_emulators::{AZURE_ACCOUNT as ACCOUNT, AZURE_KEY as KEY};
 use rstest::rstest;
 
 const SIZE: usize = 1_500_000;

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use howdah_e2e::emulators::{AZURE_ACCOUNT, AZURE_KEY, Emulator, GCS_KEY};
 use howdah_e2e::{Ground, Kubectl, paths, wait};
+use howdah_emulators::{AZURE_ACCOUNT, AZURE_KEY, Emulator, GCS_KEY};
 use rstest::rstest;
 use serde_json::{Value, json};
 

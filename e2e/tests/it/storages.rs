@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use chrono::{Duration, Timelike, Utc};
-use howdah_e2e::emulators::{AZURE_ACCOUNT, AZURE_KEY, Emulator, GCS_KEY};
 use howdah_e2e::{manifests, wait};
+use howdah_emulators::{AZURE_ACCOUNT, AZURE_KEY, Emulator, GCS_KEY};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 

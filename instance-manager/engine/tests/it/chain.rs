@@ -27,7 +27,11 @@ impl World {
     }
 
     pub async fn with_arguments(major: u32, settings: &str, arguments: &[&str]) -> Self {
-        let site = Site::new().await;
+        Self::at(Site::new().await, major, settings, arguments)
+    }
+
+    /// The same with backups and WAL somewhere else.
+    pub fn at(site: Site, major: u32, settings: &str, arguments: &[&str]) -> Self {
         let mut primary = Postgres::init_version(site.path(), SERVER, major, arguments);
         primary.configure(&format!("autovacuum = off\n{settings}\n"));
         site.archive_from(&primary, SERVER, Compression::None, 3);

@@ -25,5 +25,6 @@ mod segments;
 mod several;
 mod site;
 mod standby;
+mod storages;
 mod verify;
 mod volume;

@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -12,8 +12,6 @@ use object_store::client::{HttpRequest, HttpRequestBody};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-
-use crate::paths;
 
 /// Azurite's account.
 pub const AZURE_ACCOUNT: &str = "devstoreaccount1";
@@ -29,6 +27,14 @@ pub struct Emulator {
     pub endpoint: String,
     child: Child,
     _dir: TempDir,
+}
+
+impl Emulator {
+    /// Host and port.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        self.endpoint.split('/').nth(2).unwrap_or_default()
+    }
 }
 
 impl Drop for Emulator {
@@ -99,7 +105,7 @@ impl Emulator {
 
 /// A program below `target/parts` that ends with this one at the latest, also when this one is killed.
 fn command(part: &str, program: &str) -> Result<Command> {
-    let path: PathBuf = paths::repository().join("target/parts").join(part).join(program);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/parts").join(part).join(program);
     ensure!(path.exists(), "{} is missing: run hack/install {part}", path.display());
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--"]).arg(path).stdin(Stdio::null());
@@ -124,13 +130,23 @@ fn line(output: Option<impl Read + Send + 'static>, name: &str, word: &str) -> R
 /// The one request that no client library for data makes.
 async fn make_container(address: &str, container: &str) -> Result<()> {
     let path = format!("/{AZURE_ACCOUNT}/{container}?restype=container");
+    let answer = ask_azure(address, "PUT", &path).await?;
+    ensure!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    Ok(())
+}
+
+/// A request to Azurite with the account's key; the whole answer, with its head.
+///
+/// # Errors
+/// When it cannot be sent.
+pub async fn ask_azure(address: &str, method: &str, path: &str) -> Result<String> {
     let mut request = HttpRequest::new(HttpRequestBody::empty());
-    *request.method_mut() = "PUT".parse()?;
+    *request.method_mut() = method.parse()?;
     *request.uri_mut() = format!("http://{address}{path}").parse()?;
     let key = AzureCredential::AccessKey(AzureAccessKey::try_new(AZURE_KEY)?);
     AzureAuthorizer::new(&key, AZURE_ACCOUNT).try_authorize(&mut request)?;
     let mut text =
-        format!("PUT {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: 0\r\n");
+        format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: 0\r\n");
     for (name, value) in request.headers() {
         text.push_str(&format!("{name}: {}\r\n", value.to_str()?));
     }
@@ -139,8 +155,7 @@ async fn make_container(address: &str, container: &str) -> Result<()> {
     connection.write_all(text.as_bytes()).await?;
     let mut answer = String::new();
     connection.read_to_string(&mut answer).await?;
-    ensure!(answer.starts_with("HTTP/1.1 201"), "{answer}");
-    Ok(())
+    Ok(answer)
 }
 
 #[cfg(test)]
@@ -152,8 +167,7 @@ mod tests {
         let gcs = Emulator::gcs("bucket").unwrap();
         let azure = Emulator::azure("container").await.unwrap();
         assert!(azure.endpoint.ends_with("/devstoreaccount1"), "{}", azure.endpoint);
-        let address = |endpoint: &str| endpoint.split('/').nth(2).unwrap().to_owned();
-        let all = [address(&gcs.endpoint), address(&azure.endpoint)];
+        let all = [gcs.address().to_owned(), azure.address().to_owned()];
         for address in &all {
             TcpStream::connect(address).await.unwrap();
         }
