@@ -23,6 +23,7 @@ pub mod quantity;
 pub mod repository;
 pub mod retention;
 pub mod scheduled_backup;
+pub mod window;
 
 pub use backup::{Backup, BackupPhase, BackupSpec, BackupStatus};
 pub use cluster::{Cluster, ClusterSpec};

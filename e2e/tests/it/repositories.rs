@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::common::{Scene, checksum, condition, error, phase, table};
 
 /// A repository in the lab's bucket.
-fn repository(scene: &Scene, name: &str, path: &str) -> Value {
+pub fn repository(scene: &Scene, name: &str, path: &str) -> Value {
     let key = |key: &str| json!({"name": scene.store.secret, "key": key});
     json!({
         "name": name,

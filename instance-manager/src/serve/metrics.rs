@@ -9,6 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use howdah_api::instance::{InstanceRole, InstanceStatus, RepositoryState};
+use howdah_api::window::RecoveryWindow;
 use howdah_engine::Progress;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use prometheus_client::metrics::counter::ConstCounter;
@@ -117,7 +118,7 @@ fn registry(status: &InstanceStatus, progress: Option<&Progress>) -> Registry {
             "End of the newest completed backup",
             known.last_backup.as_ref(),
         );
-        m.gauge("backups", "Completed backups in the store", f64::from(known.backups));
+        m.gauge("backups", "Backups of any type in the store that can be restored", f64::from(known.backups));
     }
     repositories(&mut m, &status.repositories);
     m.gauge("backup_running", "Whether this instance takes a backup", yes(progress.is_some()));
@@ -167,9 +168,13 @@ fn repositories(m: &mut Metrics, all: &[RepositoryState]) {
         all,
         |r| seconds(&r.archiver.last_archived_time),
     );
-    by_repository(m, "repository_backups", "Completed backups in the repository", all, |r| {
-        r.recoverability.as_ref().map(|known| f64::from(known.backups))
-    });
+    by_repository(
+        m,
+        "repository_backups",
+        "Backups of any type in the repository that can be restored",
+        all,
+        |r| r.recoverability.as_ref().map(|known| f64::from(known.backups)),
+    );
     by_repository(
         m,
         "repository_first_recoverability_point_timestamp_seconds",
@@ -183,6 +188,30 @@ fn repositories(m: &mut Metrics, all: &[RepositoryState]) {
         "End of the newest completed backup in the repository",
         all,
         |r| seconds(&r.recoverability.as_ref()?.last_backup),
+    );
+    fn window(r: &RepositoryState) -> Option<&RecoveryWindow> {
+        r.recoverability.as_ref()?.window.as_ref()
+    }
+    by_repository(
+        m,
+        "repository_earliest_timestamp_seconds",
+        "Earliest moment on the way to the newest timeline that can be restored from the repository",
+        all,
+        |r| seconds(&window(r)?.earliest),
+    );
+    by_repository(
+        m,
+        "repository_latest_timestamp_seconds",
+        "Latest moment that can be restored from the repository",
+        all,
+        |r| seconds(&window(r)?.latest),
+    );
+    by_repository(
+        m,
+        "repository_gaps",
+        "Stretches of time that cannot be restored from the repository because WAL is missing",
+        all,
+        |r| window(r).map(|window| f64::from(window.gap_count)),
     );
 }
 
@@ -211,7 +240,11 @@ mod tests {
         let repository = |name: &str, working, backups: Option<u32>| RepositoryState {
             name: name.into(),
             archiver: ArchiverStatus { working, ..ArchiverStatus::default() },
-            recoverability: backups.map(|backups| Recoverability { backups, ..Recoverability::default() }),
+            recoverability: backups.map(|backups| Recoverability {
+                backups,
+                window: Some(RecoveryWindow { gap_count: 2, ..RecoveryWindow::default() }),
+                ..Recoverability::default()
+            }),
             retention: None,
         };
         let status = InstanceStatus {
@@ -221,7 +254,14 @@ mod tests {
         let text = text(&status, None);
         assert!(text.contains("howdah_repository_backups{repository=\"repo1\"} 3"), "{text}");
         assert!(text.contains("howdah_repository_archiving{repository=\"repo2\"} 0"), "{text}");
-        for absent in ["backups{repository=\"repo2", "archiving{repository=\"repo1", "last_archived"] {
+        assert!(text.contains("howdah_repository_gaps{repository=\"repo1\"} 2"), "{text}");
+        for absent in [
+            "repository_latest",
+            "gaps{repository=\"repo2",
+            "backups{repository=\"repo2",
+            "archiving{repository=\"repo1",
+            "last_archived",
+        ] {
             assert!(!text.contains(absent), "{absent} in {text}");
         }
     }
@@ -245,6 +285,7 @@ mod tests {
                 first_recoverability_point: Some(at),
                 last_backup: None,
                 backups: 1,
+                window: None,
             }),
             ..InstanceStatus::default()
         };

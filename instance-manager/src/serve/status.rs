@@ -111,13 +111,15 @@ pub async fn collect(shared: &Shared) -> InstanceStatus {
         .wal
         .repositories()
         .into_iter()
-        .map(|(name, archiver)| RepositoryState {
-            recoverability: known.get(&name).cloned(),
-            retention: shared.retention(&name),
-            archiver,
-            name,
+        .map(|(name, archiver)| {
+            let mut recoverability = known.get(&name).cloned();
+            if let Some(window) = recoverability.as_mut().and_then(|known| known.window.as_mut()) {
+                window.archived_until(archiver.last_archived_time.as_ref());
+            }
+            RepositoryState { recoverability, retention: shared.retention(&name), archiver, name }
         })
         .collect();
+    status.restored.clone_from(&shared.restored);
     status.running_backup_uid = shared.backup().map(|b| b.uid);
     status
 }

@@ -15,4 +15,5 @@ mod pod;
 mod recovery;
 mod removal;
 mod settings;
+mod sources;
 mod world;

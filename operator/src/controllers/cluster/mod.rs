@@ -20,6 +20,8 @@ mod build_tests;
 #[cfg(test)]
 mod decide_tests;
 #[cfg(test)]
+mod source_tests;
+#[cfg(test)]
 mod status_tests;
 
 use std::time::Duration;
