@@ -1,12 +1,12 @@
 //! How the first instance of a cluster comes to its data.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::common::LocalObjectReference;
 use crate::object_store::BarmanObjectStore;
+use crate::repository::{DEFAULT, NamedStore, Repository};
 
 /// How the cluster begins. Nothing given: `initdb` with its defaults.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
@@ -85,8 +85,9 @@ pub struct Recovery {
     /// A completed Backup object in the same namespace. The cluster that made it need not exist any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backup: Option<LocalObjectReference>,
-    /// Name of an entry in `spec.externalClusters` whose object store holds the backup. The newest backup
-    /// that reaches the target is taken, or `recoveryTarget.backupID`.
+    /// Name of an entry in `spec.externalClusters` whose places hold the backup. The first of these from which the
+    /// target can be reached is used; in it the newest backup of any type that ended before the target, or
+    /// `recoveryTarget.backupID`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     /// Where replay stops. Default: the end of the archive.
@@ -148,28 +149,120 @@ pub struct RecoveryTarget {
     pub exclusive: Option<bool>,
 }
 
-/// A cluster outside of this one, known by its object store.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+/// A cluster outside of this one, known by the places of its backups and WAL.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.barmanObjectStore) || (has(self.repositories) && self.repositories.size() > 0)")
+    .message("an external cluster is known by its barmanObjectStore, its repositories, or both"))]
 pub struct ExternalCluster {
     /// Name by which `bootstrap.recovery.source` refers to it.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
-    /// Its object store. `serverName` defaults to `name`.
-    pub barman_object_store: BarmanObjectStore,
+    /// Name of the Cluster that wrote there: its folder below each place. Default: `name`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[^/ ]+$')").message("serverName must not contain slashes or spaces"))]
+    pub server_name: Option<String>,
+    /// Its object store; the repository `default`. Its own `serverName` goes before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub barman_object_store: Option<BarmanObjectStore>,
+    /// Its repositories, as in its `spec.backup.repositories`, the nearest first. A recovery takes the first place, with
+    /// `barmanObjectStore` before all of these, from which the target can be reached, and WAL that this one lacks from
+    /// the others. `path` defaults to `/<namespace of this cluster>/<serverName>/<name>`; schedules and retention have no
+    /// effect here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub repositories: Vec<Repository>,
 }
 
-/// Where a recovery stands; part of `Cluster.status`.
+impl ExternalCluster {
+    /// All its places, the nearest first; each names its server.
+    #[must_use]
+    pub fn stores(&self, namespace: &str) -> Vec<NamedStore> {
+        let server = self.server_name.as_deref().unwrap_or(&self.name);
+        let named = |name: &str, store: BarmanObjectStore, archive_wal| NamedStore {
+            name: name.to_owned(),
+            store: BarmanObjectStore { server_name: Some(store.server_name_or(server).to_owned()), ..store },
+            retention: None,
+            archive_wal,
+        };
+        let first = self.barman_object_store.iter().map(|store| named(DEFAULT, store.clone(), true));
+        let others = self.repositories.iter().map(|one| named(&one.name, one.store(namespace, server), one.archives_wal()));
+        first.chain(others).collect()
+    }
+}
+
+/// What the first instance was restored from; part of `Cluster.status`.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RecoveryStatus {
-    /// Id of the base backup that was restored.
+    /// Name of the repository.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
+    /// Folder of the store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destination_path: Option<String>,
+    /// Folder of the server below it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+    /// Id of the backup.
     #[serde(rename = "backupID", skip_serializing_if = "Option::is_none")]
     pub backup_id: Option<String>,
-    /// Last WAL position replayed.
-    #[serde(rename = "replayedLSN", skip_serializing_if = "Option::is_none")]
-    pub replayed_lsn: Option<String>,
-    /// When recovery ended.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub finished_at: Option<Time>,
+    /// The timeline that was followed.
+    #[serde(rename = "timelineID", skip_serializing_if = "Option::is_none")]
+    pub timeline_id: Option<u32>,
+    /// Nearer repositories that were passed over, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passed_over: Vec<PassedOver>,
+}
+
+/// A repository from which a recovery did not begin.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PassedOver {
+    /// Its name.
+    pub repository: String,
+    /// Why.
+    pub reason: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repository::S3Repository;
+
+    #[test]
+    fn an_external_cluster_names_its_server_in_every_place() {
+        let repository = |name: &str, path: Option<&str>| Repository {
+            name: name.into(),
+            s3: S3Repository { bucket: "backups".into(), ..S3Repository::default() },
+            path: path.map(str::to_owned),
+            ..Repository::default()
+        };
+        let store = BarmanObjectStore { destination_path: "s3://b/".into(), ..BarmanObjectStore::default() };
+        let mut external = ExternalCluster {
+            name: "origin".into(),
+            barman_object_store: Some(store),
+            repositories: vec![repository("repo1", None), repository("repo2", Some("/far"))],
+            ..ExternalCluster::default()
+        };
+        let places = |external: &ExternalCluster| -> Vec<String> {
+            let place = |n: NamedStore| {
+                format!("{} {} {}", n.name, n.store.destination_path, n.store.server_name.unwrap_or_default())
+            };
+            external.stores("prod").into_iter().map(place).collect()
+        };
+        assert_eq!(
+            places(&external),
+            [
+                "default s3://b/ origin",
+                "repo1 s3://backups/prod/origin/repo1 origin",
+                "repo2 s3://backups/far origin"
+            ]
+        );
+        external.server_name = Some("pg".into());
+        assert_eq!(places(&external)[1], "repo1 s3://backups/prod/pg/repo1 pg");
+        assert_eq!(places(&external)[0], "default s3://b/ pg");
+    }
 }

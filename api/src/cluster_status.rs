@@ -7,10 +7,12 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::bootstrap::RecoveryStatus;
 use crate::encryption::EncryptionStatus;
 use crate::instance::InstanceRole;
 use crate::retention::RetentionStatus;
 use crate::store_probe::StoreProbe;
+use crate::window::RecoveryGap;
 
 /// What is known about a cluster.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, KubeSchema)]
@@ -78,6 +80,9 @@ pub struct ClusterStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub repositories: Vec<RepositoryStatus>,
+    /// What the first instance was restored from, when it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<RecoveryStatus>,
     /// `Ready`, `ContinuousArchiving`, `LastBackupSucceeded`, `BackupConfigured`, `RepositoryHostReady`,
     /// `RepositoriesUpToDate`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -174,15 +179,24 @@ pub struct RepositoryStatus {
     /// What it lacks of the WAL that was acknowledged without it; absent when it has everything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag: Option<RepositoryLag>,
-    /// Completed backups in it.
+    /// Backups in it that can be restored: full ones, and those that build on others with all that they build on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backups: Option<u32>,
-    /// Earliest time to which it can restore: the end of its oldest completed backup.
+    /// End of the oldest of these backups.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_recoverability_point: Option<Time>,
-    /// End of its newest completed backup.
+    /// End of the newest of these backups.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_backup: Option<Time>,
+    /// Earliest time to which it can restore on the way to the newest timeline: the end of a backup.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub earliest: Option<Time>,
+    /// Latest time to which it can restore: when the last WAL that follows a backup without a gap was stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latest: Option<Time>,
+    /// Times in between to which it cannot restore, because WAL is missing: the newest ten.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<RecoveryGap>,
     /// What retention decided and did; absent without a policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retention: Option<RetentionStatus>,

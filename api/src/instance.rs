@@ -5,10 +5,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::bootstrap::RecoveryStatus;
 use crate::cluster_status::RepositoryLag;
 use crate::encryption::EncryptionStatus;
 use crate::retention::RetentionStatus;
 use crate::store_probe::StoreProbe;
+use crate::window::RecoveryWindow;
 
 /// Role of an instance, as PostgreSQL itself reports it.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
@@ -67,6 +69,9 @@ pub struct InstanceStatus {
     /// Each repository.
     #[serde(default)]
     pub repositories: Vec<RepositoryState>,
+    /// What this instance was restored from, when it was.
+    #[serde(default)]
+    pub restored: Option<RecoveryStatus>,
     /// UID of the Backup that is being taken.
     #[serde(rename = "runningBackupUID")]
     pub running_backup_uid: Option<String>,
@@ -104,12 +109,15 @@ pub struct ArchiverStatus {
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Recoverability {
-    /// End of the oldest completed backup.
+    /// End of the oldest of them.
     pub first_recoverability_point: Option<Time>,
-    /// End of the newest completed backup.
+    /// End of the newest of them.
     pub last_backup: Option<Time>,
-    /// Completed backups in the catalogue.
+    /// Backups of any type that can be restored with all that they build on.
     pub backups: u32,
+    /// Its recovery window; `None` until known.
+    #[serde(default)]
+    pub window: Option<RecoveryWindow>,
 }
 
 /// One repository, as the primary sees it.

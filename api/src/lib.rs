@@ -26,6 +26,7 @@ pub mod retention;
 pub mod scheduled_backup;
 pub mod store_probe;
 pub mod volume_repository;
+pub mod window;
 
 pub use backup::{Backup, BackupPhase, BackupSpec, BackupStatus};
 pub use cluster::{Cluster, ClusterSpec};

@@ -36,6 +36,8 @@ pub const WAL_MOUNT: &str = "/var/lib/postgresql/wal";
 pub const PG_WAL_ON_VOLUME: &str = "/var/lib/postgresql/wal/pg_wal";
 /// Beside PGDATA: the bootstrap of this volume is finished.
 pub const BOOTSTRAP_DONE: &str = "howdah-bootstrap.done";
+/// Beside PGDATA: what it was restored from.
+pub const RESTORED: &str = "howdah-restored.json";
 /// Inside PGDATA: where WAL comes from while recovery goes on.
 pub const RECOVERY_FILE: &str = "howdah-recovery.json";
 

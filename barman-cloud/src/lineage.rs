@@ -3,6 +3,9 @@
 //! An archive belongs to one system identifier. Its first server writes it down; a server with another one is
 //! refused, the same may go on, also after a restore in place. An archive without the record, written by Barman,
 //! is judged by the newest backup in it.
+//!
+//! A copy of a server has the same system identifier. Who claims an archive by name is refused one that was claimed by
+//! another name: a copy must not write into the archive that it came from.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::Repository;
@@ -48,7 +51,8 @@ impl Repository {
         })
     }
 
-    /// Claims the archive for a system. [`ErrorKind::AlreadyExists`] when it belongs to another.
+    /// Claims the archive for a system. [`ErrorKind::AlreadyExists`] when it belongs to another, or `by` is given and it
+    /// was claimed by somebody else.
     pub async fn claim(
         &self,
         system_identifier: &str,
@@ -56,7 +60,7 @@ impl Repository {
         now: DateTime<Utc>,
     ) -> Result<Claim> {
         if let Some(lineage) = self.lineage().await? {
-            return self.judge(&lineage.system_identifier, system_identifier).map(|()| Claim::Ours);
+            return self.judge_record(&lineage, system_identifier, by);
         }
         // Without the record nothing else would tell that encryption was forgotten, or comes too late.
         self.check_encryption().await?;
@@ -81,8 +85,27 @@ impl Repository {
                     )
                     .with_key(self.store().url_of(&self.layout().lineage()))
                 })?;
-                self.judge(&winner.system_identifier, system_identifier).map(|()| Claim::Ours)
+                self.judge_record(&winner, system_identifier, by)
             }
+        }
+    }
+
+    fn judge_record(&self, lineage: &Lineage, system_identifier: &str, by: Option<&str>) -> Result<Claim> {
+        self.judge(&lineage.system_identifier, system_identifier)?;
+        match (lineage.claimed_by.as_deref(), by) {
+            (Some(owner), Some(by)) if owner != by => Err(Error::new(
+                ErrorKind::AlreadyExists,
+                format!(
+                    "the archive {} belongs to {owner}; {by} has the same system identifier {system_identifier}, so it \
+                     is a copy, and a copy needs an archive of its own",
+                    self.url()
+                ),
+            )
+            .with_remedy(
+                "give this cluster another path or serverName; only when the other is gone for good and this one shall \
+                 go on in its archive, delete howdah/lineage.json there",
+            )),
+            _ => Ok(Claim::Ours),
         }
     }
 

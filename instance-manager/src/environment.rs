@@ -169,6 +169,12 @@ impl Paths {
         self.data_volume().join(naming::BOOTSTRAP_DONE)
     }
 
+    /// What this volume was restored from, beside PGDATA.
+    #[must_use]
+    pub fn restored_file(&self) -> PathBuf {
+        self.data_volume().join(naming::RESTORED)
+    }
+
     /// While recovery goes on: where its WAL comes from.
     #[must_use]
     pub fn recovery_file(&self) -> PathBuf {

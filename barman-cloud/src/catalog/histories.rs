@@ -1,5 +1,7 @@
 //! The histories of all timelines of an archive.
 
+use super::survey::directory;
+use crate::archive::WalObject;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lsn::Lsn;
 use crate::repository::Repository;
@@ -46,6 +48,16 @@ impl Repository {
             histories.insert(timeline, history);
         }
         Ok(histories)
+    }
+}
+
+impl Repository {
+    /// The highest timeline of which there is WAL or a history file; 0 when there is none. One listing.
+    pub async fn highest_timeline(&self) -> Result<u32> {
+        let listing = self.store().list_dir(&self.layout().wals_dir()).await?;
+        let of_dirs = listing.dirs.iter().filter_map(|dir| Some(directory(dir)?.timeline));
+        let objects = listing.objects.into_iter().filter_map(WalObject::recognise);
+        Ok(of_dirs.chain(objects.map(|object| object.name.timeline())).max().unwrap_or(0))
     }
 }
 

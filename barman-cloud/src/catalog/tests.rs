@@ -226,6 +226,9 @@ async fn an_archive_belongs_to_its_first_server() {
     assert_eq!(repo.lineage().await.expect("read"), None);
     assert_eq!(repo.claim("42", Some("ns/a"), now).await.expect("free"), Claim::New);
     assert_eq!(repo.claim("42", None, now).await.expect("ours"), Claim::Ours);
+    assert_eq!(repo.claim("42", Some("ns/a"), now).await.expect("ours"), Claim::Ours);
+    let copy = repo.claim("42", Some("ns/copy"), now).await.expect_err("a copy");
+    assert!(copy.report().contains("belongs to ns/a") && copy.report().contains("path or serverName"));
     let error = repo.claim("43", None, now).await.expect_err("foreign");
     assert_eq!(error.kind(), ErrorKind::AlreadyExists);
     assert!(error.report().contains("42") && error.report().contains("43"), "{}", error.report());

@@ -6,6 +6,7 @@
 use super::facts::{BackupFacts, borders};
 use super::faults::{Fault, faults};
 use super::histories::{Histories, newest_from};
+use super::inventory::Inventory;
 use super::strays::Stray;
 use super::survey::WalSurvey;
 use crate::backup_id::BackupId;
@@ -155,7 +156,12 @@ impl Repository {
     /// Computes the recovery window from what is in the store: all records, one listing of the whole archive, all
     /// history files.
     pub async fn recovery_window(&self) -> Result<RecoveryWindow> {
-        let backups = BackupFacts::all(&self.inventory().await?);
+        self.recovery_window_of(&self.inventory().await?).await
+    }
+
+    /// The same with an inventory that was read just now.
+    pub async fn recovery_window_of(&self, inventory: &Inventory) -> Result<RecoveryWindow> {
+        let backups = BackupFacts::all(inventory);
         let (borders, size) = borders(&backups);
         let survey = self.survey_wal(size.unwrap_or_default(), borders).await?;
         Ok(RecoveryWindow::of(&backups, &survey, &self.read_histories().await?))

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use barman_cloud::BackupId;
-use barman_cloud::catalog::{Catalog, first_recoverability_point};
+use barman_cloud::catalog::{Inventory, Member, RecoveryWindow};
+use barman_cloud::{BackupId, BackupInfo};
 use chrono::{DateTime, Utc};
 use howdah_api::backup::Backup;
 use howdah_api::instance::Recoverability;
@@ -16,7 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use tokio::time::sleep;
 
-use super::{care, removal, retention};
+use super::{care, removal, retention, window};
 use crate::error::Result;
 use crate::objstore::{Purpose, repository};
 use crate::run::role::Running;
@@ -104,11 +104,12 @@ pub(super) fn open(shared: &Shared, named: &NamedStore) -> Result<Repository> {
 
 async fn look(shared: &Shared, named: &NamedStore) -> Result<Recoverability> {
     let repository = open(shared, named)?;
-    let catalog = repository.catalog().await?;
-    if !catalog.orphans.is_empty() && shared.backup().is_none() {
+    let inventory = repository.inventory().await?;
+    if !inventory.orphans.is_empty() && shared.backup().is_none() {
         sweep(&repository, None, Utc::now() - GRACE).await;
     }
-    Ok(summary(&catalog))
+    let window = shared.windows.of(named, &repository, &inventory).await?;
+    Ok(summary(&inventory, &window))
 }
 
 /// What all repositories hold together; `None` when nothing is known of any.
@@ -120,17 +121,22 @@ pub fn together(all: &BTreeMap<String, Recoverability>) -> Option<Recoverability
         first_recoverability_point: times(|one| &one.first_recoverability_point).min_by_key(|t| t.0),
         last_backup: times(|one| &one.last_backup).max_by_key(|t| t.0),
         backups: all.values().map(|one| one.backups).sum(),
+        window: None,
     })
 }
 
-/// The catalogue in three words: pure.
+/// What can be restored, full or not, and from when to when: pure.
 #[must_use]
-pub fn summary(catalog: &Catalog) -> Recoverability {
-    let utc = |t: DateTime<chrono::FixedOffset>| kube(t.to_utc());
+pub fn summary(inventory: &Inventory, window: &RecoveryWindow) -> Recoverability {
+    let broken = |member: &Member| window.broken.iter().any(|(id, _)| *id == member.id);
+    let sound: Vec<&BackupInfo> =
+        inventory.restorable().filter(|(member, _)| !broken(member)).map(|(_, info)| info).collect();
+    let ends = || sound.iter().filter_map(|info| info.end_time).map(|time| kube(time.to_utc()));
     Recoverability {
-        first_recoverability_point: first_recoverability_point(catalog).map(utc),
-        last_backup: catalog.done().filter_map(|(_, info)| info.end_time).max().map(utc),
-        backups: u32::try_from(catalog.done().count()).unwrap_or(u32::MAX),
+        first_recoverability_point: ends().min_by_key(|time| time.0),
+        last_backup: ends().max_by_key(|time| time.0),
+        backups: u32::try_from(sound.len()).unwrap_or(u32::MAX),
+        window: Some(window::told(window)),
     }
 }
 
@@ -179,7 +185,38 @@ mod tests {
 
     #[test]
     fn an_empty_store_has_no_times() {
-        assert_eq!(summary(&Catalog::default()), Recoverability::default());
+        let empty = summary(&Inventory::default(), &RecoveryWindow::default());
+        assert_eq!(empty, Recoverability { window: Some(Default::default()), ..Recoverability::default() });
+    }
+
+    /// Chains count as fulls do, and what cannot be restored does not.
+    #[tokio::test]
+    async fn every_backup_that_can_be_restored_counts() {
+        use barman_cloud::{BackupType, Chain, Destination, SegmentSize, Store};
+        let store = Store::memory(&Destination::parse("s3://b/p").unwrap());
+        let full = Repository::new(store, "pg").unwrap();
+        let incremental = full.increments();
+        let [f, i, lost] =
+            ["20261121T010000", "20261121T020000", "20261121T030000"].map(|t| t.parse().unwrap());
+        for (place, id, hour) in [(&full, &f, 1), (&incremental, &i, 2), (&incremental, &lost, 3)] {
+            let at = DateTime::from_timestamp(hour * 3600, 0).unwrap().fixed_offset();
+            let mut info = BackupInfo::started(1, "0/2000028".parse().unwrap(), SegmentSize::DEFAULT, at);
+            info.finish(1, "0/2000100".parse().unwrap(), SegmentSize::DEFAULT, at);
+            place.put_backup_info(id, &info).await.unwrap();
+        }
+        let chain = Chain {
+            kind: BackupType::Incremental,
+            ancestors: vec![f.clone()],
+            since_lsn: "0/2000028".parse().unwrap(),
+            found_by: "page-lsn".into(),
+        };
+        incremental.put_chain(&i, &chain).await.unwrap();
+        let inventory = full.inventory().await.unwrap();
+        let at = |hour: i64| Some(kube(DateTime::from_timestamp(hour * 3600, 0).unwrap()));
+        let known = summary(&inventory, &RecoveryWindow::default());
+        assert_eq!((known.backups, known.first_recoverability_point, known.last_backup), (2, at(1), at(2)));
+        let lacking = full.recovery_window_of(&inventory).await.unwrap();
+        assert_eq!(summary(&inventory, &lacking).backups, 0, "their WAL is not there");
     }
 
     #[test]
@@ -189,6 +226,7 @@ mod tests {
             first_recoverability_point: at(first),
             last_backup: at(last),
             backups,
+            window: None,
         };
         let all = BTreeMap::from([
             ("repo1".to_owned(), one("2026-11-02T00:00:00Z", "2026-11-09T00:00:00Z", 3)),

@@ -12,4 +12,5 @@ pub mod primary;
 pub mod removal;
 pub mod retention;
 pub mod runner;
+pub mod window;
 pub mod writer;

@@ -3,13 +3,16 @@
 //! Each way begins with a mark beside PGDATA and ends with another one ([`marker`]), so that a crash at any step
 //! leads to a clean new try and a finished directory is never touched again.
 
+pub mod choice;
 pub mod initdb;
 pub mod join;
 pub mod marker;
+pub mod own_places;
 pub mod plan;
 pub mod private;
 pub mod recovery;
 pub mod recovery_file;
+pub mod source;
 
 use crate::environment::Environment;
 use crate::error::Result;

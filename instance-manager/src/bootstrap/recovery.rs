@@ -2,19 +2,22 @@
 
 use std::sync::Arc;
 
-use barman_cloud::BackupId;
-use howdah_api::backup::{Backup, BackupPhase};
-use howdah_api::bootstrap::{Recovery, RecoveryTarget};
-use howdah_api::object_store::BarmanObjectStore;
+use barman_cloud::{BackupId, Repository};
+use futures::future::join_all;
+use howdah_api::bootstrap::{RecoveryStatus, RecoveryTarget};
+use howdah_api::repository::NamedStore;
+use howdah_engine::restore::RestorePlan;
 use howdah_engine::{BackupChoice, Phase, Progress, RestoreRequest, TargetTimeline};
 use kube::runtime::events::EventType;
 use tokio_util::sync::CancellationToken;
 
-use super::recovery_file::RecoveryFile;
-use super::{Context, marker};
+use super::choice::{self, Chosen};
+use super::recovery_file::{RecoveryFile, write_restored};
+use super::source::{Place, Source, find};
+use super::{Context, marker, own_places};
 use crate::config::recovery::{Moment, moment};
 use crate::error::{Error, Result};
-use crate::kube::client::bounded;
+use crate::kube::secrets::SecretValues;
 use crate::objstore::{Purpose, jobs, repository};
 use crate::pg::files::{RECOVERY_SIGNAL, set_signal};
 
@@ -22,19 +25,6 @@ use crate::pg::files::{RECOVERY_SIGNAL, set_signal};
 const KIND: &str = "full-recovery";
 /// How often progress is written to the log.
 const PROGRESS_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
-
-/// Where the backup is, and which one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
-    /// Store.
-    pub store: BarmanObjectStore,
-    /// Folder of the server.
-    pub server_name: String,
-    /// The backup; `None` lets the target decide.
-    pub backup_id: Option<String>,
-    /// Major version of PostgreSQL, when it is known already.
-    pub major: Option<u32>,
-}
 
 /// Restores unless the data directory is finished.
 ///
@@ -54,45 +44,44 @@ pub async fn run(context: &Context) -> Result<()> {
     let source = find(context, recovery).await?;
     let major = context.programs.major_version(&context.children).await?;
     same_version(source.major, major)?;
-
-    let mut names = source.store.secret_names();
+    let own = spec.stores(&context.env.namespace, &context.env.cluster);
+    let stores = source.places.iter().map(|place| &place.store).chain(own.iter().map(|named| &named.store));
+    let mut names: Vec<&str> = stores.flat_map(|store| store.secret_names()).collect();
     names.sort_unstable();
+    names.dedup();
     let secrets = context.kube.read_secrets(names).await?;
     let target = recovery.recovery_target.as_ref();
-    let mut request = RestoreRequest::new(
-        repository(&source.store, &source.server_name, &secrets, Purpose::Data)?,
-        &paths.pgdata,
-    );
-    request.choice = choice(source.backup_id.as_deref())?;
-    request.target = engine_target(target)?;
-    request.timeline = timeline(target)?;
-    request.wal_dir = context.wal_dir();
-    let own = spec.stores(&context.env.namespace, &context.env.cluster);
-    request.jobs = own.iter().map(|named| jobs(&named.store)).max().unwrap_or(1).max(jobs(&source.store));
 
-    // Everything that can be known from the store is known before the volume is touched.
-    let plan = howdah_engine::restore::plan(&request).await?;
-    same_version(plan.server_version.map(|v| v / 10_000), major)?;
-    if let Some(gap) = plan.wal_gap
-        && to_the_end(target)
-    {
-        let last = plan.last_wal.map_or_else(|| "none".to_owned(), |segment| segment.to_string());
-        return Err(hole(&gap.to_string(), &last));
-    }
+    // Everything that can be known from the stores is known before the volume is touched.
+    let asked = Asked { context, source: &source, secrets: &secrets, own: &own, target, major };
+    let Chosen { index, able: (mut request, plan), passed_over, others } = asked.choose().await?;
+    let place = &source.places[index];
+    let sources = asked.repositories();
+    let own_highest = own_places::look(context, &own, &secrets, &sources, &plan).await?;
     let file = RecoveryFile {
-        store: source.store.clone(),
-        server_name: source.server_name.clone(),
+        place: place.clone(),
+        others: others.into_iter().map(|other| source.places[other].clone()).collect(),
         backup_id: plan.backup_id.to_string(),
         backup_end: Some(plan.end_time.to_rfc3339()),
         target: target.cloned(),
+        timeline: Some(followed(&plan)),
+        followed: plan.target_timeline,
+        highest_timeline: highest(&sources).await.max(own_highest),
     };
+    for over in &passed_over {
+        let note = format!(
+            "repository {} is passed over for {}: {}",
+            over.repository, place.repository, over.reason
+        );
+        tracing::warn!("{note}");
+        context.kube.event(&context.cluster, EventType::Warning, "RepositoryPassedOver", &note).await;
+    }
     file.mark_in_use(&context.env, &secrets).await;
     // The engine goes on from what an interrupted restore left: the mark only says that it is ours.
     marker::begin(paths, KIND)?;
     // The chosen backup is pinned, so that a new one that appears meanwhile changes nothing.
     request.choice = BackupChoice::Id(plan.backup_id.clone());
-    told(context, &format!("restoring backup {} from {}", plan.backup_id, source.store.destination_path))
-        .await;
+    told(context, &format!("restoring backup {} from {}", plan.backup_id, place.describe())).await;
     let cancel = CancellationToken::new();
     let _guard = cancel.clone().drop_guard();
     let progress = progress();
@@ -107,11 +96,95 @@ pub async fn run(context: &Context) -> Result<()> {
     );
 
     file.write(paths)?;
+    write_restored(
+        paths,
+        &RecoveryStatus {
+            repository: Some(place.repository.clone()),
+            destination_path: Some(place.store.destination_path.clone()),
+            server_name: Some(place.server_name.clone()),
+            backup_id: Some(plan.backup_id.to_string()),
+            timeline_id: Some(plan.target_timeline),
+            passed_over,
+        },
+    )?;
     set_signal(paths, Some(RECOVERY_SIGNAL))?;
     marker::finish(paths, KIND)?;
     told(context, &format!("backup {} is restored; PostgreSQL replays the archive next", plan.backup_id))
         .await;
     Ok(())
+}
+
+/// What is asked of every place.
+struct Asked<'a> {
+    context: &'a Context,
+    source: &'a Source,
+    secrets: &'a SecretValues,
+    own: &'a [NamedStore],
+    target: Option<&'a RecoveryTarget>,
+    major: u32,
+}
+
+impl Asked<'_> {
+    fn open(&self, place: &Place) -> Result<Repository> {
+        repository(&place.store, &place.server_name, self.secrets, Purpose::Data)
+    }
+
+    /// All places that can be opened.
+    fn repositories(&self) -> Vec<Repository> {
+        self.source.places.iter().filter_map(|place| self.open(place).ok()).collect()
+    }
+
+    fn request(&self, place: &Place) -> Result<RestoreRequest> {
+        let mut request = RestoreRequest::new(self.open(place)?, &self.context.env.paths.pgdata);
+        request.choice = backup(self.source.backup_id.as_deref())?;
+        request.target = engine_target(self.target)?;
+        request.timeline = timeline(self.target)?;
+        request.wal_dir = self.context.wal_dir();
+        let own = self.own.iter().map(|named| jobs(&named.store));
+        request.jobs = own.max().unwrap_or(1).max(jobs(&place.store));
+        Ok(request)
+    }
+
+    fn judge(&self, plan: &RestorePlan) -> Result<()> {
+        same_version(plan.server_version.map(|v| v / 10_000), self.major)?;
+        match plan.wal_gap {
+            Some(gap) if to_the_end(self.target) => {
+                let last = plan.last_wal.map_or_else(|| "none".to_owned(), |segment| segment.to_string());
+                Err(hole(&gap.to_string(), &last))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn choose(&self) -> Result<Chosen> {
+        let places = &self.source.places;
+        let outcomes = choice::look(places, |place| self.request(place), |plan| self.judge(plan)).await;
+        let newest = timeline(self.target)? == TargetTimeline::Latest
+            && self.target.is_none_or(|target| target.target_immediate != Some(true));
+        let errors = match choice::choose(places, outcomes, newest) {
+            Ok(chosen) => return Ok(chosen),
+            Err(errors) => errors,
+        };
+        let windows = join_all(places.iter().zip(&errors).map(|(place, error)| async {
+            // One that is away is not asked again.
+            if error.is_permanent() { choice::window(self.request(place)).await } else { None }
+        }));
+        Err(choice::refused(places, &errors, &windows.await, self.source.backup.as_deref()))
+    }
+}
+
+/// `recovery_target_timeline`. PostgreSQL's own `latest` would also take a branch that the backup is not on.
+fn followed(plan: &RestorePlan) -> String {
+    match plan.target_timeline == plan.backup_timeline {
+        true => "current".to_owned(),
+        false => plan.target_timeline.to_string(),
+    }
+}
+
+/// The highest timeline in any of the archives, as far as they answer.
+async fn highest(sources: &[Repository]) -> u32 {
+    let asked = join_all(sources.iter().map(Repository::highest_timeline)).await;
+    asked.into_iter().filter_map(|answer| answer.ok()).max().unwrap_or(0)
 }
 
 /// Whether everything in the archive is wanted: no point was named at which replay stops.
@@ -157,60 +230,6 @@ fn progress() -> Arc<Progress> {
     Arc::new(Progress::with_callback(|phase: &Phase| tracing::info!(?phase, "restore")))
 }
 
-async fn find(context: &Context, recovery: &Recovery) -> Result<Source> {
-    let backup_id = recovery.recovery_target.as_ref().and_then(|t| t.backup_id.clone());
-    if let Some(reference) = &recovery.backup {
-        let name = &reference.name;
-        let backup = bounded("Backup", name, context.kube.backups().get(name)).await?;
-        return from_backup(&backup, name);
-    }
-    let name = recovery.source.as_deref().unwrap_or_default();
-    let external = context.cluster.spec.external_clusters.iter().find(|e| e.name == name).ok_or_else(|| {
-        Error::permanent(format!(
-            "bootstrap.recovery.source {name:?} is not in spec.externalClusters: make a new Cluster that describes it"
-        ))
-    })?;
-    Ok(Source {
-        store: external.barman_object_store.clone(),
-        server_name: external.barman_object_store.server_name_or(name).to_owned(),
-        backup_id,
-        major: None,
-    })
-}
-
-/// What the status of a Backup says about where its data is.
-///
-/// # Errors
-/// When the Backup is not completed, or was completed by something that wrote no destination.
-pub fn from_backup(backup: &Backup, name: &str) -> Result<Source> {
-    let status = backup.status.clone().unwrap_or_default();
-    match status.phase() {
-        BackupPhase::Completed => {}
-        BackupPhase::Failed => {
-            return Err(Error::permanent(format!(
-                "Backup {name} failed ({}): name a completed one",
-                status.error.as_deref().unwrap_or("no reason was kept")
-            )));
-        }
-        phase => {
-            return Err(Error::transient(format!(
-                "Backup {name} is {phase}: recovery begins once it is completed"
-            )));
-        }
-    }
-    let missing = |what: &str| {
-        Error::permanent(format!(
-            "status.{what} of Backup {name} is missing: name a Backup that Howdah completed"
-        ))
-    };
-    Ok(Source {
-        store: status.object_store().ok_or_else(|| missing("destinationPath"))?,
-        server_name: status.server_name.clone().unwrap_or_else(|| backup.spec.cluster.name.clone()),
-        backup_id: Some(status.backup_id.clone().ok_or_else(|| missing("backupId"))?),
-        major: status.major_version.and_then(|m| u32::try_from(m).ok()),
-    })
-}
-
 /// Physical backups fit one major version only.
 fn same_version(backup: Option<u32>, image: u32) -> Result<()> {
     match backup {
@@ -221,7 +240,7 @@ fn same_version(backup: Option<u32>, image: u32) -> Result<()> {
     }
 }
 
-fn choice(id: Option<&str>) -> Result<BackupChoice> {
+fn backup(id: Option<&str>) -> Result<BackupChoice> {
     Ok(match id {
         Some(id) => BackupChoice::Id(id.parse::<BackupId>()?),
         None => BackupChoice::Best,
@@ -255,43 +274,6 @@ fn timeline(target: Option<&RecoveryTarget>) -> Result<TargetTimeline> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use howdah_api::backup::{BackupSpec, BackupStatus};
-    use howdah_api::common::LocalObjectReference;
-
-    fn backup(phase: BackupPhase) -> Backup {
-        let mut backup = Backup::new(
-            "nightly",
-            BackupSpec { cluster: LocalObjectReference { name: "pg".into() }, ..BackupSpec::default() },
-        );
-        backup.status = Some(BackupStatus {
-            phase: Some(phase),
-            backup_id: Some("20261121T135740".into()),
-            destination_path: Some("s3://b/".into()),
-            major_version: Some(15),
-            error: Some("the store was away".into()),
-            ..BackupStatus::default()
-        });
-        backup
-    }
-
-    /// S2.26: the status says the rest.
-    #[test]
-    fn a_completed_backup_is_all_that_is_needed() {
-        let source = from_backup(&backup(BackupPhase::Completed), "nightly").unwrap();
-        assert_eq!((source.server_name.as_str(), source.major), ("pg", Some(15)));
-        assert_eq!(source.backup_id.as_deref(), Some("20261121T135740"));
-    }
-
-    #[test]
-    fn other_backups_are_refused_or_awaited() {
-        let failed = from_backup(&backup(BackupPhase::Failed), "nightly").unwrap_err();
-        assert!(failed.is_permanent() && failed.report().contains("the store was away"));
-        let running = from_backup(&backup(BackupPhase::Running), "nightly").unwrap_err();
-        assert!(!running.is_permanent() && running.report().contains("is running"));
-        let mut unfinished = backup(BackupPhase::Completed);
-        unfinished.status.as_mut().unwrap().destination_path = None;
-        assert!(from_backup(&unfinished, "nightly").unwrap_err().report().contains("destinationPath"));
-    }
 
     #[test]
     fn versions_must_match() {

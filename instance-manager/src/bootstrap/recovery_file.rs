@@ -2,10 +2,10 @@
 //! value of a Secret.
 
 use barman_cloud::{BackupId, Repository};
-use howdah_api::bootstrap::RecoveryTarget;
-use howdah_api::object_store::BarmanObjectStore;
+use howdah_api::bootstrap::{RecoveryStatus, RecoveryTarget};
 use serde::{Deserialize, Serialize};
 
+use super::source::Place;
 use crate::environment::{Environment, Paths};
 use crate::error::{Error, IoContext, Result};
 use crate::install::write_atomically;
@@ -17,10 +17,12 @@ use crate::pg::files::{read_optional, remove_optional};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RecoveryFile {
-    /// The store that holds the backup and its WAL.
-    pub store: BarmanObjectStore,
-    /// Folder of the server in it.
-    pub server_name: String,
+    /// The place that holds the backup and its WAL.
+    #[serde(flatten)]
+    pub place: Place,
+    /// Places that may have WAL which that one lacks, the nearest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Place>,
     /// The backup that was restored.
     #[serde(rename = "backupID")]
     pub backup_id: String,
@@ -30,6 +32,15 @@ pub struct RecoveryFile {
     /// Where replay stops.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<RecoveryTarget>,
+    /// `recovery_target_timeline`, known from the archive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeline: Option<String>,
+    /// The timeline that is followed.
+    #[serde(default)]
+    pub followed: u32,
+    /// The highest timeline in the archives of the source and in the own ones: the new one is above it.
+    #[serde(default)]
+    pub highest_timeline: u32,
 }
 
 impl RecoveryFile {
@@ -71,7 +82,7 @@ impl RecoveryFile {
         if let Err(error) = said.await {
             tracing::warn!(
                 "retention of {} is not told that its backup is read: {}",
-                self.store.destination_path,
+                self.place.store.destination_path,
                 error.report()
             );
         }
@@ -93,8 +104,13 @@ impl RecoveryFile {
     }
 
     fn source(&self, secrets: &SecretValues) -> Result<(Repository, BackupId)> {
-        let repository = repository(&self.store, &self.server_name, secrets, Purpose::Data)?;
+        let repository = repository(&self.place.store, &self.place.server_name, secrets, Purpose::Data)?;
         Ok((repository, self.backup_id.parse()?))
+    }
+
+    /// All places, the one that holds the backup first.
+    pub fn places(&self) -> impl Iterator<Item = &Place> {
+        std::iter::once(&self.place).chain(&self.others)
     }
 
     /// Removes it: the recovery is over.
@@ -106,6 +122,26 @@ impl RecoveryFile {
     }
 }
 
+/// Writes beside PGDATA what it was restored from; it stays there for the status.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_restored(paths: &Paths, restored: &RecoveryStatus) -> Result<()> {
+    let path = paths.restored_file();
+    let text = serde_json::to_vec_pretty(restored)
+        .map_err(|e| Error::permanent("what was restored cannot be written as JSON").because(e))?;
+    write_atomically(&path, &text, 0o600).at("cannot write", &path)
+}
+
+/// Reads that; `None` when nothing was restored here. Nothing depends on it, so damage is no error.
+#[must_use]
+pub fn read_restored(paths: &Paths) -> Option<RecoveryStatus> {
+    let text = read_optional(&paths.restored_file()).ok()??;
+    serde_json::from_str(&text)
+        .inspect_err(|error| tracing::warn!(%error, "{} is damaged", paths.restored_file().display()))
+        .ok()
+}
+
 /// Names this recovery among others from the same backup.
 fn reader(env: &Environment) -> String {
     format!("{}.{}.{}", env.namespace, env.cluster, env.pod)
@@ -114,6 +150,27 @@ fn reader(env: &Environment) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use howdah_api::object_store::BarmanObjectStore;
+
+    fn place(name: &str) -> Place {
+        Place {
+            repository: name.into(),
+            store: BarmanObjectStore { destination_path: "s3://b/".into(), ..BarmanObjectStore::default() },
+            server_name: "pg".into(),
+        }
+    }
+
+    #[test]
+    fn what_was_restored_is_read_again_and_damage_is_no_obstacle() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths { controller: "/c".into(), pgdata: dir.path().join("d"), wal_mount: "/w".into() };
+        assert_eq!(read_restored(&paths), None);
+        let restored = RecoveryStatus { repository: Some("repo2".into()), ..RecoveryStatus::default() };
+        write_restored(&paths, &restored).unwrap();
+        assert_eq!(read_restored(&paths), Some(restored));
+        std::fs::write(paths.restored_file(), "{").unwrap();
+        assert_eq!(read_restored(&paths), None);
+    }
 
     #[test]
     fn there_and_back_and_gone() {
@@ -121,11 +178,14 @@ mod tests {
         let paths = Paths { controller: "/c".into(), pgdata: dir.path().into(), wal_mount: "/w".into() };
         assert_eq!(RecoveryFile::read(&paths).unwrap(), None);
         let file = RecoveryFile {
-            store: BarmanObjectStore { destination_path: "s3://b/".into(), ..BarmanObjectStore::default() },
-            server_name: "pg".into(),
+            place: place("repo1"),
+            others: vec![place("repo2")],
             backup_id: "20261121T135740".into(),
             backup_end: None,
             target: Some(RecoveryTarget { target_immediate: Some(true), ..RecoveryTarget::default() }),
+            timeline: Some("2".into()),
+            followed: 2,
+            highest_timeline: 4,
         };
         file.write(&paths).unwrap();
         assert_eq!(RecoveryFile::read(&paths).unwrap(), Some(file));

@@ -39,7 +39,12 @@ pub fn render(
         Running::Standby => ConfRole::Standby { conninfo: conninfo(env) },
         Running::Recovery => {
             let target = recovery.and_then(|r| r.target.as_ref());
-            ConfRole::Recovery(RecoverySettings::of(target).map_err(|e| Error::permanent(e.to_string()))?)
+            let mut settings = RecoverySettings::of(target).map_err(|e| Error::permanent(e.to_string()))?;
+            // What the archive's histories say goes before what PostgreSQL would find out by itself.
+            if let Some(timeline) = recovery.and_then(|r| r.timeline.clone()) {
+                settings.timeline = timeline;
+            }
+            ConfRole::Recovery(settings)
         }
     };
     let (run, certificates, manager) = (env.paths.run(), env.paths.certificates(), env.paths.manager());

@@ -4,6 +4,7 @@ pub mod archives;
 pub mod certificates;
 pub mod configure;
 pub mod passwords;
+pub mod recovery_wal;
 pub mod recovery_watch;
 pub mod role;
 pub mod served;

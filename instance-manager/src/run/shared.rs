@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use howdah_api::Cluster;
+use howdah_api::bootstrap::RecoveryStatus;
 use howdah_api::instance::Recoverability;
 use howdah_api::repository::NamedStore;
 use howdah_api::retention::RetentionStatus;
@@ -14,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 use super::role::Running;
 use super::wal::WalService;
 use crate::backup::care::Care;
+use crate::backup::window::Windows;
+use crate::bootstrap::recovery_file::read_restored;
 use crate::environment::Environment;
 use crate::kube::Kubernetes;
 use crate::kube::secrets::SecretValues;
@@ -91,11 +94,15 @@ pub struct Shared {
     pub server: watch::Sender<ServerState>,
     /// The WAL services.
     pub wal: WalService,
+    /// What the volume was restored from, when it was.
+    pub restored: Option<RecoveryStatus>,
     told: Mutex<String>,
     backup: Mutex<Option<RunningBackup>>,
     recoverability: Mutex<BTreeMap<String, Recoverability>>,
     /// Rung when a backup ended, or one is to go with its data: the repositories are looked at anew.
     pub backup_ended: Notify,
+    /// Recovery windows of the repositories.
+    pub windows: Windows,
     /// Retention of each repository.
     retention: Mutex<BTreeMap<String, RetentionStatus>>,
     /// Store and keys of each repository.
@@ -115,7 +122,8 @@ impl Shared {
         Arc::new(Self {
             session: uuid::Uuid::new_v4().to_string(),
             local: LocalServer::new(&env.paths.run(), port),
-            wal: WalService::new(env.paths.clone(), env.cluster.clone()),
+            wal: WalService::new(env.paths.clone(), &env.namespace, env.cluster.clone()),
+            restored: read_restored(&env.paths),
             env,
             programs,
             major,
@@ -129,6 +137,7 @@ impl Shared {
             backup: Mutex::new(None),
             recoverability: Mutex::default(),
             backup_ended: Notify::new(),
+            windows: Windows::default(),
             retention: Mutex::default(),
             care: Mutex::default(),
         })

@@ -233,7 +233,7 @@ impl Life {
             Running::Recovery => {
                 let file = RecoveryFile::read(paths)?
                     .ok_or_else(|| Error::transient("the recovery settings went away"))?;
-                shared.wal.serve_recovery(&file.store, &file.server_name, &secrets)?;
+                shared.wal.serve_recovery(&file, &secrets)?;
             }
         }
         configure::apply(&shared, self.running).await?;

@@ -4,7 +4,7 @@
 //! answered with an error, so that PostgreSQL keeps the file and asks again.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ use howdah_engine::{Archiver, ArchiverConfig, ArchiverStats, Policy, Restorer, R
 use tokio::time::timeout;
 
 use super::archives::{Archive, Archives, status, together};
+use super::recovery_wal::{RecoverySource, RecoveryWal, Timelines};
+use crate::bootstrap::recovery_file::RecoveryFile;
 use crate::environment::Paths;
 use crate::kube::secrets::SecretValues;
 use crate::objstore::{Purpose, repository, wal_compression, wal_compression_level, wal_parallel};
@@ -29,6 +31,8 @@ const STANDBY_PATIENCE: Duration = Duration::from_secs(20);
 pub struct WalService {
     paths: Paths,
     cluster: String,
+    /// Who claims archives.
+    owner: String,
     state: RwLock<State>,
 }
 
@@ -48,19 +52,20 @@ enum Restore {
     None,
     /// For a replica: the cluster's own archives, asked one after the other.
     Standby(Vec<Arc<Restorer>>),
-    /// For a recovery: the source.
-    Recovery(Arc<Restorer>),
+    /// For a recovery: its sources.
+    Recovery(Arc<RecoveryWal>),
 }
 
 /// What is said while it is not known where WAL goes.
 const STARTING: &str = "the instance manager is starting";
 
 impl WalService {
-    /// Services that do not know their store yet.
+    /// Services that do not know their store yet. `namespace` and `cluster` together are the owner of archives.
     #[must_use]
-    pub fn new(paths: Paths, cluster: String) -> Self {
+    pub fn new(paths: Paths, namespace: &str, cluster: String) -> Self {
         Self {
             paths,
+            owner: format!("{namespace}/{cluster}"),
             cluster,
             state: RwLock::new(State {
                 archives: None,
@@ -122,7 +127,7 @@ impl WalService {
             compression: wal_compression(store),
             compression_level: wal_compression_level(store),
             max_parallel: wal_parallel(store),
-            claimed_by: Some(self.cluster.clone()),
+            claimed_by: Some(self.owner.clone()),
         }))
     }
 
@@ -131,19 +136,30 @@ impl WalService {
         store: &BarmanObjectStore,
         server: &str,
         secrets: &SecretValues,
+    ) -> crate::error::Result<Arc<Restorer>> {
+        self.restorer_in(self.paths.spool(), wal_parallel(store), store, server, secrets, false)
+    }
+
+    fn restorer_in(
+        &self,
+        spool: PathBuf,
+        max_parallel: usize,
+        store: &BarmanObjectStore,
+        server: &str,
+        secrets: &SecretValues,
         allow_partial: bool,
     ) -> crate::error::Result<Arc<Restorer>> {
         Ok(Arc::new(Restorer::new(RestorerConfig {
             repository: repository(store, server, secrets, Purpose::Wal)?,
             pgdata: self.paths.pgdata.clone(),
-            spool: self.paths.spool(),
-            max_parallel: wal_parallel(store),
+            spool,
+            max_parallel,
             allow_partial,
         })))
     }
 
     fn standby_sources(&self, stores: &[NamedStore], secrets: &SecretValues) -> Restore {
-        let source = |named: &NamedStore| match self.restorer(&named.store, &self.cluster, secrets, false) {
+        let source = |named: &NamedStore| match self.restorer(&named.store, &self.cluster, secrets) {
             Ok(restorer) => Some(restorer),
             Err(error) => {
                 tracing::warn!(
@@ -166,19 +182,36 @@ impl WalService {
         lead(&mut state, false);
     }
 
-    /// Serves a recovery from `store`.
+    /// Serves a recovery from its places.
     ///
     /// # Errors
-    /// When its Secrets or settings cannot be used.
-    pub fn serve_recovery(
-        &self,
-        store: &BarmanObjectStore,
-        server: &str,
-        secrets: &SecretValues,
-    ) -> crate::error::Result<()> {
-        let restorer = self.restorer(store, server, secrets, true)?;
+    /// When Secrets or settings of the place that holds the backup cannot be used.
+    pub fn serve_recovery(&self, file: &RecoveryFile, secrets: &SecretValues) -> crate::error::Result<()> {
+        let several = !file.others.is_empty();
+        let mut sources = Vec::new();
+        // The last segment of a timeline may be there in part only, and complete in another place.
+        for partial in if several { &[false, true][..] } else { &[true][..] } {
+            for (index, place) in file.places().enumerate() {
+                let spool = self.paths.spool().join(format!("{index}{}", if *partial { "p" } else { "" }));
+                let parallel = if *partial && several { 1 } else { wal_parallel(&place.store) };
+                let restorer =
+                    self.restorer_in(spool, parallel, &place.store, &place.server_name, secrets, *partial);
+                match restorer {
+                    Ok(restorer) => {
+                        let name = place.repository.clone();
+                        sources.push(RecoverySource { name, restorer, holds_backup: index == 0 });
+                    }
+                    Err(error) if index == 0 => return Err(error),
+                    Err(error) => {
+                        tracing::warn!("{} cannot help out: {}", place.describe(), error.report());
+                    }
+                }
+            }
+        }
+        let timelines = Timelines { followed: file.followed, highest: file.highest_timeline };
+        let recovery = RecoveryWal::new(self.paths.pgdata.clone(), sources, timelines);
         let mut state = self.write();
-        state.restore = Restore::Recovery(restorer);
+        state.restore = Restore::Recovery(Arc::new(recovery));
         lead(&mut state, false);
         Ok(())
     }
@@ -194,7 +227,7 @@ impl WalService {
         let restorers = match old {
             Restore::None => return,
             Restore::Standby(all) => all,
-            Restore::Recovery(source) => vec![source],
+            Restore::Recovery(recovery) => recovery.restorers(),
         };
         for restorer in restorers {
             if let Err(error) = restorer.shutdown().await {
@@ -219,31 +252,30 @@ impl WalService {
 
     /// Answers `restore`.
     pub async fn restore(&self, name: &str, path: &str) -> SocketAnswer {
-        let (restorers, standby) = match &self.read().restore {
+        let recovery = match &self.read().restore {
             Restore::None => return refuse(1, format!("{name}: no archive is configured")),
-            Restore::Standby(all) => (all.clone(), true),
-            Restore::Recovery(source) => (vec![source.clone()], false),
+            Restore::Standby(all) => Err(all.clone()),
+            Restore::Recovery(recovery) => Ok(recovery.clone()),
+        };
+        let standby = match recovery {
+            Ok(recovery) => {
+                return match recovery.restore(name, path).await {
+                    Ok(WalFetch::Restored) => done(),
+                    Ok(WalFetch::NotThere) => refuse(1, format!("{name} is not in the archive")),
+                    // A recovery must not take an unknown answer for the end of the archive.
+                    Err(error) => refuse(STOP_RECOVERY, error),
+                };
+            }
+            Err(standby) => standby,
         };
         let mut last = format!("{name} is not in the archive");
-        for restorer in restorers {
-            let fetch = restorer.restore(name, Path::new(path));
-            let outcome = if standby {
-                match timeout(STANDBY_PATIENCE, fetch).await {
-                    Ok(outcome) => outcome,
-                    Err(_) => {
-                        last = format!("{name}: the archive does not answer; streaming is tried");
-                        continue;
-                    }
-                }
-            } else {
-                fetch.await
-            };
-            match outcome {
-                Ok(WalFetch::Restored) => return done(),
-                Ok(WalFetch::NotThere) => {}
-                // A replica asks again; a recovery must not take an unknown answer for the end of the archive.
-                Err(error) if standby => last = error.report(),
-                Err(error) => return refuse(STOP_RECOVERY, error.report()),
+        for restorer in standby {
+            match timeout(STANDBY_PATIENCE, restorer.restore(name, Path::new(path))).await {
+                Ok(Ok(WalFetch::Restored)) => return done(),
+                Ok(Ok(WalFetch::NotThere)) => {}
+                // A replica asks again.
+                Ok(Err(error)) => last = error.report(),
+                Err(_) => last = format!("{name}: the archive does not answer; streaming is tried"),
             }
         }
         refuse(1, last)
@@ -322,7 +354,7 @@ mod tests {
 
     fn service() -> WalService {
         let paths = Paths { controller: "/c".into(), pgdata: "/d".into(), wal_mount: "/w".into() };
-        WalService::new(paths, "pg".into())
+        WalService::new(paths, "ns", "pg".into())
     }
 
     #[tokio::test]

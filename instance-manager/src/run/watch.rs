@@ -25,7 +25,8 @@ pub fn secret_names(cluster: &Cluster, cluster_name: &str, recovery: Option<&Rec
     let mut names: Vec<String> = certificates::secret_names(cluster_name).into();
     names.extend(Wanted::secret_names(cluster_name, &cluster.spec));
     let stores = cluster.spec.stores("", cluster_name);
-    let stores = stores.iter().map(|named| &named.store).chain(recovery.map(|r| &r.store));
+    let sources = recovery.into_iter().flat_map(RecoveryFile::places).map(|place| &place.store);
+    let stores = stores.iter().map(|named| &named.store).chain(sources);
     names.extend(stores.flat_map(|s| s.secret_names()).map(str::to_owned));
     names.sort_unstable();
     names.dedup();

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use howdah_api::cluster_status::RepositoryLag;
 use howdah_api::instance::{InstanceRole, InstanceStatus, RepositoryState};
+use howdah_api::window::RecoveryWindow;
 use howdah_engine::Progress;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use prometheus_client::metrics::counter::ConstCounter;
@@ -118,7 +119,7 @@ fn registry(status: &InstanceStatus, progress: Option<&Progress>) -> Registry {
             "End of the newest completed backup",
             known.last_backup.as_ref(),
         );
-        m.gauge("backups", "Completed backups in the store", f64::from(known.backups));
+        m.gauge("backups", "Backups of any type in the store that can be restored", f64::from(known.backups));
     }
     repositories(&mut m, &status.repositories);
     m.gauge("backup_running", "Whether this instance takes a backup", yes(progress.is_some()));
@@ -169,9 +170,13 @@ fn repositories(m: &mut Metrics, all: &[RepositoryState]) {
         |r| seconds(&r.archiver.last_archived_time),
     );
     lag(m, all);
-    by_repository(m, "repository_backups", "Completed backups in the repository", all, |r| {
-        r.recoverability.as_ref().map(|known| f64::from(known.backups))
-    });
+    by_repository(
+        m,
+        "repository_backups",
+        "Backups of any type in the repository that can be restored",
+        all,
+        |r| r.recoverability.as_ref().map(|known| f64::from(known.backups)),
+    );
     by_repository(
         m,
         "repository_first_recoverability_point_timestamp_seconds",
@@ -185,6 +190,30 @@ fn repositories(m: &mut Metrics, all: &[RepositoryState]) {
         "End of the newest completed backup in the repository",
         all,
         |r| seconds(&r.recoverability.as_ref()?.last_backup),
+    );
+    fn window(r: &RepositoryState) -> Option<&RecoveryWindow> {
+        r.recoverability.as_ref()?.window.as_ref()
+    }
+    by_repository(
+        m,
+        "repository_earliest_timestamp_seconds",
+        "Earliest moment on the way to the newest timeline that can be restored from the repository",
+        all,
+        |r| seconds(&window(r)?.earliest),
+    );
+    by_repository(
+        m,
+        "repository_latest_timestamp_seconds",
+        "Latest moment that can be restored from the repository",
+        all,
+        |r| seconds(&window(r)?.latest),
+    );
+    by_repository(
+        m,
+        "repository_gaps",
+        "Stretches of time that cannot be restored from the repository because WAL is missing",
+        all,
+        |r| window(r).map(|window| f64::from(window.gap_count)),
     );
 }
 
@@ -254,7 +283,11 @@ mod tests {
         let repository = |name: &str, working, backups: Option<u32>| RepositoryState {
             name: name.into(),
             archiver: ArchiverStatus { working, ..ArchiverStatus::default() },
-            recoverability: backups.map(|backups| Recoverability { backups, ..Recoverability::default() }),
+            recoverability: backups.map(|backups| Recoverability {
+                backups,
+                window: Some(RecoveryWindow { gap_count: 2, ..RecoveryWindow::default() }),
+                ..Recoverability::default()
+            }),
             ..RepositoryState::default()
         };
         let mut status = InstanceStatus {
@@ -281,7 +314,10 @@ mod tests {
         }
         assert!(text.contains("howdah_repository_backups{repository=\"repo1\"} 3"), "{text}");
         assert!(text.contains("howdah_repository_archiving{repository=\"repo2\"} 0"), "{text}");
+        assert!(text.contains("howdah_repository_gaps{repository=\"repo1\"} 2"), "{text}");
         for absent in [
+            "repository_latest",
+            "gaps{repository=\"repo2",
             "backups{repository=\"repo2",
             "archiving{repository=\"repo1",
             "late{repository=\"repo1",
@@ -311,6 +347,7 @@ mod tests {
                 first_recoverability_point: Some(at),
                 last_backup: None,
                 backups: 1,
+                window: None,
             }),
             ..InstanceStatus::default()
         };

@@ -113,8 +113,12 @@ pub async fn collect(shared: &Shared) -> InstanceStatus {
         .into_iter()
         .map(|state| {
             let care = shared.care(&state.name);
+            let mut recoverability = known.get(&state.name).cloned();
+            if let Some(window) = recoverability.as_mut().and_then(|known| known.window.as_mut()) {
+                window.archived_until(state.archiver.last_archived_time.as_ref());
+            }
             RepositoryState {
-                recoverability: known.get(&state.name).cloned(),
+                recoverability,
                 retention: shared.retention(&state.name),
                 probe: care.probe,
                 encryption: care.encryption,
@@ -123,6 +127,7 @@ pub async fn collect(shared: &Shared) -> InstanceStatus {
             }
         })
         .collect();
+    status.restored.clone_from(&shared.restored);
     status.running_backup_uid = shared.backup().map(|b| b.uid);
     status
 }

@@ -18,4 +18,5 @@ mod removal;
 mod repo_host;
 mod settings;
 mod several;
+mod sources;
 mod world;

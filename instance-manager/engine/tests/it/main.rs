@@ -7,6 +7,7 @@ mod backup_restore;
 mod chain;
 mod chain_hazards;
 mod chain_oracle;
+mod chain_targets;
 mod chain_trouble;
 mod chains;
 mod damage;

@@ -23,6 +23,8 @@ mod decide_tests;
 #[cfg(test)]
 mod repo_host_tests;
 #[cfg(test)]
+mod source_tests;
+#[cfg(test)]
 mod status_tests;
 
 use std::time::Duration;

@@ -52,6 +52,11 @@ fn one(
         status.backups = Some(known.backups);
         status.first_recoverability_point.clone_from(&known.first_recoverability_point);
         status.last_backup.clone_from(&known.last_backup);
+        if let Some(window) = &known.window {
+            status.earliest.clone_from(&window.earliest);
+            status.latest.clone_from(&window.latest);
+            status.gaps.clone_from(&window.gaps);
+        }
     }
     if named.retention.is_none() {
         status.retention = None;

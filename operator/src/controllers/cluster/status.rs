@@ -92,6 +92,7 @@ fn fold_primary(
     let Some((instance, report)) = primary else { return };
     status.system_id = report.system_id.clone().or(status.system_id.take());
     status.server_version = report.server_version.or(status.server_version);
+    status.recovery = report.restored.clone().or(status.recovery.take());
     if report.role != Some(InstanceRole::Primary) {
         return;
     }

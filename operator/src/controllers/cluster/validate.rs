@@ -3,8 +3,8 @@
 use howdah_api::backup::BackupPhase;
 use howdah_api::common::SecretKeySelector;
 use howdah_api::object_store::BarmanObjectStore;
-use howdah_api::repository::DEFAULT;
-use howdah_api::{Cluster, naming};
+use howdah_api::repository::{DEFAULT, NamedStore};
+use howdah_api::{Backup, Cluster, naming};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaimSpec, Secret};
 use kube::ResourceExt;
 
@@ -123,6 +123,7 @@ pub fn validate(observed: &Observed, settings: &Settings) -> Validated {
     let predecessor = leftovers.is_some();
     problems.extend(leftovers);
     problems.extend(check_foreign_volume(observed, &name));
+    problems.extend(check_source_is_left_alone(observed, &name));
     problems.extend(check_stores(observed, &name));
     foreign.sort();
     foreign.dedup();
@@ -183,9 +184,7 @@ pub fn foreign_secret_names(cluster: &Cluster, observed: &Observed) -> Vec<Strin
     names.extend(application(cluster).and_then(|a| a.secret));
     let stores = spec.stores(&cluster.namespace().unwrap_or_default(), &cluster.name_any());
     names.extend(stores.iter().flat_map(|named| store_secrets(&named.store)));
-    if let Some(store) = recovery_store(observed) {
-        names.extend(store_secrets(&store));
-    }
+    names.extend(recovery_stores(observed).iter().flat_map(|named| store_secrets(&named.store)));
     names.sort();
     names.dedup();
     names
@@ -195,17 +194,47 @@ fn store_secrets(store: &BarmanObjectStore) -> Vec<String> {
     store.secret_names().into_iter().map(str::to_owned).collect()
 }
 
-/// The store that the cluster recovers from, as far as it is known.
+/// The places that the cluster recovers from, as far as they are known, the nearest first; each names its server.
 #[must_use]
-pub fn recovery_store(observed: &Observed) -> Option<BarmanObjectStore> {
+pub fn recovery_stores(observed: &Observed) -> Vec<NamedStore> {
     let spec = &observed.cluster.spec;
-    let recovery = spec.bootstrap.as_ref()?.recovery()?;
-    match &recovery.source {
-        Some(source) => {
-            spec.external_clusters.iter().find(|e| &e.name == source).map(|e| e.barman_object_store.clone())
-        }
-        None => observed.recovery_backup.as_ref()?.status.as_ref()?.object_store(),
+    let Some(recovery) = spec.bootstrap.as_ref().and_then(|b| b.recovery()) else { return Vec::new() };
+    if let Some(source) = &recovery.source {
+        let external = spec.external_clusters.iter().find(|e| &e.name == source);
+        return external
+            .map(|e| e.stores(&observed.cluster.namespace().unwrap_or_default()))
+            .unwrap_or_default();
     }
+    let of_backup = |backup: &Backup| {
+        let status = backup.status.as_ref()?;
+        let mut store = status.object_store()?;
+        store.server_name.get_or_insert_with(|| backup.spec.cluster.name.clone());
+        let name = status.repository.clone().unwrap_or_else(|| DEFAULT.to_owned());
+        Some(NamedStore { name, store, retention: None })
+    };
+    observed.recovery_backup.as_ref().and_then(of_backup).into_iter().collect()
+}
+
+/// A recovered cluster has the system identifier of its source: nothing but the place keeps their WAL apart.
+fn check_source_is_left_alone(observed: &Observed, name: &str) -> Option<Problem> {
+    let cluster = &observed.cluster;
+    let sources = recovery_stores(observed);
+    let own = cluster.spec.stores(&cluster.namespace().unwrap_or_default(), name);
+    let named =
+        own.iter().find(|own| sources.iter().any(|source| same_place(&source.store, &own.store, name)))?;
+    // A cluster that runs is not taken down for it; the archive refuses its WAL.
+    let blocks = if observed.initialised() { Blocks::Backups } else { Blocks::Instances };
+    Some(problem(
+        blocks,
+        "ArchivesIntoItsSource",
+        format!(
+            "repository {} is at {} (server {}), where this cluster recovers from: a copy that archives there would \
+             ruin the archive of its source; give it another path, or another serverName",
+            named.name,
+            named.store.destination_path,
+            named.store.server_name_or(name)
+        ),
+    ))
 }
 
 /// The repositories: each on its own, and no two at one place.
@@ -319,12 +348,31 @@ fn check_recovery(observed: &Observed) -> Vec<Problem> {
     if let Some(backup) = &recovery.backup {
         found.extend(check_backup(observed, &backup.name));
     }
-    if found.is_empty()
-        && let Some(store) = recovery_store(observed)
-    {
-        found.extend(check_store(observed, &store, "the store to recover from", Blocks::Recovery));
+    if found.is_empty() {
+        found.extend(check_recovery_stores(observed));
     }
     found
+}
+
+/// One place to recover from that can be used is enough: the others are passed over.
+fn check_recovery_stores(observed: &Observed) -> Option<Problem> {
+    let sources = recovery_stores(observed);
+    let several = sources.len() > 1;
+    let problems = sources.iter().map(|named| {
+        let place = match several {
+            true => format!("repository {} to recover from", named.name),
+            false => "the store to recover from".to_owned(),
+        };
+        check_store(observed, &named.store, &place, Blocks::Recovery)
+    });
+    // All of them, or none.
+    let problems: Option<Vec<Problem>> = problems.collect();
+    let mut problems = problems?.into_iter();
+    let mut first = problems.next()?;
+    for other in problems {
+        first.message = format!("{}; {}", first.message, other.message);
+    }
+    Some(first)
 }
 
 fn check_backup(observed: &Observed, name: &str) -> Option<Problem> {

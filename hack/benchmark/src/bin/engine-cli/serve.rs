@@ -2,8 +2,11 @@
 
 use crate::place::Place;
 use howdah_api::instance::InstanceStatus;
+use howdah_api::object_store::BarmanObjectStore;
 use howdah_api::repository::NamedStore;
 use howdah_engine::{Error, ErrorKind, Policy, Result};
+use howdah_instance_manager::bootstrap::recovery_file::RecoveryFile;
+use howdah_instance_manager::bootstrap::source::Place as Source;
 use howdah_instance_manager::environment::Paths;
 use howdah_instance_manager::run::served::Served;
 use howdah_instance_manager::run::socket;
@@ -37,9 +40,9 @@ pub async fn serve(place: &Place, controller: PathBuf, ready: impl FnOnce()) -> 
     let wrong = |error: howdah_instance_manager::error::Error| Error::new(ErrorKind::Invalid, error.report());
     make_dir(socket.parent())?;
     make_dir(paths.spool().parent())?;
-    let wal = WalService::new(paths, place.server.clone());
+    let wal = WalService::new(paths, "bench", place.server.clone());
     let (store, secrets) = (place.store()?, Place::secrets());
-    wal.serve_recovery(&store, &place.server, &secrets).map_err(wrong)?;
+    wal.serve_recovery(&recovery(&store, &place.server), &secrets).map_err(wrong)?;
     wal.configure(&[NamedStore::new("default", store)], Policy::All, &secrets);
     let listener = socket::listen(&socket).map_err(wrong)?;
     let served = Arc::new(Resident { wal });
@@ -52,6 +55,21 @@ pub async fn serve(place: &Place, controller: PathBuf, ready: impl FnOnce()) -> 
     }
     served.wal.stop_serving().await;
     Ok(())
+}
+
+/// A recovery from one place, to whatever PostgreSQL asks for.
+fn recovery(store: &BarmanObjectStore, server: &str) -> RecoveryFile {
+    let (repository, store, server_name) = ("default".to_owned(), store.clone(), server.to_owned());
+    RecoveryFile {
+        place: Source { repository, store, server_name },
+        others: Vec::new(),
+        backup_id: String::new(),
+        backup_end: None,
+        target: None,
+        timeline: None,
+        followed: 0,
+        highest_timeline: 0,
+    }
 }
 
 fn make_dir(dir: Option<&Path>) -> Result<()> {
