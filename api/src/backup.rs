@@ -7,12 +7,15 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::common::{BackupTarget, BackupType, LocalObjectReference, SecretKeySelector};
+use crate::common::{BackupTarget, BackupType, DeletionPolicy, LocalObjectReference, SecretKeySelector};
+use crate::encryption::ClientEncryption;
+use crate::labels::BACKUP_DATA;
 use crate::object_store::{
     AzureCredentials, BarmanObjectStore, Encryption, GoogleCredentials, S3Credentials, UriStyle,
 };
 
-/// One base backup of a cluster. Creating it takes the backup; deleting it leaves the data in the store.
+/// One base backup of a cluster. Creating it takes the backup; deleting it leaves the data in the store, unless its
+/// `deletionPolicy` is `Delete`.
 #[derive(CustomResource, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
 #[kube(
     group = "postgresql.k8s.enterprisedb.io",
@@ -23,7 +26,7 @@ use crate::object_store::{
     derive = "Default",
     derive = "PartialEq",
     category = "howdah",
-    doc = "One base backup of a cluster. Creating it takes the backup; deleting it leaves the data in the store.",
+    doc = "One base backup of a cluster. Creating it takes the backup; deleting it leaves the data in the store, unless its deletionPolicy is Delete.",
     printcolumn(json_path = ".spec.cluster.name", name = "Cluster", type_ = "string"),
     printcolumn(json_path = ".status.repository", name = "Repository", type_ = "string"),
     printcolumn(json_path = ".status.type", name = "Type", type_ = "string"),
@@ -35,7 +38,8 @@ use crate::object_store::{
     printcolumn(json_path = ".status.error", name = "Error", type_ = "string")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self == oldSelf").message("the spec of a Backup cannot be changed: create another Backup"))]
+#[x_kube(validation = Rule::new("self.cluster == oldSelf.cluster && has(self.repository) == has(oldSelf.repository) && (!has(self.repository) || self.repository == oldSelf.repository) && has(self.type) == has(oldSelf.type) && (!has(self.type) || self.type == oldSelf.type) && has(self.target) == has(oldSelf.target) && (!has(self.target) || self.target == oldSelf.target) && has(self.immediateCheckpoint) == has(oldSelf.immediateCheckpoint) && (!has(self.immediateCheckpoint) || self.immediateCheckpoint == oldSelf.immediateCheckpoint)")
+    .message("the spec of a Backup cannot be changed, but for deletionPolicy: create another Backup"))]
 pub struct BackupSpec {
     /// The cluster to back up, in the same namespace.
     pub cluster: LocalObjectReference,
@@ -56,6 +60,13 @@ pub struct BackupSpec {
     /// Default: `data.immediateCheckpoint` of the cluster's object store.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub immediate_checkpoint: Option<bool>,
+    /// What becomes of the data when this object is deleted. `Retain`: it stays in the repository. `Delete`: the object
+    /// stays until its data is deleted; the condition `DataDeleted` says why when it cannot be: other backups build on
+    /// it, it is the last full one that can be restored, somebody asked to keep it, a recovery reads it, or the store
+    /// refuses. Its WAL goes with the next run of retention. Once the cluster is gone, the data stays. May be changed at
+    /// any time. Default: `Retain`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deletion_policy: Option<DeletionPolicy>,
 }
 
 /// Phases of a Backup, in their order. A phase never goes back.
@@ -161,6 +172,9 @@ pub struct BackupStatus {
     /// Certificate authority of the endpoint.
     #[serde(rename = "endpointCA", skip_serializing_if = "Option::is_none")]
     pub endpoint_ca: Option<SecretKeySelector>,
+    /// Certificate that the endpoint asks its clients for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<LocalObjectReference>,
     /// Where the bucket stands in a URL, when the cluster says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uri_style: Option<UriStyle>,
@@ -176,6 +190,9 @@ pub struct BackupStatus {
     /// The same for Azure Blob Storage.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub azure_credentials: Option<AzureCredentials>,
+    /// Client-side encryption of the repository.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_encryption: Option<ClientEncryption>,
     /// Folder of the server below the destination.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_name: Option<String>,
@@ -250,7 +267,8 @@ pub struct BackupStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// `Scheduled`: given to an instance, or what it waits for. `Completed`: the outcome. `PagesIntact`: whether the
-    /// checksums of all data pages were right.
+    /// checksums of all data pages were right. `DataDeleted`: whether its data is gone from the repository, when the
+    /// object was deleted with `deletionPolicy: Delete`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -305,6 +323,21 @@ pub struct BadPage {
     pub block: i64,
 }
 
+impl Backup {
+    /// Whether its data goes with it.
+    #[must_use]
+    pub fn deletes_data(&self) -> bool {
+        self.spec.deletion_policy == Some(DeletionPolicy::Delete)
+    }
+
+    /// Whether its deletion waits for its data.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        let held = self.metadata.finalizers.iter().flatten().any(|name| name == BACKUP_DATA);
+        held && self.metadata.deletion_timestamp.is_some()
+    }
+}
+
 impl BackupStatus {
     /// The phase, `pending` when none was written yet.
     #[must_use]
@@ -320,12 +353,14 @@ impl BackupStatus {
             destination_path: self.destination_path.clone()?,
             endpoint_url: self.endpoint_url.clone(),
             endpoint_ca: self.endpoint_ca.clone(),
+            client_certificate: self.client_certificate.clone(),
             uri_style: self.uri_style,
             region: self.region.clone(),
             server_name: self.server_name.clone(),
             s3_credentials: self.s3_credentials.clone(),
             google_credentials: self.google_credentials.clone(),
             azure_credentials: self.azure_credentials.clone(),
+            encryption: self.client_encryption.clone(),
             ..BarmanObjectStore::default()
         })
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{NodeAffinity, ResourceRequirements, Toleration};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -225,6 +226,10 @@ pub enum PodAntiAffinityType {
 /// Backups and the WAL archive.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.barmanObjectStore) || !has(self.repositories) || self.repositories.size() == 0 || self.repositories.exists(r, !has(r.archiveWAL) || r.archiveWAL)")
+    .message("one repository at least must archive WAL, else no backup could be made consistent: take archiveWAL: false away from one of them"))]
+#[x_kube(validation = Rule::new("!has(self.walAcknowledgement) || type(self.walAcknowledgement) != int || self.walAcknowledgement <= (has(self.barmanObjectStore) ? 1 : 0) + (has(self.repositories) ? self.repositories.filter(r, !has(r.archiveWAL) || r.archiveWAL).size() : 0)")
+    .message("walAcknowledgement is more than the number of repositories that archive WAL (barmanObjectStore counts, archiveWAL: false does not): give a smaller number, or all"))]
 pub struct BackupConfiguration {
     /// The object store in the Barman Cloud layout. WAL archiving begins as soon as it is given.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -235,13 +240,19 @@ pub struct BackupConfiguration {
     #[schemars(length(min = 2, max = 8))]
     #[x_kube(validation = Rule::new("self.matches('^[1-9][0-9]*[dwm]$')").message("retentionPolicy must be a number of days, weeks or months, for example 30d, 4w or 6m"))]
     pub retention_policy: Option<String>,
-    /// Further places for backups and WAL, each with a name. All WAL goes to every one of them and to
-    /// `barmanObjectStore`, in parallel; PostgreSQL keeps a WAL file until all have it. A Backup goes to the one that
-    /// its `repository` names.
+    /// Further places for backups and WAL, each with a name. WAL goes to every one of them (but those with `archiveWAL:
+    /// false`) and to `barmanObjectStore`, in parallel. A Backup goes to the one that its `repository` names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub repositories: Vec<Repository>,
+    /// How many repositories must have a WAL file before PostgreSQL may let it go: `all`, or a number. Default: `all`. With
+    /// a number a repository that is away holds nothing up; it gets what it lacks when it is back, from `pg_wal` or from
+    /// another repository.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("type(self) == int ? self >= 1 && self <= 9 : self == 'all'")
+        .message("walAcknowledgement must be all or a number of repositories from 1 on"))]
+    pub wal_acknowledgement: Option<IntOrString>,
     /// Which instance base backups are read from. Default: `prefer-standby`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<BackupTarget>,
@@ -286,11 +297,13 @@ impl ClusterSpec {
                 .retention_policy
                 .as_ref()
                 .map(|window| Retention { recovery_window: Some(window.clone()), ..Retention::default() }),
+            archive_wal: true,
         });
         let others = backup.repositories.iter().map(|repository| NamedStore {
             name: repository.name.clone(),
             store: repository.store(namespace, cluster),
             retention: repository.retention.clone(),
+            archive_wal: repository.archives_wal(),
         });
         first.chain(others).collect()
     }
@@ -299,6 +312,16 @@ impl ClusterSpec {
     #[must_use]
     pub fn has_stores(&self) -> bool {
         self.backup.as_ref().is_some_and(|b| b.barman_object_store.is_some() || !b.repositories.is_empty())
+    }
+
+    /// How many repositories must have a WAL file before PostgreSQL may let it go; `None` is all.
+    #[must_use]
+    pub fn wal_acknowledgement(&self) -> Option<usize> {
+        match self.backup.as_ref()?.wal_acknowledgement.as_ref()? {
+            IntOrString::Int(number) => usize::try_from(*number).ok(),
+            // As `kubectl edit` may leave it; the schema takes no other word than "all".
+            IntOrString::String(text) => text.parse().ok(),
+        }
     }
 
     /// Whether the superuser has a password.

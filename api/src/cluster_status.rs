@@ -1,12 +1,16 @@
 //! `Cluster.status`. Its only writer is the operator.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::encryption::EncryptionStatus;
 use crate::instance::InstanceRole;
 use crate::retention::RetentionStatus;
+use crate::store_probe::StoreProbe;
 
 /// What is known about a cluster.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, KubeSchema)]
@@ -74,10 +78,15 @@ pub struct ClusterStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub repositories: Vec<RepositoryStatus>,
-    /// `Ready`, `ContinuousArchiving`, `LastBackupSucceeded`, `BackupConfigured`.
+    /// `Ready`, `ContinuousArchiving`, `LastBackupSucceeded`, `BackupConfigured`, `RepositoryHostReady`,
+    /// `RepositoriesUpToDate`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+    /// UID of the volume of each repository on one, by name of the repository. A volume that goes missing is lost,
+    /// never made anew.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub repository_volumes: BTreeMap<String, String>,
     /// Service for reads and writes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub write_service: Option<String>,
@@ -115,6 +124,27 @@ pub struct InstanceSummary {
     pub message: Option<String>,
 }
 
+/// How far a repository is behind the others.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RepositoryLag {
+    /// Whether it is late: something failed or takes long. A file that is just on its way is no lateness.
+    #[serde(default)]
+    pub late: bool,
+    /// WAL files that it lacks. While it cannot be listed after a restart, all that it may lack.
+    #[serde(default)]
+    pub files: u64,
+    /// Their bytes before compression.
+    #[serde(default)]
+    pub bytes: u64,
+    /// The first WAL file that it lacks.
+    #[serde(rename = "oldestWAL", skip_serializing_if = "Option::is_none")]
+    pub oldest_wal: Option<String>,
+    /// When that file was stored in another repository: so long it is behind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+}
+
 /// One place for backups and WAL.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -135,6 +165,15 @@ pub struct RepositoryStatus {
     /// When.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_archived_time: Option<Time>,
+    /// What its store can do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probe: Option<StoreProbe>,
+    /// How it is encrypted; absent when it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<EncryptionStatus>,
+    /// What it lacks of the WAL that was acknowledged without it; absent when it has everything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag: Option<RepositoryLag>,
     /// Completed backups in it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backups: Option<u32>,

@@ -35,6 +35,16 @@ pub enum BackupTarget {
     PreferStandby,
 }
 
+/// What becomes of a backup's data when its Backup object is deleted.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub enum DeletionPolicy {
+    /// It stays in the repository.
+    #[default]
+    Retain,
+    /// It is deleted from the repository.
+    Delete,
+}
+
 /// What a backup holds.
 #[derive(
     Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema,

@@ -10,12 +10,18 @@ pub const CONTINUOUS_ARCHIVING: &str = "ContinuousArchiving";
 pub const LAST_BACKUP_SUCCEEDED: &str = "LastBackupSucceeded";
 /// Cluster: the object store is configured and its Secrets are there.
 pub const BACKUP_CONFIGURED: &str = "BackupConfigured";
+/// Cluster: the repositories on volumes are served; absent without such repositories.
+pub const REPOSITORY_HOST_READY: &str = "RepositoryHostReady";
+/// Cluster: no repository lacks WAL that others have.
+pub const REPOSITORIES_UP_TO_DATE: &str = "RepositoriesUpToDate";
 /// Backup: given to an instance. ScheduledBackup: due times can be computed.
 pub const SCHEDULED: &str = "Scheduled";
 /// Backup: the outcome.
 pub const COMPLETED: &str = "Completed";
 /// Backup: the checksums of all data pages were right.
 pub const PAGES_INTACT: &str = "PagesIntact";
+/// Backup: its data is gone from the repository.
+pub const DATA_DELETED: &str = "DataDeleted";
 
 /// Status of a condition: known and true.
 pub const TRUE: &str = "True";

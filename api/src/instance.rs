@@ -5,7 +5,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::cluster_status::RepositoryLag;
+use crate::encryption::EncryptionStatus;
 use crate::retention::RetentionStatus;
+use crate::store_probe::StoreProbe;
 
 /// Role of an instance, as PostgreSQL itself reports it.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
@@ -119,9 +122,21 @@ pub struct RepositoryState {
     pub archiver: ArchiverStatus,
     /// What it holds; `None` until known.
     pub recoverability: Option<Recoverability>,
+    /// What it lacks of the WAL that was acknowledged without it; `None` when it has everything.
+    #[serde(default)]
+    pub lag: Option<RepositoryLag>,
     /// What retention decided and did; `None` without a policy, or until known.
     #[serde(default)]
     pub retention: Option<RetentionStatus>,
+    /// What its store can do; `None` until known.
+    #[serde(default)]
+    pub probe: Option<StoreProbe>,
+    /// How it is encrypted; `None` when it is not, or until known.
+    #[serde(default)]
+    pub encryption: Option<EncryptionStatus>,
+    /// Why its keys cannot be used.
+    #[serde(default)]
+    pub encryption_error: Option<String>,
 }
 
 /// Answer of `POST /v1/wal/switch`.
@@ -146,7 +161,7 @@ pub struct ErrorBody {
 
 /// Request on the manager's socket: one line of JSON.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(tag = "op", rename_all = "lowercase")]
+#[serde(tag = "op", rename_all = "lowercase", rename_all_fields = "camelCase")]
 pub enum SocketRequest {
     /// Archive the WAL file at `path` (relative to PGDATA).
     Archive {
@@ -162,6 +177,56 @@ pub enum SocketRequest {
     },
     /// Tell the status; answered with one line that holds an [`InstanceStatus`].
     Status,
+    /// Tell what is in the repositories. This and what follows is answered with any number of lines, each an object
+    /// with one key (`stanza`, `repository`, `backup`, `progress`, `verified`, `checked`,
+    /// `expired`), and a [`SocketAnswer`] as
+    /// the last one. The work ends when the client goes away.
+    Info {
+        /// Name of one repository; all when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        repository: Option<String>,
+    },
+    /// Tell everything about a backup.
+    Show {
+        /// Name of one repository; all when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        repository: Option<String>,
+        /// Id, label or `latest`.
+        backup: String,
+    },
+    /// Read backups and WAL, and compare them with what was stored.
+    Verify {
+        /// Name of one repository; all when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        repository: Option<String>,
+        /// Id, label, `latest` or `all`; `latest` when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        backup: Option<String>,
+        /// Only look at names and sizes of parts.
+        #[serde(default)]
+        no_data: bool,
+        /// Verify WAL alone.
+        #[serde(default)]
+        wal_only: bool,
+    },
+    /// Tell what retention would delete, or delete it.
+    Expire {
+        /// Name of one repository; all when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        repository: Option<String>,
+        /// Delete.
+        #[serde(default)]
+        confirm: bool,
+    },
+    /// See whether repositories can be reached and written, and whether WAL arrives in them.
+    Check {
+        /// Name of one repository; all when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        repository: Option<String>,
+        /// Seconds to wait for the WAL segment; 60 when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        timeout: Option<u64>,
+    },
 }
 
 /// Answer on the manager's socket: one line of JSON.

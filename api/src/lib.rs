@@ -15,6 +15,7 @@ pub mod cluster;
 pub mod cluster_status;
 pub mod common;
 pub mod conditions;
+pub mod encryption;
 pub mod instance;
 pub mod labels;
 pub mod naming;
@@ -23,6 +24,8 @@ pub mod quantity;
 pub mod repository;
 pub mod retention;
 pub mod scheduled_backup;
+pub mod store_probe;
+pub mod volume_repository;
 
 pub use backup::{Backup, BackupPhase, BackupSpec, BackupStatus};
 pub use cluster::{Cluster, ClusterSpec};

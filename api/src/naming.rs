@@ -9,6 +9,9 @@ pub const PROBES_PORT: i32 = 8001;
 /// Port of the manager's metrics (plain HTTP).
 pub const METRICS_PORT: i32 = 9187;
 
+/// Port of the repository host (client certificates).
+pub const REPO_HOST_PORT: i32 = 8432;
+
 /// Mount point of the volume `controller`.
 pub const CONTROLLER_DIR: &str = "/controller";
 /// The manager inside a PostgreSQL pod.
@@ -36,6 +39,11 @@ pub const BOOTSTRAP_DONE: &str = "howdah-bootstrap.done";
 /// Inside PGDATA: where WAL comes from while recovery goes on.
 pub const RECOVERY_FILE: &str = "howdah-recovery.json";
 
+/// Where the volumes of repositories are mounted, each below its name.
+pub const REPOSITORIES_DIR: &str = "/repositories";
+/// Where the repository host finds its certificates.
+pub const REPO_CERTIFICATES_DIR: &str = "/certificates";
+
 /// Container that copies the manager into the pod.
 pub const CONTAINER_CONTROLLER: &str = "bootstrap-controller";
 /// Init container that fills an empty volume by initdb or join.
@@ -44,6 +52,9 @@ pub const CONTAINER_BOOTSTRAP: &str = "bootstrap";
 pub const CONTAINER_RECOVERY: &str = "full-recovery";
 /// The container that runs PostgreSQL under the manager.
 pub const CONTAINER_POSTGRES: &str = "postgres";
+
+/// The container that serves the repositories on volumes.
+pub const CONTAINER_REPO_HOST: &str = "repo-host";
 
 /// Common name of the certificate with which replicas connect.
 pub const REPLICATION_USER: &str = "streaming_replica";
@@ -122,10 +133,40 @@ pub fn operator_secret(cluster: &str) -> String {
     format!("{cluster}-operator")
 }
 
+/// Service of the repository host, and Secret of its server certificate.
+#[must_use]
+pub fn repo_host(cluster: &str) -> String {
+    format!("{cluster}-repo-host")
+}
+
+/// Pod of the repository host.
+#[must_use]
+pub fn repo_host_pod(cluster: &str) -> String {
+    format!("{cluster}-repo-host-0")
+}
+
+/// Endpoint of the repository host, for the instances.
+#[must_use]
+pub fn repo_host_endpoint(cluster: &str) -> String {
+    format!("https://{}:{REPO_HOST_PORT}", repo_host(cluster))
+}
+
+/// Volume of a repository.
+#[must_use]
+pub fn repo_volume(cluster: &str, repository: &str) -> String {
+    format!("{cluster}-repo-{repository}")
+}
+
 /// Service account, Role and RoleBinding of the instances.
 #[must_use]
 pub fn service_account(cluster: &str) -> String {
     cluster.to_owned()
+}
+
+/// Folder of a repository in its bucket or on its volume, when the Cluster names none: clusters never share one.
+#[must_use]
+pub fn repository_folder(namespace: &str, cluster: &str, repository: &str) -> String {
+    format!("{namespace}/{cluster}/{repository}")
 }
 
 /// ScheduledBackup of a cluster for one repository and type.
@@ -151,5 +192,7 @@ mod tests {
         assert_eq!(serial_of("pg", "pg-x"), None);
         assert_eq!(serial_of("pg", "pgx-1"), None);
         assert_eq!(serial_of("pg", "pg-backup-1"), None);
+        assert_eq!(serial_of("pg", &repo_host_pod("pg")), None);
+        assert_eq!(serial_of("pg", &repo_volume("pg", "1")), None);
     }
 }

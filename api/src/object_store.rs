@@ -10,7 +10,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::common::SecretKeySelector;
+use crate::common::{LocalObjectReference, SecretKeySelector};
+use crate::encryption::ClientEncryption;
 
 pub use cloud::{AzureCredentials, GoogleCredentials};
 pub use data::{BadPagePolicy, DataCompression, DataConfiguration, IoClass, IoPriority};
@@ -25,6 +26,10 @@ pub use wal::{WalCompression, WalConfiguration};
     .message("googleCredentials belong to a destinationPath of the form gs://BUCKET_NAME/path"))]
 #[x_kube(validation = Rule::new("!has(self.azureCredentials) || self.destinationPath.matches('^(https?|azure)://')")
     .message("azureCredentials belong to a destinationPath of the form https://ACCOUNT.blob.core.windows.net/CONTAINER/path"))]
+#[x_kube(validation = Rule::new("!self.destinationPath.startsWith('gs://') || !(has(self.tags) && self.tags.size() > 0 || has(self.historyTags) && self.historyTags.size() > 0)")
+    .message("Google Cloud Storage has no tags on objects: remove tags and historyTags, or label the bucket"))]
+#[x_kube(validation = Rule::new("self.destinationPath.startsWith('s3://') || !(has(self.wal) && has(self.wal.encryption) || has(self.data) && has(self.data.encryption))")
+    .message("wal.encryption and data.encryption ask S3 to encrypt; Google and Azure always do: remove them, or use encryption, which encrypts before anything is sent"))]
 pub struct BarmanObjectStore {
     /// Folder that receives backups and WAL files, as a URL: `s3://BUCKET_NAME/path/to/folder`,
     /// `gs://BUCKET_NAME/path` (Google), `https://ACCOUNT.blob.core.windows.net/CONTAINER/path` or
@@ -46,6 +51,11 @@ pub struct BarmanObjectStore {
     #[serde(rename = "endpointCA", skip_serializing_if = "Option::is_none")]
     pub endpoint_ca: Option<SecretKeySelector>,
 
+    /// Certificate that the endpoint asks its clients for: a Secret with the keys `tls.crt` and `tls.key`. The
+    /// repository host of a cluster asks for one, that of its instances is in `<cluster>-replication`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<LocalObjectReference>,
+
     /// Where the bucket stands in a URL: `host` (`bucket.endpoint`) or `path` (`endpoint/bucket`).
     /// Default: `path` with an `endpointURL`, `host` without.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,7 +72,7 @@ pub struct BarmanObjectStore {
     #[x_kube(validation = Rule::new("self.matches('^[^/ ]+$')").message("serverName must not contain slashes or spaces"))]
     pub server_name: Option<String>,
 
-    /// Credentials of the S3 service.
+    /// Credentials of the S3 service. Not needed where a `clientCertificate` is all that is asked for.
     #[serde(rename = "s3Credentials", skip_serializing_if = "Option::is_none")]
     pub s3_credentials: Option<S3Credentials>,
 
@@ -73,6 +83,10 @@ pub struct BarmanObjectStore {
     /// Credentials of Azure Blob Storage.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub azure_credentials: Option<AzureCredentials>,
+
+    /// Client-side encryption. Barman's own tools cannot read an encrypted repository. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<ClientEncryption>,
 
     /// How WAL files are stored.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -162,13 +176,16 @@ impl BarmanObjectStore {
         all.extend(self.google_credentials.iter().flat_map(GoogleCredentials::selectors));
         all.extend(self.azure_credentials.iter().flat_map(AzureCredentials::selectors));
         all.extend(self.endpoint_ca.iter().map(|selector| ("endpointCA", selector)));
+        all.extend(self.encryption.iter().flat_map(ClientEncryption::selectors));
         all
     }
 
     /// Names of the Secrets that this store refers to, each once, sorted.
     #[must_use]
     pub fn secret_names(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self.selectors().into_iter().map(|(_, s)| s.name.as_str()).collect();
+        let own = self.client_certificate.iter().map(|s| s.name.as_str());
+        let mut names: Vec<&str> =
+            self.selectors().into_iter().map(|(_, s)| s.name.as_str()).chain(own).collect();
         names.sort_unstable();
         names.dedup();
         names

@@ -10,30 +10,47 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::common::{BackupType, SecretKeySelector};
+use crate::encryption::ClientEncryption;
+use crate::naming;
 use crate::object_store::{
     AzureCredentials, BarmanObjectStore, DataConfiguration, GoogleCredentials, S3Credentials, UriStyle,
     WalConfiguration,
 };
 use crate::retention::Retention;
+use crate::volume_repository::{self, VolumeRepository};
 
 /// Name of the repository that `barmanObjectStore` describes.
 pub const DEFAULT: &str = "default";
 
-/// A place for base backups and WAL. All WAL goes to every repository; each Backup goes to one.
+/// A place for base backups and WAL. WAL goes to every repository that archives it; each Backup goes to one.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.name != 'default'")
     .message("default is the name of the repository in barmanObjectStore: use another, for example repo1"))]
-#[x_kube(validation = Rule::new("[has(self.s3), has(self.gcs), has(self.azure)].filter(x, x).size() == 1")
-    .message("give exactly one of s3, gcs and azure"))]
-#[x_kube(validation = Rule::new("has(self.path) == has(oldSelf.path) && (!has(self.path) || self.path == oldSelf.path) && has(self.s3) == has(oldSelf.s3) && has(self.gcs) == has(oldSelf.gcs) && (!has(self.s3) || self.s3.bucket == oldSelf.s3.bucket) && (!has(self.gcs) || self.gcs.bucket == oldSelf.gcs.bucket) && (!has(self.azure) || self.azure.container == oldSelf.azure.container)")
+#[x_kube(validation = Rule::new("[has(self.s3), has(self.gcs), has(self.azure), has(self.volume)].filter(x, x).size() == 1")
+    .message("give exactly one of s3, gcs, azure and volume"))]
+#[x_kube(validation = Rule::new("has(self.path) == has(oldSelf.path) && (!has(self.path) || self.path == oldSelf.path) && has(self.s3) == has(oldSelf.s3) && has(self.gcs) == has(oldSelf.gcs) && has(self.volume) == has(oldSelf.volume) && (!has(self.s3) || self.s3.bucket == oldSelf.s3.bucket) && (!has(self.gcs) || self.gcs.bucket == oldSelf.gcs.bucket) && (!has(self.azure) || !has(oldSelf.azure) || self.azure.container == oldSelf.azure.container)")
     .message("storage, bucket and path of a repository cannot be changed, its backups would be left behind: add another repository, and remove this one later"))]
+#[x_kube(validation = Rule::new("!has(self.gcs) || !has(self.tags) || self.tags.size() == 0")
+    .message("Google Cloud Storage has no tags on objects: remove tags, or label the bucket"))]
+#[x_kube(validation = Rule::new("has(self.s3) || has(self.volume) || !(has(self.wal) && has(self.wal.encryption) || has(self.data) && has(self.data.encryption))")
+    .message("wal.encryption and data.encryption ask S3 to encrypt; Google and Azure always do: remove them, or use encryption, which encrypts before anything is sent"))]
+#[x_kube(validation = Rule::new("has(self.encryption) == has(oldSelf.encryption)")
+    .message("encryption of a repository begins with its first object or not at all: add another repository, and remove this one later"))]
+#[x_kube(validation = Rule::new("!has(self.encryption) || !has(oldSelf.encryption) || (has(self.encryption.cipher) ? self.encryption.cipher : 'aes-256-gcm') == (has(oldSelf.encryption.cipher) ? oldSelf.encryption.cipher : 'aes-256-gcm')")
+    .message("the cipher of a repository cannot be changed, what is in it could not be read: add another repository, and remove this one later"))]
 #[x_kube(validation = Rule::new("!has(self.credentials) || has(self.s3) || !(has(self.credentials.accessKeyId) || has(self.credentials.inheritFromIAMRole))")
     .message("accessKeyId, secretAccessKey, sessionToken and inheritFromIAMRole are credentials of s3"))]
 #[x_kube(validation = Rule::new("!has(self.credentials) || has(self.gcs) || !(has(self.credentials.applicationCredentials) || has(self.credentials.workloadIdentity))")
     .message("applicationCredentials and workloadIdentity are credentials of gcs"))]
 #[x_kube(validation = Rule::new("!has(self.credentials) || has(self.azure) || !(has(self.credentials.connectionString) || has(self.credentials.storageAccount) || has(self.credentials.storageKey) || has(self.credentials.storageSasToken) || has(self.credentials.inheritFromAzureAD))")
     .message("connectionString, storageAccount, storageKey, storageSasToken and inheritFromAzureAD are credentials of azure"))]
+#[x_kube(validation = Rule::new("!has(self.volume) || !has(self.credentials)")
+    .message("a repository on a volume has no credentials: the instances show their certificates"))]
+#[x_kube(validation = Rule::new("!has(self.volume) || !((has(self.wal) && has(self.wal.encryption)) || (has(self.data) && has(self.data.encryption)))")
+    .message("a volume does not encrypt what is written to it, leave wal.encryption and data.encryption out: use encryption, or a storage class that encrypts"))]
+#[x_kube(validation = Rule::new("!has(self.volume) || self.name.size() >= 3")
+    .message("the name of a repository on a volume has at least three characters, for example repo1"))]
 pub struct Repository {
     /// Name by which Backups and schedules refer to it, for example `repo1`. `default` is the one in
     /// `barmanObjectStore`.
@@ -54,7 +71,11 @@ pub struct Repository {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub azure: Option<AzureRepository>,
 
-    /// Folder in the bucket. Default: `/<namespace>/<cluster>/<name>`, so that clusters never share one.
+    /// A Kubernetes volume, which a pod `<cluster>-repo-host-0` serves to the instances.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume: Option<VolumeRepository>,
+
+    /// Folder in the bucket or on the volume. Default: `/<namespace>/<cluster>/<name>`, so that clusters never share one.
     /// Below it is a folder with the name of the cluster, in the Barman Cloud layout.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
@@ -65,6 +86,17 @@ pub struct Repository {
     /// Credentials. Default: the identity of the pod, as with `inheritFromIAMRole: true`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials: Option<RepositoryCredentials>,
+
+    /// Client-side encryption: what is sent can be read by nobody without the passphrase. It is chosen when the
+    /// repository is made; Barman's own tools cannot read it. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<ClientEncryption>,
+
+    /// Whether all WAL goes here. Default: true. With false it takes base backups only: each gets the WAL that it needs
+    /// to become consistent, copied from another repository, and is restored to its own end. There is no recovery to a
+    /// later moment from here.
+    #[serde(rename = "archiveWAL", skip_serializing_if = "Option::is_none")]
+    pub archive_wal: Option<bool>,
 
     /// How WAL files are stored.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -254,20 +286,53 @@ pub struct NamedStore {
     /// How long backups and WAL stay; `None` is for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,
+    /// Whether all WAL goes there.
+    #[serde(default = "yes")]
+    pub archive_wal: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl NamedStore {
+    /// A place for backups and all WAL, without retention.
+    #[must_use]
+    pub fn new(name: impl Into<String>, store: BarmanObjectStore) -> Self {
+        Self { name: name.into(), store, retention: None, archive_wal: true }
+    }
 }
 
 impl Repository {
+    /// Folder in the bucket or on the volume, without slashes at its ends.
+    #[must_use]
+    pub fn folder(&self, namespace: &str, cluster: &str) -> String {
+        match &self.path {
+            Some(path) => path.trim_matches('/').to_owned(),
+            None => naming::repository_folder(namespace, cluster, &self.name),
+        }
+    }
+
+    /// Whether all WAL goes here.
+    #[must_use]
+    pub fn archives_wal(&self) -> bool {
+        self.archive_wal.unwrap_or(true)
+    }
+
     /// The same place in the words of `barmanObjectStore`.
     #[must_use]
     pub fn store(&self, namespace: &str, cluster: &str) -> BarmanObjectStore {
-        let default = format!("{namespace}/{cluster}/{}", self.name);
-        let path = self.path.as_deref().unwrap_or(&default).trim_matches('/');
+        let path = self.folder(namespace, cluster);
         let mut store = BarmanObjectStore {
             server_name: Some(cluster.to_owned()),
             wal: self.wal.clone(),
             data: self.data.clone(),
             tags: self.tags.clone(),
-            ..BarmanObjectStore::default()
+            encryption: self.encryption.clone(),
+            ..match &self.volume {
+                Some(_) => volume_repository::store(&self.name, cluster, &path),
+                None => BarmanObjectStore::default(),
+            }
         };
         let given = self.credentials.clone();
         if let Some(gcs) = &self.gcs {

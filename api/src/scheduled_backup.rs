@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::common::{BackupTarget, BackupType, LocalObjectReference};
+use crate::common::{BackupTarget, BackupType, DeletionPolicy, LocalObjectReference};
 
 /// Backups of a cluster at regular times.
 #[derive(CustomResource, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
@@ -69,8 +69,12 @@ pub struct ScheduledBackupSpec {
     /// Ask for an immediate checkpoint. Default: the cluster's setting.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub immediate_checkpoint: Option<bool>,
-    /// Completed Backup objects that are kept; older objects are deleted, their data stays in the store.
-    /// Default: all.
+    /// What becomes of the data of a Backup when its object is deleted, by whomever: `Retain` or `Delete`.
+    /// Default: `Retain`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deletion_policy: Option<DeletionPolicy>,
+    /// Completed Backup objects that are kept; older objects are deleted, their data stays in the store unless
+    /// `deletionPolicy` is `Delete`. Default: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub successful_backups_history_limit: Option<i32>,

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 const REPOSITORY: &str =
     "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/backup/properties/repositories/items";
 
+const BACKUP: &str = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/backup";
+
 fn compiled() -> CompiledSchema {
     let cluster = crds().into_iter().find(|crd| crd.spec.names.kind == "Cluster").expect("the CRD");
     let cluster = serde_json::to_value(cluster).expect("JSON");
@@ -38,6 +40,44 @@ fn repository(patch: &Value) -> Value {
         }
     }
     repository
+}
+
+fn on_volume(patch: &Value) -> Value {
+    let size = json!({"resources": {"requests": {"storage": "50Gi"}}});
+    let mut repository = json!({"name": "repo1", "volume": {"volumeClaimSpec": size}});
+    for (key, value) in patch.as_object().expect("an object") {
+        repository[key] = value.clone();
+    }
+    repository
+}
+
+/// S0.14, S1.15: the volume is what the user asks for.
+#[rstest]
+#[case::least(json!({}))]
+#[case::settings(json!({"path": "/attic", "wal": {"compression": "zstd"}, "data": {"jobs": 4}}))]
+#[case::class(json!({"volume": {"volumeClaimSpec": {
+    "accessModes": ["ReadWriteMany"], "storageClassName": "slow", "resources": {"requests": {"storage": "1Ti"}},
+}}}))]
+fn volumes_accepted(#[case] patch: Value) {
+    assert_eq!(said(&on_volume(&patch), None), "");
+}
+
+#[rstest]
+#[case::nothing(json!({"name": "repo1"}), "exactly one of s3 and volume")]
+#[case::both(on_volume(&json!({"s3": {"bucket": "backups"}})), "exactly one of s3 and volume")]
+#[case::credentials(on_volume(&json!({"credentials": keys()})), "has no credentials")]
+#[case::encryption(on_volume(&json!({"wal": {"encryption": "AES256"}})), "a storage class that encrypts")]
+#[case::short(on_volume(&json!({"name": "r1"})), "at least three characters")]
+#[case::no_size(on_volume(&json!({"volume": {"volumeClaimSpec": {"storageClassName": "x"}}})), "needs a size")]
+fn volumes_refused(#[case] repository: Value, #[case] words: &str) {
+    let said = said(&repository, None);
+    assert!(said.contains(words), "{words:?} is not in {said:?}");
+}
+
+#[test]
+fn a_repository_does_not_move_to_a_volume() {
+    let said = said(&on_volume(&json!({})), Some(&repository(&json!({}))));
+    assert!(said.contains("cannot be changed"), "{said:?}");
 }
 
 fn keys() -> Value {
@@ -109,4 +149,66 @@ fn the_place_of_a_repository_is_fixed(#[case] old: Value, #[case] new: Value) {
 fn credentials_and_codecs_of_a_repository_may_change() {
     let new = repository(&json!({"credentials": keys(), "wal": {"compression": "zstd"}}));
     assert_eq!(said(&new, Some(&repository(&json!({})))), "");
+}
+
+fn said_of_backup(backup: &Value) -> String {
+    let cluster = crds().into_iter().find(|crd| crd.spec.names.kind == "Cluster").expect("the CRD");
+    let cluster = serde_json::to_value(cluster).expect("JSON");
+    let compiled = compile_schema(cluster.pointer(BACKUP).expect("spec.backup"));
+    assert_compiles(&compiled);
+    match Validator::new().validate_compiled(&compiled, backup, None) {
+        Ok(()) => String::new(),
+        Err(errors) => errors.into_vec().iter().map(|e| format!("{}\n", e.message)).collect(),
+    }
+}
+
+fn backup(default: bool, archiving: &[bool], acknowledgement: &Value) -> Value {
+    let one = |(at, archives): (usize, &bool)| {
+        let mut one = repository(&json!({"name": format!("repo{at}")}));
+        if !archives {
+            one["archiveWAL"] = json!(false);
+        }
+        one
+    };
+    let repositories: Vec<Value> = archiving.iter().enumerate().map(one).collect();
+    let mut backup = json!({"repositories": repositories});
+    if default {
+        backup["barmanObjectStore"] = json!({"destinationPath": "s3://backups/"});
+    }
+    if !acknowledgement.is_null() {
+        backup["walAcknowledgement"] = acknowledgement.clone();
+    }
+    backup
+}
+
+#[rstest]
+#[case::not_said(true, &[true], json!(null))]
+#[case::all(true, &[true], json!("all"))]
+#[case::one(false, &[true, true], json!(1))]
+#[case::as_many_as_there_are(true, &[true, false], json!(2))]
+#[case::base_backups_only_beside_the_default(true, &[false], json!(null))]
+#[case::none_yet(false, &[], json!("all"))]
+fn an_acknowledgement_that_can_be_met(
+    #[case] default: bool,
+    #[case] archiving: &[bool],
+    #[case] acknowledgement: Value,
+) {
+    assert_eq!(said_of_backup(&backup(default, archiving, &acknowledgement)), "");
+}
+
+#[rstest]
+#[case::zero(true, &[true], json!(0), "all or a number of repositories from 1 on")]
+#[case::word(true, &[true], json!("most"), "all or a number of repositories from 1 on")]
+#[case::number_as_a_word(true, &[true], json!("2"), "all or a number of repositories from 1 on")]
+#[case::too_many(true, &[true], json!(3), "more than the number of repositories that archive WAL")]
+#[case::too_many_archiving(true, &[false], json!(2), "more than the number of repositories that archive WAL")]
+#[case::nobody(false, &[false, false], json!(null), "one repository at least must archive WAL")]
+fn an_acknowledgement_that_cannot_be_met(
+    #[case] default: bool,
+    #[case] archiving: &[bool],
+    #[case] acknowledgement: Value,
+    #[case] words: &str,
+) {
+    let said = said_of_backup(&backup(default, archiving, &acknowledgement));
+    assert!(said.contains(words), "{words:?} is not in {said:?}");
 }

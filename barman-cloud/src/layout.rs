@@ -207,9 +207,45 @@ impl Layout {
         format!("{}/howdah/in-use/{id}/{reader}.json", self.server)
     }
 
+    /// Directory of the keys of an encrypted repository.
+    pub fn keys_dir(&self) -> String {
+        format!("{}/howdah/keys", self.server)
+    }
+
+    /// How the repository is encrypted, and which key that takes.
+    pub fn repository_key(&self) -> String {
+        format!("{}/howdah/keys/repository.json", self.server)
+    }
+
+    /// A data key of an encrypted repository, wrapped.
+    pub fn data_key(&self, id: &str) -> String {
+        format!("{}/howdah/keys/{id}.json", self.server)
+    }
+
+    /// Whether an object is never encrypted: what must be read before there is a key, and what a probe writes.
+    pub fn is_always_plain(key: &str) -> bool {
+        let within = key.split_once('/').map_or("", |(_, within)| within);
+        within.starts_with("howdah/probe") || within.starts_with("howdah/keys/")
+    }
+
+    /// Directory of what other repositories may lack.
+    pub fn arrears_dir(&self) -> String {
+        format!("{}/howdah/arrears", self.server)
+    }
+
+    /// From where on another repository may lack WAL.
+    pub fn arrears(&self, repository: &str) -> String {
+        format!("{}/howdah/arrears/{repository}.json", self.server)
+    }
+
     /// The object that a probe writes and deletes to learn what the store allows.
     pub fn probe(&self) -> String {
         format!("{}/howdah/probe", self.server)
+    }
+
+    /// An object that a check of the repository writes and deletes; `token` keeps two checks apart.
+    pub fn check(&self, token: &str) -> String {
+        format!("{}/howdah/check/{token}", self.server)
     }
 
     /// Reads a file name in the archive; `None` for what is no WAL.
@@ -261,6 +297,17 @@ mod tests {
         assert_eq!(layout.chain(&id), "srv/howdah/incremental/20261121T012341/chain.json");
         assert_eq!(layout.wals_dir(), "srv/wals");
         assert_eq!(layout.manifest(&id), "srv/howdah/manifests/20261121T012341/backup_manifest");
+    }
+
+    #[test]
+    fn keys_are_never_encrypted() {
+        let layout = layout();
+        for key in [layout.repository_key(), layout.data_key("00"), layout.probe()] {
+            assert!(Layout::is_always_plain(&key), "{key}");
+        }
+        for key in [layout.lineage(), layout.backup_info(&id()), "srv/base/howdah/keys/x".to_owned()] {
+            assert!(!Layout::is_always_plain(&key), "{key}");
+        }
     }
 
     #[rstest]

@@ -10,6 +10,7 @@
 #![warn(missing_docs)]
 
 pub mod archive;
+pub mod arrears;
 pub mod backup_id;
 pub mod backup_info;
 pub mod catalog;
@@ -22,6 +23,7 @@ pub mod layout;
 pub mod lineage;
 pub mod lsn;
 pub mod manifest;
+pub mod report;
 pub mod repository;
 pub mod retention;
 pub mod store;

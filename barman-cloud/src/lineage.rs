@@ -58,6 +58,8 @@ impl Repository {
         if let Some(lineage) = self.lineage().await? {
             return self.judge(&lineage.system_identifier, system_identifier).map(|()| Claim::Ours);
         }
+        // Without the record nothing else would tell that encryption was forgotten, or comes too late.
+        self.check_encryption().await?;
         if let Some(owner) = self.owner_by_backups().await? {
             self.judge(&owner, system_identifier)?;
         }

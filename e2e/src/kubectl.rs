@@ -25,6 +25,8 @@ pub struct Kubectl {
 pub struct Output {
     /// Whether it exited with 0.
     pub ok: bool,
+    /// Its exit code; `None` when a signal ended it.
+    pub code: Option<i32>,
     /// Standard output.
     pub stdout: String,
     /// Standard error.
@@ -61,6 +63,7 @@ impl Kubectl {
         let out = child.wait_with_output().await?;
         Ok(Output {
             ok: out.status.success(),
+            code: out.status.code(),
             stdout: String::from_utf8_lossy(&out.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
         })

@@ -10,9 +10,11 @@ use tracing_subscriber::EnvFilter;
 use crate::bootstrap::{self, Context};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
+use crate::inspect::command;
 use crate::install::{Ids, install};
 use crate::kube::Kubernetes;
-use crate::{report, run};
+use crate::wal_client::USAGE;
+use crate::{repo_host, report, run};
 
 /// Runs PostgreSQL in a pod of Howdah.
 #[derive(Debug, Parser)]
@@ -43,6 +45,8 @@ enum Command {
     },
     /// Run PostgreSQL (process 1 of the container)
     Run,
+    /// Serve the repositories on this pod's volumes to the instances of the cluster
+    RepoHost(repo_host::Arguments),
     /// Archive the WAL file at PATH (archive_command)
     WalArchive {
         /// %p
@@ -57,6 +61,18 @@ enum Command {
     },
     /// Print the status of the manager in this pod as JSON
     Status,
+    /// Show repositories and their backups
+    Info(command::Info),
+    /// List backups, one line each
+    List(command::Common),
+    /// Show everything about a backup
+    Show(command::Show),
+    /// Read backups and WAL, and compare them with what was stored
+    Verify(command::Verify),
+    /// Tell what retention would delete, or delete it
+    Expire(command::Expire),
+    /// See whether the repositories work and WAL arrives in them
+    Check(command::Check),
     /// Print the version
     Version,
 }
@@ -75,7 +91,14 @@ pub enum How {
 /// Runs the command line.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing can be done when the output is closed.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
     match cli.command {
         Command::WalArchive { path } => crate::wal_client::archive(std::iter::once(path.into())),
         Command::WalRestore { name, path } => {
@@ -97,6 +120,12 @@ pub fn main() -> ExitCode {
             Ok(text) => print(&text),
             Err(error) => report::finish(Err(error), None),
         },
+        Command::Info(args) => command::info(args),
+        Command::List(args) => command::list(args),
+        Command::Show(args) => command::show(args),
+        Command::Verify(args) => command::verify(args),
+        Command::Expire(args) => command::expire(args),
+        Command::Check(args) => command::check(args),
         Command::Bootstrap { how } => in_pod(move |env, kube| async move {
             let context = Context::gather(env, kube).await?;
             let work = async {
@@ -116,6 +145,12 @@ pub fn main() -> ExitCode {
                 }
             }
         }),
+        Command::RepoHost(arguments) => {
+            crate::memory::tune();
+            set_up_logging();
+            let done = report::block_on(repo_host::run(arguments));
+            report::finish(done, Some(std::path::Path::new(report::TERMINATION_LOG)))
+        }
         Command::Run => in_pod(run::start::run_with),
     }
 }

@@ -54,28 +54,41 @@ impl Environment {
                 .filter(|v| !v.is_empty())
                 .ok_or(EnvironmentError { name, what: "not set" })
         };
-        let pod_ip = match std::env::var("POD_IP") {
-            Ok(text) if !text.is_empty() => Some(
-                text.parse().map_err(|_| EnvironmentError { name: "POD_IP", what: "not an IP address" })?,
-            ),
-            _ => None,
-        };
         Ok(Self {
             cluster: need("CLUSTER_NAME")?,
             namespace: need("NAMESPACE")?,
             pod: need("POD_NAME")?,
             pod_uid: std::env::var("POD_UID").unwrap_or_default(),
-            pod_ip,
+            pod_ip: pod_ip()?,
             paths: Paths::from_env(),
         })
     }
 
-    /// The address that servers listen on: `None` means all. A pod whose address is a loopback one shares
-    /// its network with others and keeps to its own address.
+    /// The address that servers listen on: `None` means all.
     #[must_use]
     pub fn listen_ip(&self) -> Option<IpAddr> {
-        self.pod_ip.filter(IpAddr::is_loopback)
+        listen_ip(self.pod_ip)
     }
+}
+
+/// The pod's address (`POD_IP`), when it already has one.
+///
+/// # Errors
+/// When it is no address.
+pub fn pod_ip() -> Result<Option<IpAddr>, EnvironmentError> {
+    match std::env::var("POD_IP") {
+        Ok(text) if !text.is_empty() => {
+            text.parse().map(Some).map_err(|_| EnvironmentError { name: "POD_IP", what: "not an IP address" })
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The address that servers of a pod listen on: `None` means all. A pod whose address is a loopback one shares its
+/// network with others and keeps to its own address.
+#[must_use]
+pub fn listen_ip(pod_ip: Option<IpAddr>) -> Option<IpAddr> {
+    pod_ip.filter(IpAddr::is_loopback)
 }
 
 impl Paths {
@@ -127,6 +140,12 @@ impl Paths {
     #[must_use]
     pub fn spool(&self) -> PathBuf {
         self.below(naming::SPOOL_DIR)
+    }
+
+    /// WAL on its way to a repository that is behind.
+    #[must_use]
+    pub fn catch_up(&self) -> PathBuf {
+        self.controller.join("catch-up")
     }
 
     /// `pg_wal` on the WAL volume.

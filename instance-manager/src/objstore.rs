@@ -4,7 +4,8 @@ use std::num::NonZeroU64;
 use std::sync::LazyLock;
 
 use barman_cloud::store::{
-    Connections, Credentials, Encryption as StoreEncryption, Secret, UriStyle as StoreUriStyle,
+    ClientCertificate, Connections, Credentials, Encryption as StoreEncryption, Secret,
+    UriStyle as StoreUriStyle,
 };
 use barman_cloud::{Compression, Destination, S3Options, Storage, Store};
 use howdah_api::object_store::{
@@ -18,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::kube::secrets::SecretValues;
 
 mod cloud;
+mod encryption;
 
 /// What the store is used for: WAL and base backups may ask for different encryption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +37,12 @@ const DEFAULT_JOBS: usize = 2;
 /// Level of best-effort I/O when the Cluster does not say: who asks for this class wants a backup that gives way.
 const LEAST_IO_LEVEL: u8 = 7;
 
+/// Signs requests to stores that a client certificate gives access to, such as the repository host. It protects the
+/// bodies of requests and is no secret.
+pub(crate) const SIGNED_BY: &str = "repo-host";
+
 /// Base backups, WAL and catalogue go over the same connections, and what one learns about a store the others know.
-static CONNECTIONS: LazyLock<Connections> = LazyLock::new(Connections::default);
+pub(crate) static CONNECTIONS: LazyLock<Connections> = LazyLock::new(Connections::default);
 
 /// The repository of one server in `store`; `cluster` is the default of `serverName`.
 ///
@@ -53,6 +59,10 @@ pub fn repository(
         Storage::Gcs => Store::gcs(&destination, &cloud::gcs(store, secrets)?)?,
         Storage::Azure { .. } => Store::azure(&destination, &cloud::azure(store, secrets)?)?,
         _ => Store::s3(&destination, &options(store, secrets, purpose)?)?,
+    };
+    let opened = match &store.encryption {
+        Some(wanted) => opened.with_cipher(&encryption::cipher(wanted, secrets)?),
+        None => opened,
     };
     Ok(Repository::new(opened, store.server_name_or(cluster))?)
 }
@@ -73,6 +83,10 @@ pub fn options(store: &BarmanObjectStore, secrets: &SecretValues, purpose: Purpo
     options.uri_style = store.uri_style.map(uri_style);
     if let Some(ca) = &store.endpoint_ca {
         options.ca_pem = Some(secrets.selected(ca)?.as_bytes().to_vec());
+    }
+    if let Some(own) = &store.client_certificate {
+        let pem = |key| secrets.bytes(&own.name, key);
+        options.client_certificate = Some(ClientCertificate::pem(pem("tls.crt")?, pem("tls.key")?));
     }
     let encryption = match purpose {
         Purpose::Wal => store.wal.as_ref().and_then(|w| w.encryption),
@@ -99,7 +113,16 @@ fn pairs(map: &std::collections::BTreeMap<String, String>) -> Vec<(String, Strin
 }
 
 fn credentials(store: &BarmanObjectStore, secrets: &SecretValues) -> Result<Credentials> {
-    let Some(given) = &store.s3_credentials else { return Ok(Credentials::Inherit) };
+    let Some(given) = &store.s3_credentials else {
+        return Ok(match store.client_certificate {
+            Some(_) => Credentials::Static {
+                access_key_id: Secret::new(SIGNED_BY),
+                secret_access_key: Secret::new(SIGNED_BY),
+                session_token: None,
+            },
+            None => Credentials::Inherit,
+        });
+    };
     let (Some(id), Some(key)) = (&given.access_key_id, &given.secret_access_key) else {
         return Ok(Credentials::Inherit);
     };
@@ -365,6 +388,26 @@ mod tests {
     }
 
     /// S1.16: the role of the pod, when no keys are given.
+    #[test]
+    fn a_volume_is_opened_with_the_certificate_of_the_cluster() {
+        let spec: howdah_api::ClusterSpec = serde_json::from_value(serde_json::json!({
+            "storage": {"size": "1Gi"},
+            "backup": {"repositories": [{"name": "repo1", "volume": {"volumeClaimSpec": {}}}]},
+        }))
+        .unwrap();
+        let store = &spec.stores("prod", "pg")[0].store;
+        let mut secrets = SecretValues::default();
+        let error = options(store, &secrets, Purpose::Wal).unwrap_err().report();
+        assert!(error.contains("Secret pg-replication does not exist"), "{error}");
+        let data = [("ca.crt", "authority"), ("tls.crt", "chain"), ("tls.key", "key")];
+        secrets.insert("pg-replication", data.map(|(k, v)| (k.to_owned(), v.into())).into());
+        let options = options(store, &secrets, Purpose::Wal).unwrap();
+        assert_eq!(options.endpoint.as_deref(), Some("https://pg-repo-host:8432"));
+        assert_eq!(options.ca_pem.as_deref(), Some(b"authority".as_slice()));
+        assert_eq!(options.client_certificate, Some(ClientCertificate::pem("chain", "key")));
+        assert!(matches!(options.credentials, Credentials::Static { .. }));
+    }
+
     #[test]
     fn the_identity_of_the_pod() {
         let mut s = store();

@@ -79,13 +79,7 @@ pub fn ask(socket: &Path, request: &SocketRequest) -> io::Result<SocketAnswer> {
 /// # Errors
 /// When the manager does not listen or hangs.
 pub fn ask_line(socket: &Path, request: &SocketRequest) -> io::Result<String> {
-    let mut stream = UnixStream::connect(socket).map_err(|e| {
-        io::Error::new(e.kind(), format!("the instance manager does not listen on {}: {e}", socket.display()))
-    })?;
-    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-    let mut line = serde_json::to_vec(request)?;
-    line.push(b'\n');
-    stream.write_all(&line)?;
+    let stream = send(connect(socket)?, request)?;
     let mut answer = String::new();
     BufReader::new(stream).read_line(&mut answer)?;
     if answer.is_empty() {
@@ -95,6 +89,28 @@ pub fn ask_line(socket: &Path, request: &SocketRequest) -> io::Result<String> {
         ));
     }
     Ok(answer)
+}
+
+/// Connects to the manager.
+///
+/// # Errors
+/// When it does not listen.
+pub fn connect(socket: &Path) -> io::Result<UnixStream> {
+    UnixStream::connect(socket).map_err(|e| {
+        io::Error::new(e.kind(), format!("the instance manager does not listen on {}: {e}", socket.display()))
+    })
+}
+
+/// Sends `request`; the answer is to be read from the stream.
+///
+/// # Errors
+/// When the other side is gone.
+pub fn send(mut stream: UnixStream, request: &SocketRequest) -> io::Result<UnixStream> {
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    Ok(stream)
 }
 
 fn finish(answer: io::Result<SocketAnswer>, what: &str, unreachable: u8) -> ExitCode {

@@ -23,7 +23,8 @@ pub fn rules() -> Vec<PolicyRule> {
         rule(&[GROUP], &["clusters"], &["get", "list", "watch"]),
         // Those of the repositories are made and removed with them.
         rule(&[GROUP], &["scheduledbackups"], &["create", "delete", "get", "list", "patch", "watch"]),
-        rule(&[GROUP], &["backups"], &["create", "delete", "get", "list", "watch"]),
+        // Patched for the finalizer of those whose data goes with them.
+        rule(&[GROUP], &["backups"], &["create", "delete", "get", "list", "patch", "watch"]),
         rule(&[GROUP], &["clusters/status", "backups/status", "scheduledbackups/status"], &["get", "patch"]),
         // Owner references that block deletion.
         rule(&[GROUP], &["clusters/finalizers", "scheduledbackups/finalizers"], &["update"]),

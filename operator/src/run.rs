@@ -63,7 +63,7 @@ impl Scope {
         }
     }
 
-    /// Changes of objects that bear the cluster label, without what nobody reads.
+    /// Changes of objects that bear the cluster label.
     fn children<K>(&self) -> impl Stream<Item = Watched<K>> + Send + 'static
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
@@ -73,7 +73,20 @@ impl Scope {
             + Send
             + 'static,
     {
-        let config = watcher::Config::default().labels(labels::CLUSTER);
+        self.labelled(labels::CLUSTER)
+    }
+
+    /// Changes of objects that bear a label, without what nobody reads.
+    fn labelled<K>(&self, label: &'static str) -> impl Stream<Item = Watched<K>> + Send + 'static
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + std::fmt::Debug
+            + Send
+            + 'static,
+    {
+        let config = watcher::Config::default().labels(label);
         watcher(self.api::<K>(), config).default_backoff().touched_objects()
     }
 
@@ -113,6 +126,7 @@ impl Scope {
         Controller::for_stream(main, reader)
             .with_config(self.config())
             .owns_stream(self.children::<Pod>())
+            .owns_stream(self.labelled::<Pod>(labels::REPO_HOST))
             .owns_stream(self.children::<PersistentVolumeClaim>())
             .watches_stream(self.children::<Service>(), touched(&self.ctx))
             .watches_stream(self.children::<ServiceAccount>(), touched(&self.ctx))

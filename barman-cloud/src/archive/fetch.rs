@@ -85,23 +85,49 @@ impl Repository {
         dest: &Path,
         options: &FetchOptions,
     ) -> Result<FetchedWal> {
+        let (wanted, dest, options) = (object.clone(), dest.to_owned(), options.clone());
+        let size = self
+            .with_wal_object(object, move |reader| {
+                let written = write_file(&wanted, reader, &dest, &options);
+                if written.is_err() {
+                    // Best effort: a file that is not there is as good as removed.
+                    let _ = std::fs::remove_file(&dest);
+                }
+                written
+            })
+            .await?;
+        Ok(FetchedWal { object: object.clone(), size })
+    }
+
+    /// Reads one object of the archive to its end and refuses what [`Repository::fetch_wal_object`] would refuse, but
+    /// keeps nothing of it. Returns the head of a segment, `None` when there is none that could be read.
+    pub async fn check_wal_object(
+        &self,
+        object: &WalObject,
+        options: &FetchOptions,
+    ) -> Result<Option<WalHeader>> {
+        let (wanted, options) = (object.clone(), options.clone());
+        self.with_wal_object(object, move |reader| {
+            let (_, head) = pour(&wanted, reader, &options, |_| Ok(()))?;
+            Ok(WalHeader::parse(&head))
+        })
+        .await
+    }
+
+    /// Reads an object on a thread that may block, and names it in errors.
+    async fn with_wal_object<T: Send + 'static>(
+        &self,
+        object: &WalObject,
+        work: impl FnOnce(Wanted) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let (_, stream) = self.store().open(&object.object.key, None).await?;
         let reader = BlockingReader::new(stream);
         let url = self.store().url_of(&object.object.key);
-        let (wanted, dest, options) = (object.clone(), dest.to_owned(), options.clone());
         let wish = Arc::new(());
-        let wanted_still = Arc::downgrade(&wish);
-        let size = blocking(move || {
-            let written = write_file(&wanted, Wanted { reader, wish: wanted_still }, &dest, &options);
-            if written.is_err() {
-                // Best effort: a file that is not there is as good as removed.
-                let _ = std::fs::remove_file(&dest);
-            }
-            written.map_err(|error| error.with_key(url))
-        })
-        .await?;
+        let wanted = Wanted { reader, wish: Arc::downgrade(&wish) };
+        let done = blocking(move || work(wanted).map_err(|error| error.with_key(url))).await;
         drop(wish);
-        Ok(FetchedWal { object: object.clone(), size })
+        done
     }
 }
 
@@ -133,6 +159,22 @@ impl Read for Wanted {
 }
 
 fn write_file(object: &WalObject, reader: Wanted, dest: &PathBuf, options: &FetchOptions) -> Result<u64> {
+    let local = |error| Error::io(format!("{} cannot be written", dest.display()), error);
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(dest).map_err(local)?;
+    let (size, _) = pour(object, reader, options, |piece| file.write_all(piece).map_err(local))?;
+    finish(file, options.sync).map_err(local)?;
+    Ok(size)
+}
+
+/// Decompresses an object into `sink` and checks that it can be the file of its name. Returns its size and its
+/// beginning, or the whole of a text.
+fn pour(
+    object: &WalObject,
+    reader: Wanted,
+    options: &FetchOptions,
+    mut sink: impl FnMut(&[u8]) -> Result<()>,
+) -> Result<(u64, Vec<u8>)> {
     let limit = match options.segment_size {
         Some(size) if object.name.has_segment_size() => size.bytes(),
         _ if object.name.has_segment_size() => SegmentSize::MAX.bytes(),
@@ -140,9 +182,6 @@ fn write_file(object: &WalObject, reader: Wanted, dest: &PathBuf, options: &Fetc
     };
     let decoding = |error| Error::from_io(error, ErrorKind::Corrupt, "it cannot be decompressed");
     let mut content = Bounded::new(Decoder::new(object.compression, reader).map_err(decoding)?, limit);
-    let local = |error| Error::io(format!("{} cannot be written", dest.display()), error);
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(dest).map_err(local)?;
     let mut head = Vec::new();
     let mut buffer = vec![0; 256 << 10];
     loop {
@@ -155,11 +194,10 @@ fn write_file(object: &WalObject, reader: Wanted, dest: &PathBuf, options: &Fetc
         if head.len() < LONG_HEADER || !object.name.has_segment_size() {
             head.extend_from_slice(&buffer[..count]);
         }
-        file.write_all(&buffer[..count]).map_err(local)?;
+        sink(&buffer[..count])?;
     }
     check(object.name, content.count(), &head, options)?;
-    finish(file, options.sync).map_err(local)?;
-    Ok(content.count())
+    Ok((content.count(), head))
 }
 
 fn finish(file: File, sync: bool) -> io::Result<()> {

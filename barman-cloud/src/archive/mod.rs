@@ -17,6 +17,7 @@ mod writer;
 pub use fetch::{FetchOptions, FetchedWal};
 pub use find::WalObject;
 pub use lookout::Lookout;
+pub(crate) use pack::blocking;
 pub use put::{ArchiveOptions, ArchivedWal};
 pub use source::WalSource;
 pub use window::WalWindow;

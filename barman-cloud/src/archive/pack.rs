@@ -1,11 +1,11 @@
 //! Compressing a WAL file, into memory or in parts.
 
-use super::memory::Buffers;
+use super::memory::{Buffer, Buffers};
 use super::put::ArchiveOptions;
 use super::source::WalSource;
 use crate::codec::{Compression, Encoder};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::Upload;
+use crate::store::{Sealed, Sealer, Upload};
 use bytes::Bytes;
 use std::io::{self, Read, Write};
 use tokio::sync::mpsc;
@@ -14,27 +14,29 @@ const COPY_BUFFER: usize = 128 << 10;
 /// Parts of an upload in memory: one is filled, one waits, one is sent.
 pub const PARTS_HELD: u64 = 3;
 
-/// The content of a small object.
+/// The content of a small object, as it is stored.
 pub async fn in_memory(
     source: &WalSource,
     size: u64,
     options: &ArchiveOptions,
     buffers: &Buffers,
-) -> Result<Bytes> {
-    if let (WalSource::Bytes(bytes), Compression::None) = (source, options.compression) {
-        return Ok(bytes.clone());
+    sealer: Sealer,
+) -> Result<Sealed> {
+    let as_it_is = options.compression == Compression::None && sealer.is_plain();
+    if let (WalSource::Bytes(bytes), true) = (source, as_it_is) {
+        return Ok(Sealed(bytes.clone()));
     }
     let (source, options, buffers) = (source.clone(), options.clone(), buffers.clone());
     blocking(move || {
-        let capacity = if options.compression == Compression::None { size } else { size / 3 };
-        let mut buffer = buffers.take(usize::try_from(capacity).unwrap_or(0));
-        if options.compression == Compression::None {
+        let packed = if options.compression == Compression::None { size } else { size / 3 };
+        let mut buffer = buffers.take(usize::try_from(sealer.stored_size(packed)).unwrap_or(0));
+        if as_it_is {
             // One byte more than there should be shows a file that grew.
             let read = source.open()?.take(size + 1).read_to_end(buffer.bytes()).map_err(unreadable)?;
             same_size(size, read as u64)?;
-            return Ok(buffer.freeze());
+            return Ok(Sealed(buffer.freeze()));
         }
-        pack(&source, size, &options, buffer).map(super::memory::Buffer::freeze)
+        pack(&source, size, &options, Whole { sealer, buffer })?.finish()
     })
     .await
 }
@@ -46,14 +48,14 @@ pub async fn in_parts(
     size: u64,
     part: u64,
     options: &ArchiveOptions,
+    sealer: Sealer,
 ) -> Result<(Vec<crate::store::PartId>, u64)> {
     let part = usize::try_from(part).unwrap_or(usize::MAX);
     let (sender, mut parts) = mpsc::channel(1);
     let (source, options, buffers) = (source.clone(), options.clone(), Buffers::default());
     let packing = tokio::task::spawn_blocking(move || -> Result<()> {
-        let sink = Parts { part, buffer: buffers.take(part), buffers, sender };
-        let mut sink = pack(&source, size, &options, sink)?;
-        sink.send().map_err(|error| Error::from_io(error, ErrorKind::Other, "sending"))
+        let sink = Parts { part, buffer: buffers.take(part), buffers, sender, sealer };
+        pack(&source, size, &options, sink)?.finish()
     });
     let (mut done, mut stored) = (Vec::new(), 0);
     while let Some(content) = parts.recv().await {
@@ -65,12 +67,36 @@ pub async fn in_parts(
     Ok((done, stored))
 }
 
+/// Collects output in one buffer.
+struct Whole {
+    sealer: Sealer,
+    buffer: Buffer,
+}
+
+impl Whole {
+    fn finish(mut self) -> Result<Sealed> {
+        self.sealer.finish(self.buffer.bytes(), usize::MAX)?;
+        Ok(Sealed(self.buffer.freeze()))
+    }
+}
+
+impl Write for Whole {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.sealer.fill(self.buffer.bytes(), usize::MAX, data).map_err(Error::into_io)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Buffers output and sends it in parts of equal size.
 struct Parts {
     part: usize,
-    buffer: super::memory::Buffer,
+    buffer: Buffer,
     buffers: Buffers,
     sender: mpsc::Sender<Bytes>,
+    sealer: Sealer,
 }
 
 impl Parts {
@@ -81,13 +107,22 @@ impl Parts {
         let full = std::mem::replace(&mut self.buffer, self.buffers.take(self.part));
         self.sender.blocking_send(full.freeze()).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
+
+    fn finish(mut self) -> Result<()> {
+        loop {
+            let ended = self.sealer.finish(self.buffer.bytes(), self.part)?;
+            self.send().map_err(|error| Error::from_io(error, ErrorKind::Other, "sending"))?;
+            if ended {
+                return Ok(());
+            }
+        }
+    }
 }
 
 impl Write for Parts {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         let buffer = self.buffer.bytes();
-        let count = data.len().min(self.part - buffer.len());
-        buffer.extend_from_slice(&data[..count]);
+        let count = self.sealer.fill(buffer, self.part, data).map_err(Error::into_io)?;
         if buffer.len() == self.part {
             self.send()?;
         }

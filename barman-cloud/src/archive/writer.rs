@@ -85,27 +85,38 @@ impl WalWriter {
 
     /// Archives a file under its name; see [`Repository::archive_wal`].
     pub async fn archive(&self, name: WalName, source: &WalSource, lane: Lane) -> Result<ArchivedWal> {
+        let outcome = self.put(name, source, lane).await;
+        if outcome.is_err() {
+            // Other content than the archived one, for example, means nothing when it is that of another segment.
+            source.check()?;
+        }
+        outcome
+    }
+
+    async fn put(&self, name: WalName, source: &WalSource, lane: Lane) -> Result<ArchivedWal> {
         self.options.compression.check_level(self.options.level)?;
         let size = source.size(name)?;
         if size > ONE_REQUEST {
             return self.in_parts(name, source, size, lane).await;
         }
         let mut share = self.memory(size, lane).await;
+        let key = self.repository.layout().wal(name, self.options.compression);
         // Looking for the name and compressing take about as long, so they go side by side.
         let packing = async {
+            let sealer = self.repository.store().sealer(&key).await?;
             let _turn = turn(&self.packing).await?;
-            pack::in_memory(source, size, &self.options, &self.buffers).await
+            pack::in_memory(source, size, &self.options, &self.buffers, sealer).await
         };
         let (existing, packed) = tokio::try_join!(self.existing(name), packing)?;
         if let Some(archived) = accept_same(&self.repository, &existing, source, size).await? {
             return Ok(archived);
         }
-        let stored = packed.len() as u64;
+        source.check()?;
+        let stored = packed.size();
         share.shrink(stored);
-        let key = self.repository.layout().wal(name, self.options.compression);
         let created = {
             let _turn = turn(&self.sending).await?;
-            self.repository.store().create(&key, packed).await?
+            self.repository.store().create_sealed(&key, packed).await?
         };
         if created == Created::Exists {
             // Another writer was faster, or our own first try had arrived after all.
@@ -213,9 +224,11 @@ impl WalWriter {
         let _share = self.memory(part * pack::PARTS_HELD, lane).await;
         let _turn = turn(&self.sending).await?;
         let key = self.repository.layout().wal(name, self.options.compression);
+        let sealer = self.repository.store().sealer(&key).await?;
         let upload = self.repository.store().upload(&key).await?;
         let sending = async {
-            let (parts, stored) = pack::in_parts(&upload, source, size, part, &self.options).await?;
+            let (parts, stored) = pack::in_parts(&upload, source, size, part, &self.options, sealer).await?;
+            source.check()?;
             // An upload in parts replaces what is there, so the last look is just before it appears.
             let existing = self.exact(name).await?;
             match accept_same(&self.repository, &existing, source, size).await? {

@@ -24,6 +24,14 @@ impl Repository {
         Ok(self.store().list_dir(&self.layout().wals_dir()).await?.dirs)
     }
 
+    /// The top of the archive, with one listing: the hash directories in order, and the history files.
+    pub async fn wal_top(&self) -> Result<(Vec<Segment>, Vec<WalObject>)> {
+        let listing = self.store().list_dir(&self.layout().wals_dir()).await?;
+        let dirs = listing.dirs.iter().filter_map(|dir| super::directory(dir)).collect();
+        let histories = listing.objects.into_iter().filter_map(WalObject::recognise);
+        Ok((dirs, histories.filter(|object| matches!(object.name, WalName::History(_))).collect()))
+    }
+
     /// The history files of the archive by timeline.
     pub async fn histories(&self) -> Result<BTreeMap<u32, WalObject>> {
         let listing = self.store().list_dir(&self.layout().wals_dir()).await?;

@@ -74,7 +74,7 @@ fn builds(backup: &BackupFacts, reason: &KeepReason) -> bool {
 
 /// A backup that has lost the record of what it builds on may build on the newest full backup before it, and on any
 /// that builds on that.
-fn may_be_needed(scene: &Scene<'_>, reasons: &mut Reasons) {
+pub(super) fn may_be_needed(scene: &Scene<'_>, reasons: &mut Reasons) {
     let unknown =
         |backup: &&&BackupFacts| matches!(backup.state, State::Unreadable(_)) && backup.lost_its_chain();
     for lost in scene.newest_first.iter().filter(unknown) {

@@ -15,6 +15,7 @@ mod plan;
 mod policy;
 mod reason;
 mod rules;
+mod single;
 mod text;
 mod wal;
 
@@ -24,6 +25,7 @@ pub use period::Period;
 pub use plan::{Deletable, Kept, Plan};
 pub use policy::{FullRule, Policy};
 pub use reason::{Calendar, DeleteReason, KeepReason, Miss};
+pub use single::Deletion;
 pub use wal::{WalCut, WalKept, WalNeed, WalPlan, WalUntouched};
 
 #[cfg(test)]

@@ -18,6 +18,12 @@ pub enum Refusal {
     InUse,
     /// This backup, which is new or was not deleted, builds on it.
     Dependent(BackupId),
+    /// This backup, which cannot be read, may build on it.
+    MayBeNeededBy(BackupId),
+    /// No other full backup can be restored.
+    LastFull,
+    /// No other full backup that can be restored leads to the timeline of the server.
+    LastOfTimeline(u32),
     /// The full backup that was to be the last is no longer complete.
     LastFullGone(BackupId),
     /// The store protects the object: object lock, legal hold, a retention of the bucket.
@@ -35,6 +41,8 @@ impl Refusal {
             Self::Kept(_) => "nothing, unless it should go: release it",
             Self::InUse => "nothing: the next run looks again",
             Self::Dependent(_) => "nothing: it goes once the other does",
+            Self::MayBeNeededBy(_) => "bring back what that backup has lost from a copy, or delete it first",
+            Self::LastFull | Self::LastOfTimeline(_) => "take another full backup; it goes after that",
             Self::LastFullGone(_) => "find out what became of that backup, and take a full backup",
             Self::Locked(_) => "wait until the lock ends, or make the retention longer than the lock",
             Self::Denied(_) => "allow the credentials to delete objects below the destination path",
@@ -58,6 +66,11 @@ impl fmt::Display for Refusal {
             Self::Kept(keep) => write!(f, "it is now kept on request ({})", keep.as_str()),
             Self::InUse => f.write_str("it is in use"),
             Self::Dependent(id) => write!(f, "backup {id} builds on it"),
+            Self::MayBeNeededBy(id) => write!(f, "backup {id}, which cannot be read, may build on it"),
+            Self::LastFull => f.write_str("it is the last full backup that can be restored"),
+            Self::LastOfTimeline(timeline) => {
+                write!(f, "it is the last full backup from which timeline {timeline} can be reached")
+            }
             Self::LastFullGone(id) => {
                 write!(f, "full backup {id}, which was to stay, is no longer complete")
             }

@@ -102,6 +102,11 @@ fn kind_of(error: &StoreError, text: &str, code: Option<&str>) -> codes::Verdict
             "give the certificate authority of the endpoint as endpointCA, or use a certificate for its name";
         return (ErrorKind::Network, Some(remedy.to_owned()));
     }
+    if CERTIFICATE_ALERTS.iter().any(|alert| text.contains(&format!("fatal alert: {alert}"))) {
+        let remedy = "the server does not accept the client certificate: renew it, and check that the server trusts \
+                      its authority and both clocks are right";
+        return (ErrorKind::Credentials, Some(remedy.to_owned()));
+    }
     if has_http_error(error) {
         return (ErrorKind::Network, None);
     }
@@ -125,6 +130,21 @@ fn kind_of(error: &StoreError, text: &str, code: Option<&str>) -> codes::Verdict
         _ => (ErrorKind::Other, None),
     }
 }
+
+/// What TLS calls a refused client certificate.
+const CERTIFICATE_ALERTS: [&str; 10] = [
+    // Its signature is another authority's of the same name.
+    "DecryptError",
+    "NoCertificate",
+    "BadCertificate",
+    "UnsupportedCertificate",
+    "CertificateRevoked",
+    "CertificateExpired",
+    "CertificateUnknown",
+    "UnknownCA",
+    "AccessDenied",
+    "CertificateRequired",
+];
 
 /// The error code in an answer of the store.
 pub(super) fn code_in(text: &str) -> Option<&str> {

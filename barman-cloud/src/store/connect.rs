@@ -43,7 +43,8 @@ impl Store {
             let inherit = options.credentials == Credentials::Inherit;
             inherit.then(|| environment("AWS_REGION").or_else(|| environment("AWS_DEFAULT_REGION"))).flatten()
         });
-        let transport = options.connections.transport(options.ca_pem.as_deref(), &options.limits)?;
+        let transport =
+            options.connections.transport(&options.ca_pem, &options.client_certificate, &options.limits)?;
         let region = region.unwrap_or_else(|| DEFAULT_REGION.to_owned());
         let mut builder = AmazonS3Builder::new()
             .with_bucket_name(destination.bucket())
@@ -87,7 +88,7 @@ impl Store {
         });
         made.tags = Tags::new(&options.tags, &options.history_tags)?;
         made.limits = options.limits.clone();
-        Ok(Self { inner: Arc::new(made) })
+        Ok(Self { inner: Arc::new(made), cipher: None })
     }
 
     /// A store in memory.
@@ -97,7 +98,7 @@ impl Store {
 
     /// A store over any backend, for tests that put failures between.
     pub fn over<S: ObjectStore + MultipartStore>(backend: Arc<S>, destination: &Destination) -> Self {
-        Self { inner: Arc::new(Inner::new(backend.clone(), backend, None, destination)) }
+        Self { inner: Arc::new(Inner::new(backend.clone(), backend, None, destination)), cipher: None }
     }
 }
 

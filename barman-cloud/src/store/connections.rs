@@ -1,13 +1,13 @@
 //! Connections that several stores use together.
 
 use super::dialect::Known;
-use super::options::Limits;
+use super::options::{ClientCertificate, Limits};
 use super::transport::{self, Transport};
 use crate::error::Result;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-/// A pool that stores share when their options name it: those with the same authorities and time limits use the
+/// A pool that stores share when their options name it: those with the same certificates and time limits use the
 /// same connections, those of the same bucket know the same about it. Cheap to clone; clones are one pool.
 ///
 /// It keeps nothing alive: with the last store go its connections. Connections belong to the runtime on which they
@@ -24,17 +24,24 @@ struct Pool {
 #[derive(Clone, PartialEq, Eq)]
 struct Settings {
     ca_pem: Option<Vec<u8>>,
+    client_certificate: Option<ClientCertificate>,
     limits: Limits,
 }
 
 impl Connections {
-    pub(super) fn transport(&self, ca_pem: Option<&[u8]>, limits: &Limits) -> Result<Transport> {
-        let settings = Settings { ca_pem: ca_pem.map(<[u8]>::to_vec), limits: limits.clone() };
+    pub(super) fn transport(
+        &self,
+        ca_pem: &Option<Vec<u8>>,
+        own: &Option<ClientCertificate>,
+        limits: &Limits,
+    ) -> Result<Transport> {
+        let settings =
+            Settings { ca_pem: ca_pem.clone(), client_certificate: own.clone(), limits: limits.clone() };
         let mut pool = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(shared) = find(&mut pool.transports, &settings) {
             return Ok(Transport::over(shared));
         }
-        let made = Transport::new(ca_pem, limits)?;
+        let made = Transport::new(ca_pem, own, limits)?;
         pool.transports.push((settings, Arc::downgrade(&made.shared)));
         Ok(made)
     }

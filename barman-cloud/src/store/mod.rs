@@ -8,6 +8,7 @@ mod address;
 mod answer;
 mod azure;
 pub mod blocking;
+mod cipher;
 mod classify;
 mod codes;
 mod codes_azure;
@@ -41,13 +42,16 @@ mod upload;
 mod write;
 
 pub use azure::{AzureCredentials, AzureOptions};
+pub use cipher::{
+    Cipher, CipherMode, KeyRotation, Keyring, MIN_ITERATIONS, RepositoryCipher, Sealed, Sealer,
+};
 pub use connections::Connections;
 pub use delete::Undeleted;
 pub use dialect::BodyCheck;
 pub use findings::{Finding, Outcome, Probed};
 pub use gcs::{GcsCredentials, GcsOptions};
 pub use list::Listing;
-pub use options::{Credentials, Encryption, Limits, S3Options, Secret, UriStyle};
+pub use options::{ClientCertificate, Credentials, Encryption, Limits, S3Options, Secret, UriStyle};
 pub use pending::PendingUpload;
 pub use probe::StoreFeatures;
 pub use read::ObjectStream;
@@ -71,7 +75,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct ObjectInfo {
     /// Key relative to the destination path.
     pub key: String,
-    /// Stored bytes.
+    /// Stored bytes: of an encrypted object, those of its ciphertext.
     pub size: u64,
     /// When the store took it.
     pub last_modified: DateTime<Utc>,
@@ -99,6 +103,8 @@ pub enum Created {
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
+    /// Encrypts bodies before they leave.
+    cipher: Option<Cipher>,
 }
 
 struct Inner {

@@ -54,6 +54,26 @@ pub enum Credentials {
     Inherit,
 }
 
+/// A certificate that the client shows to servers which ask for one, and its key, both PEM.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    pub(super) chain: Vec<u8>,
+    pub(super) key: Vec<u8>,
+}
+
+impl ClientCertificate {
+    /// Chain (leaf first) and key; both are read when a store is made.
+    pub fn pem(chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
+        Self { chain: chain.into(), key: key.into() }
+    }
+}
+
+impl fmt::Debug for ClientCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
 /// Server-side encryption asked for on every write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Encryption {
@@ -89,6 +109,8 @@ pub struct S3Options {
     pub credentials: Credentials,
     /// PEM of certificate authorities trusted besides the public ones.
     pub ca_pem: Option<Vec<u8>>,
+    /// Certificate shown to a server that asks for one.
+    pub client_certificate: Option<ClientCertificate>,
     /// Server-side encryption of what is written.
     pub encryption: Option<Encryption>,
     /// Tags of everything written, except as `history_tags` says.
@@ -123,6 +145,7 @@ impl S3Options {
             region: None,
             credentials,
             ca_pem: None,
+            client_certificate: None,
             encryption: None,
             tags: Vec::new(),
             history_tags: Vec::new(),
@@ -141,6 +164,7 @@ impl fmt::Debug for S3Options {
             .field("region", &self.region)
             .field("credentials", &self.credentials)
             .field("ca_pem", &self.ca_pem.as_ref().map(Vec::len))
+            .field("client_certificate", &self.client_certificate)
             .field("encryption", &self.encryption)
             .field("tags", &self.tags)
             .field("history_tags", &self.history_tags)
@@ -191,6 +215,7 @@ mod tests {
     fn debug_output_shows_no_secret() {
         let mut options = S3Options::with_keys("AKIAEXAMPLE", "sesame");
         options.ca_pem = Some(b"-----BEGIN".to_vec());
+        options.client_certificate = Some(ClientCertificate::pem("-----BEGIN C", "-----BEGIN K"));
         if let Credentials::Static { session_token, .. } = &mut options.credentials {
             *session_token = Some("open-token".into());
         }

@@ -1,7 +1,9 @@
 //! Reading objects: whole small ones, and streams that go on where a connection broke.
 
+use super::cipher::refuse_encrypted;
 use super::{ObjectInfo, Store};
 use crate::error::{Error, ErrorKind, Result};
+use crate::layout::Layout;
 use bytes::{Bytes, BytesMut};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
@@ -12,10 +14,10 @@ use std::ops::Range;
 pub type ObjectStream = BoxStream<'static, Result<Bytes>>;
 
 impl Store {
-    /// A whole object of at most `limit` bytes.
+    /// A whole object of at most `limit` bytes, as they were before encryption.
     pub async fn get(&self, key: &str, limit: u64) -> Result<Bytes> {
         let (info, mut stream) = self.open(key, None).await?;
-        if info.size > limit {
+        if info.size > self.stored_size(key, limit) {
             let text =
                 format!("{} bytes long, more than the {limit} that such an object can have", info.size);
             return Err(Error::corrupt(text).with_key(self.url_of(key)));
@@ -40,7 +42,26 @@ impl Store {
     /// Opens an object, or a range of it, for reading. The stream gives exactly the bytes of the range: when the
     /// connection breaks it asks for the rest, and it fails when the object was replaced meanwhile or is shorter
     /// than the store had said.
+    ///
+    /// Range and stream are of the content before encryption; the size that is given beside is that of the store. In
+    /// CBC mode what the stream has given is authentic only once it has ended without an error, and a range costs the
+    /// transfer of the whole object.
     pub async fn open(&self, key: &str, range: Option<Range<u64>>) -> Result<(ObjectInfo, ObjectStream)> {
+        if let Some(cipher) = self.cipher_of(key) {
+            return cipher.open(self, key, range).await;
+        }
+        let from_the_beginning = range.as_ref().is_none_or(|range| range.start == 0);
+        let (info, stream) = self.open_stored(key, range).await?;
+        let watched = from_the_beginning && !Layout::is_always_plain(key);
+        Ok((info, if watched { refuse_encrypted(self.clone(), key.to_owned(), stream) } else { stream }))
+    }
+
+    /// [`Store::open`] without decryption.
+    pub(super) async fn open_stored(
+        &self,
+        key: &str,
+        range: Option<Range<u64>>,
+    ) -> Result<(ObjectInfo, ObjectStream)> {
         let first = self.request(key, range.clone().map(GetRange::Bounded), None).await?;
         let span = first.range.clone();
         if let Some(asked) = range

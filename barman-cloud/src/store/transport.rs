@@ -4,7 +4,7 @@
 //! taken by the connection, the answer's header, and each piece of its body.
 
 use super::dns::Resolver;
-use super::options::Limits;
+use super::options::{ClientCertificate, Limits};
 use super::protocol::Protocol;
 use super::tls;
 use crate::error::{Error, ErrorKind, Result};
@@ -53,10 +53,10 @@ impl fmt::Debug for Transport {
 }
 
 impl Transport {
-    /// A transport that trusts `extra_ca` besides the public authorities.
-    pub fn new(extra_ca: Option<&[u8]>, limits: &Limits) -> Result<Self> {
+    /// A transport that trusts `extra_ca` besides the public authorities and shows `own` to servers that ask.
+    pub fn new(extra_ca: &Option<Vec<u8>>, own: &Option<ClientCertificate>, limits: &Limits) -> Result<Self> {
         let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::client_config(extra_ca)?)
+            .tls_backend_preconfigured(tls::client_config(extra_ca.as_deref(), own.as_ref())?)
             .dns_resolver(Arc::new(Resolver::new()))
             .connect_timeout(limits.connect)
             .pool_idle_timeout(limits.idle)
@@ -138,7 +138,9 @@ fn stall_error(stall: Duration) -> HttpError {
 
 /// Gives a failure the class that decides about a retry. Certificates are not going to mend themselves.
 fn classify(error: reqwest::Error) -> HttpError {
-    let kind = if in_chain::<rustls::Error>(&error, |e| matches!(e, rustls::Error::InvalidCertificate(_))) {
+    let certificate =
+        |e: &rustls::Error| matches!(e, rustls::Error::InvalidCertificate(_)) || refuses_client(e);
+    let kind = if in_chain(&error, certificate) {
         HttpErrorKind::Unknown
     } else if error.is_timeout() {
         if error.is_connect() { HttpErrorKind::Connect } else { HttpErrorKind::Timeout }
@@ -157,6 +159,26 @@ fn classify(error: reqwest::Error) -> HttpError {
         Some(endpoint) => HttpError::new(kind, AtEndpoint { endpoint, source }),
         None => HttpError::new(kind, source),
     }
+}
+
+/// Whether the server said that it does not accept the client's certificate, or wants one.
+fn refuses_client(error: &rustls::Error) -> bool {
+    use rustls::AlertDescription as Alert;
+    matches!(
+        error,
+        rustls::Error::AlertReceived(
+            Alert::DecryptError
+                | Alert::NoCertificate
+                | Alert::BadCertificate
+                | Alert::UnsupportedCertificate
+                | Alert::CertificateRevoked
+                | Alert::CertificateExpired
+                | Alert::CertificateUnknown
+                | Alert::UnknownCA
+                | Alert::AccessDenied
+                | Alert::CertificateRequired
+        )
+    )
 }
 
 /// A failure on the way to an endpoint.

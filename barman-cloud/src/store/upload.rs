@@ -65,6 +65,8 @@ pub struct Upload {
     id: String,
     /// How its parts are protected; S3 wants to know when the upload begins, and the same for all.
     check: BodyCheck,
+    /// Begun by an earlier process, which alone knew how its parts were encrypted.
+    resumed: bool,
 }
 
 impl std::fmt::Debug for Upload {
@@ -87,14 +89,15 @@ impl Store {
             multipart.create_multipart_opts(&path, options).await
         };
         let id = begun.map_err(|error| self.error("beginning an upload of", key, error))?;
-        Ok(Upload { store: self.clone(), key: key.to_owned(), path, id, check })
+        Ok(Upload { store: self.clone(), key: key.to_owned(), path, id, check, resumed: false })
     }
 
     /// Takes up an upload that an earlier process began, by its id. Its further parts are signed: what the earlier
-    /// process had told the store about checksums is not known, and a signature always suits.
+    /// process had told the store about checksums is not known, and a signature always suits. An encrypted upload can
+    /// be completed or given up but not gone on with: how its parts were encrypted is not known any more.
     pub fn resume_upload(&self, key: &str, id: &str) -> Result<Upload> {
         let (path, check) = (self.path(key)?, BodyCheck::Signature);
-        Ok(Upload { store: self.clone(), key: key.to_owned(), path, id: id.to_owned(), check })
+        Ok(Upload { store: self.clone(), key: key.to_owned(), path, id: id.to_owned(), check, resumed: true })
     }
 }
 
@@ -109,8 +112,8 @@ impl Upload {
         &self.id
     }
 
-    /// Sends one part; `index` counts from 0. Sending an index again replaces the part. The future owns all it
-    /// needs, so several can run at a time.
+    /// Sends one part as it is stored: in an encrypted store, what [`Store::sealer`] made of it. `index` counts from 0.
+    /// Sending an index again replaces the part. The future owns all it needs, so several can run at a time.
     pub fn put_part(
         &self,
         index: usize,
@@ -126,6 +129,7 @@ impl Upload {
         pieces: Vec<Bytes>,
     ) -> impl Future<Output = Result<PartId>> + Send + 'static {
         let this = self.clone();
+        let refusal = self.refuse_plain(index, pieces.first().map_or(&[], Bytes::as_ref));
         let payload: PutPayload = pieces.into_iter().collect();
         let size = payload.content_length() as u64;
         async move {
@@ -135,11 +139,30 @@ impl Upload {
                     .with_key(this.store.url_of(&this.key))
                     .with_remedy("plan larger parts or split the archive"));
             }
+            refusal?;
             let multipart = this.store.inner.multipart_for(this.check);
             let sent = multipart.put_part(&this.path, &this.id, index, payload).await;
             sent.map(|id| PartId { id, size })
                 .map_err(|error| this.gone(this.store.error("sending a part of", &this.key, error)))
         }
+    }
+
+    /// Plain parts of an encrypted object are a mistake of the caller that must not get through.
+    fn refuse_plain(&self, index: usize, head: &[u8]) -> Result<()> {
+        let refused = |kind, text: &str| Err(Error::new(kind, text).with_key(self.store.url_of(&self.key)));
+        if self.resumed && self.store.cipher_of(&self.key).is_some() {
+            return refused(
+                ErrorKind::Unsupported,
+                "an encrypted upload cannot be gone on with: begin it again",
+            );
+        }
+        if index == 0 && !self.store.is_sealed(&self.key, head) {
+            return refused(
+                ErrorKind::Invalid,
+                "a part that is not encrypted was to be sent to an encrypted store",
+            );
+        }
+        Ok(())
     }
 
     /// Makes the object from its parts, in order. On return it is in the store.

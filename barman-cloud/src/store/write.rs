@@ -1,6 +1,6 @@
 //! Writing small objects.
 
-use super::{Created, Store};
+use super::{Created, Sealed, Store};
 use crate::error::{Error, ErrorKind, Result};
 use bytes::Bytes;
 use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
@@ -9,12 +9,20 @@ use std::sync::atomic::Ordering;
 impl Store {
     /// Writes an object in one request, replacing what is there.
     pub async fn put(&self, key: &str, content: Bytes) -> Result<()> {
-        self.put_mode(key, content, PutMode::Overwrite).await
+        let sealed = self.seal(key, content).await?;
+        self.put_mode(key, sealed.0, PutMode::Overwrite).await
     }
 
     /// Writes an object unless there is one. Atomic where the store has conditional writes; elsewhere a look goes
     /// before the write, and two writers at the same instant may both think they were first.
     pub async fn create(&self, key: &str, content: Bytes) -> Result<Created> {
+        let sealed = self.seal(key, content).await?;
+        self.create_sealed(key, sealed).await
+    }
+
+    /// [`Store::create`] of what was encrypted for this key already, by its [`super::Sealer`].
+    pub(crate) async fn create_sealed(&self, key: &str, sealed: Sealed) -> Result<Created> {
+        let content = sealed.0;
         if self.inner.known.conditional.load(Ordering::Relaxed) {
             let attempt = self.retrying(|| self.put_mode(key, content.clone(), PutMode::Create)).await;
             match attempt {
@@ -29,7 +37,9 @@ impl Store {
         }
         match self.head(key).await {
             Ok(_) => Ok(Created::Exists),
-            Err(error) if error.is_not_found() => self.put(key, content).await.map(|()| Created::Yes),
+            Err(error) if error.is_not_found() => {
+                self.put_mode(key, content, PutMode::Overwrite).await.map(|()| Created::Yes)
+            }
             Err(error) => Err(error),
         }
     }

@@ -130,7 +130,7 @@ async fn ask_azurite(method: http::Method, url: &str) -> String {
     *request.uri_mut() = url.parse().expect("a URL");
     let credential = AzureCredential::AccessKey(AzureAccessKey::try_new(KEY).expect("base64"));
     AzureAuthorizer::new(&credential, ACCOUNT).try_authorize(&mut request).expect("signed");
-    let tls = client_config(None).expect("TLS");
+    let tls = client_config(None, None).expect("TLS");
     let client = reqwest::Client::builder().tls_backend_preconfigured(tls).build().expect("a client");
     let asked = client.request(method, url).headers(request.headers().clone());
     let answer = asked.send().await.expect("an answer");

@@ -6,7 +6,9 @@
 
 mod barman;
 mod base;
+mod encrypted;
 mod foreign;
+mod info;
 mod postgres;
 
 mod retention;

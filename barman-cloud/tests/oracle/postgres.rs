@@ -69,8 +69,18 @@ impl Postgres {
         self.program("pg_ctl", &["-w", "-D", &self.text("data"), "-m", "fast", "stop"]);
     }
 
+    /// Stops the server and starts it again with its settings read anew.
+    pub fn restart(&self) {
+        let (data, log) = (self.text("data"), self.text("log"));
+        self.program("pg_ctl", &["-w", "-D", &data, "-m", "fast", "-l", &log, "restart"]);
+    }
+
     fn command(&self, program: &str) -> Command {
-        let path = self.bin.join(program);
+        self.command_of(self.bin.join(program))
+    }
+
+    /// A program as the user that the server runs as.
+    pub fn command_of(&self, path: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = if is_root() {
             let mut command = Command::new("runuser");
             command.args(["-u", "postgres", "--"]).arg(path);
@@ -109,7 +119,7 @@ fn programs() -> PathBuf {
 }
 
 /// Output goes to a file: a server that stays would hold a pipe open.
-fn run(command: &mut Command) {
+pub fn run(command: &mut Command) {
     let mut log = tempfile::tempfile().expect("a file");
     let status = command
         .stdout(log.try_clone().expect("a file"))

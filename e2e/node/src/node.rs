@@ -1,6 +1,7 @@
 //! The node as tests hold it.
 
 use std::path::{Path, PathBuf};
+use std::process::Output;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -356,6 +357,23 @@ impl Node {
             container: container.to_owned(),
         })?;
         runtime.signal(container, signal)
+    }
+
+    /// Runs a program inside a container, as `kubectl exec` does. Returns what it printed and how it ended.
+    pub async fn exec(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+        argv: &[String],
+        timeout: Duration,
+    ) -> Result<Output, Error> {
+        let runtime = self.shared.find_pod(namespace, pod).ok_or_else(|| Error::NotRunning {
+            namespace: namespace.to_owned(),
+            pod: pod.to_owned(),
+            container: container.to_owned(),
+        })?;
+        runtime.exec(container, argv, timeout).await
     }
 
     /// Host process id of a container's PID 1.

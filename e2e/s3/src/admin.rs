@@ -15,6 +15,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
+use howdah_s3_server::Store as _;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -107,22 +108,19 @@ async fn objects(State(handle): State<Handle>, Path(bucket): Path<String>) -> An
 }
 
 async fn uploads(State(handle): State<Handle>, Path(bucket): Path<String>) -> Answer {
-    let buckets = handle.store.buckets();
-    let state = buckets.get(&bucket).ok_or_else(|| not_found(format!("no bucket {bucket}")))?;
-    let list: Vec<Value> = state
-        .uploads
-        .iter()
-        .map(|(id, upload)| json!({ "id": id, "key": upload.template.key, "parts": upload.parts.len() }))
+    let list = handle.store.pending(&bucket).map_err(|_| not_found(format!("no bucket {bucket}")))?;
+    let list: Vec<Value> = list
+        .into_iter()
+        .map(|upload| json!({ "id": upload.id, "key": upload.key, "parts": upload.parts.len() }))
         .collect();
     Ok(Json(json!(list)))
 }
 
 async fn lose_object(State(handle): State<Handle>, Path((bucket, key)): Path<(String, String)>) -> Answer {
-    match handle.store.delete(&bucket, &key).await {
-        Ok(Some(info)) => Ok(Json(json!(info.as_ref()))),
-        Ok(None) => Err(not_found(format!("no object {key} in bucket {bucket}"))),
-        Err(error) => Err(not_found(error.message().unwrap_or_default().to_owned())),
-    }
+    let failed = |error: s3s::S3Error| not_found(error.message().unwrap_or_default().to_owned());
+    let info = handle.store.head(&bucket, &key).await.map_err(failed)?;
+    handle.store.delete(&bucket, &key).await.map_err(failed)?;
+    Ok(Json(json!(info.as_ref())))
 }
 
 async fn requests(State(handle): State<Handle>) -> Json<Value> {

@@ -34,14 +34,9 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
-    /// A file in the store's directory was not written by this server.
-    #[error("S3 store file {} is damaged ({what}): remove it or start with an empty directory", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What does not fit.
-        what: String,
-    },
+    /// The directory of the disk store cannot be used.
+    #[error("S3 store cannot be opened")]
+    Open(#[from] howdah_s3_server::OpenError),
     /// Certificate or key unusable.
     #[error("S3 server cannot use its certificate ({what}): give a PEM chain and its PEM key")]
     Certificate {

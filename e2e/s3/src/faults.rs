@@ -300,10 +300,7 @@ impl Faults {
 
     /// Adds a rule.
     pub fn add(&self, rule: Rule) -> RuleId {
-        let snapshot = (rule.action == Action::StaleList).then(|| {
-            let buckets = self.store.buckets();
-            Arc::new(buckets.iter().map(|(name, state)| (name.clone(), state.snapshot())).collect())
-        });
+        let snapshot = (rule.action == Action::StaleList).then(|| Arc::new(self.store.snapshots()));
         let mut rules = self.rules();
         rules.next += 1;
         let id = rules.next;
@@ -423,7 +420,7 @@ mod tests {
     fn faults() -> Faults {
         let (wanted, _) = watch::channel(false);
         let (_, actual) = watch::channel(false);
-        Faults::new(Arc::new(Store::memory()), wanted, actual)
+        Faults::new(Arc::new(Store::Memory(Default::default())), wanted, actual)
     }
 
     fn target(method: &str, key: &str, operation: Operation) -> Target {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use howdah_s3_server::IgnoreChecksums;
 use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
@@ -13,7 +14,7 @@ use s3s::service::S3Service;
 use serde::Serialize;
 
 use crate::faults::{Action, Fault, Faults};
-use crate::service::{IgnoreChecksums, LoseWrite, StaleListing};
+use crate::store::{EFFECT, Effect};
 use crate::tamper::{Tamper, Tampered, cut};
 use crate::target::{Operation, Target};
 
@@ -134,24 +135,26 @@ impl Gate {
                 response.into_body().collect().await?;
                 Err(cut())
             }
-            Action::StaleList => {
-                let mut request = request.map(s3s::Body::from);
-                if let Some(snapshot) = fault.snapshot {
-                    request.extensions_mut().insert(StaleListing(snapshot));
-                }
-                self.pass(request).await
-            }
+            Action::StaleList => match fault.snapshot {
+                Some(snapshot) => self.pass_with(Effect::StaleListing(snapshot), request).await,
+                None => self.pass(request.map(s3s::Body::from)).await,
+            },
             Action::IgnoreChecksums => {
                 let mut request = request.map(s3s::Body::from);
                 request.extensions_mut().insert(IgnoreChecksums);
                 self.pass(request).await
             }
-            Action::LoseWrite => {
-                let mut request = request.map(s3s::Body::from);
-                request.extensions_mut().insert(LoseWrite);
-                self.pass(request).await
-            }
+            Action::LoseWrite => self.pass_with(Effect::LoseWrite, request).await,
         }
+    }
+
+    /// Carries a request out with something wrong with the store.
+    async fn pass_with(
+        &self,
+        effect: Effect,
+        request: Request<Incoming>,
+    ) -> Result<Response<ReplyBody>, StdError> {
+        EFFECT.scope(effect, self.pass(request.map(s3s::Body::from))).await
     }
 
     async fn reset(&self, request: Request<Incoming>, after: u64) -> Result<Response<ReplyBody>, StdError> {

@@ -1,7 +1,8 @@
-//! An S3 server for tests: the protocol and signatures of `s3s`, stores of our own, and faults on demand.
+//! An S3 server for tests: the protocol and the disk store of `howdah-s3-server`, with further stores, and faults
+//! on demand.
 //!
-//! Three stores share one index and one set of semantics: *memory*, *disk* (durable: what was acknowledged
-//! survives a crash) and *sink* (acknowledges and drops large bodies, for measuring the sender alone).
+//! There are three stores: *memory*, *disk* (durable: what was acknowledged survives a crash) and *sink*
+//! (acknowledges and drops large bodies, for measuring the sender alone).
 //! Faults are applied at the HTTP level, in front of the protocol, so a client sees what a bad day of a real
 //! store looks like: 503s, stalls, connections cut in mid body, answers that got lost, stale listings.
 //!
@@ -22,27 +23,28 @@
 
 mod admin;
 mod auth;
-mod body;
-mod conditions;
+mod authority;
 mod error;
 mod faults;
 mod gate;
 mod glob;
 mod listener;
-mod listing;
-mod object;
 mod server;
-mod service;
 mod store;
 mod tamper;
 mod target;
 mod tls;
+mod upload;
+mod volume;
 
+pub use authority::{Authority, Pair};
 pub use error::Error;
 pub use faults::{Action, Faults, Rule, RuleId};
 pub use gate::RequestRecord;
+pub use howdah_s3_server::ObjectInfo;
 pub use listener::Connections;
-pub use object::{ObjectInfo, UploadInfo};
 pub use server::{Builder, Server};
 pub use target::Operation;
 pub use tls::Tls;
+pub use upload::UploadInfo;
+pub use volume::{READER, VolumeServer, WRITER};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::StreamExt;
+use howdah_s3_server::{DiskStore, ObjectInfo, Retention, Service, Store as _, WriteCondition};
 use s3s::auth::SecretKey;
 use s3s::service::S3ServiceBuilder;
 use tokio::sync::watch;
@@ -15,16 +16,13 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Credential, Credentials};
-use crate::body;
-use crate::conditions::WriteCondition;
 use crate::error::Error;
 use crate::faults::Faults;
 use crate::gate::{Gate, RequestRecord};
 use crate::listener::{self, Connections, Port};
-use crate::object::{ObjectInfo, UploadInfo};
-use crate::service::Service;
-use crate::store::{OpenBody, Store};
+use crate::store::{Memory, Store};
 use crate::tls::{self, Tls};
+use crate::upload::UploadInfo;
 
 enum Kind {
     Memory,
@@ -159,19 +157,17 @@ impl Builder {
         }
         let acceptor = self.tls.as_ref().map(Tls::config).transpose()?.map(TlsAcceptor::from);
         let store = Arc::new(match self.kind {
-            Kind::Memory => Store::memory(),
-            Kind::Sink => Store::sink(),
-            Kind::Disk(root) => Store::disk(root).await?,
+            Kind::Memory => Store::Memory(Memory::default()),
+            Kind::Sink => Store::Memory(Memory::sink()),
+            Kind::Disk(root) => Store::Disk(DiskStore::root(&root, Retention::default())?),
         });
         for bucket in &self.buckets {
-            store.create_bucket(bucket)?;
+            store.make_bucket(bucket)?;
         }
 
-        let mut service = S3ServiceBuilder::new(Service {
-            store: store.clone(),
-            min_part_size: self.min_part_size,
-            md5_etags: self.md5_etags,
-        });
+        let service = Service::new(store.clone(), self.min_part_size);
+        let service = if self.md5_etags { service } else { service.random_etags() };
+        let mut service = S3ServiceBuilder::new(service);
         service.set_auth(self.credentials.clone());
         service.set_access(self.credentials);
 
@@ -302,7 +298,7 @@ impl Server {
 
     /// Makes a bucket; false when it was there.
     pub fn create_bucket(&self, bucket: &str) -> Result<bool, Error> {
-        self.store.create_bucket(bucket)
+        self.store.make_bucket(bucket)
     }
 
     /// All objects of a bucket in key order.
@@ -314,28 +310,15 @@ impl Server {
 
     /// Uploads that were begun and neither completed nor aborted.
     pub fn uploads(&self, bucket: &str) -> Result<Vec<UploadInfo>, Error> {
-        let buckets = self.store.buckets();
-        let state = buckets.get(bucket).ok_or_else(|| Error::NoSuchBucket { bucket: bucket.to_owned() })?;
-        let size = |stored: &Arc<crate::store::Stored>| stored.info.size;
-        Ok(state
-            .uploads
-            .iter()
-            .map(|(id, upload)| UploadInfo {
-                id: id.clone(),
-                key: upload.template.key.clone(),
-                parts: upload.parts.iter().map(|(number, stored)| (*number, size(stored))).collect(),
-            })
-            .collect())
+        self.store.pending(bucket).map_err(|error| missing(&error, bucket, ""))
     }
 
     /// An object's bytes.
     pub async fn get(&self, bucket: &str, key: &str) -> Result<Bytes, Error> {
-        let opened = self.store.open(bucket, key).map_err(|error| missing(&error, bucket, key))?;
-        if matches!(opened.body, OpenBody::Dropped) {
-            return Err(Error::Dropped { bucket: bucket.to_owned(), key: key.to_owned() });
-        }
+        let told = |error: s3s::S3Error| missing(&error, bucket, key);
+        let opened = self.store.open(bucket, key).await.map_err(told)?;
         let size = opened.info.size;
-        let mut stream = body::send(opened, 0..size).await.map_err(|error| missing(&error, bucket, key))?;
+        let mut stream = opened.body.stream(0..size).await.map_err(told)?;
         let mut bytes = Vec::new();
         while let Some(chunk) = stream.next().await {
             let chunk = chunk.map_err(|error| failed("read", key, std::io::Error::other(error)))?;
@@ -353,21 +336,18 @@ impl Server {
             etag: hex::encode(s3s::crypto::Md5::checksum(&body)),
             ..ObjectInfo::new(key)
         };
-        let io = |source| failed("write", key, source);
-        let mut staging = crate::store::Staging::new(self.store.backend()).map_err(io)?;
-        staging.write(body).await.map_err(io)?;
-        let staged = staging.finish(&info).await.map_err(io)?;
-        let stored = self.store.put(bucket, info, staged, &WriteCondition::default()).await;
-        stored.map(|info| info.as_ref().clone()).map_err(|error| missing(&error, bucket, key))
+        let told = |error: s3s::S3Error| missing(&error, bucket, key);
+        let mut staging = self.store.stage(bucket, Some(info.size)).await.map_err(told)?;
+        self.store.write(&mut staging, body).await.map_err(told)?;
+        self.store.put(bucket, info.clone(), staging, &WriteCondition::default()).await.map_err(told)?;
+        Ok(info)
     }
 
     /// Loses an object, as no client asked for.
     pub async fn delete(&self, bucket: &str, key: &str) -> Result<(), Error> {
-        match self.store.delete(bucket, key).await {
-            Ok(Some(_)) => Ok(()),
-            Ok(None) => Err(Error::NoSuchObject { bucket: bucket.to_owned(), key: key.to_owned() }),
-            Err(error) => Err(missing(&error, bucket, key)),
-        }
+        let told = |error: s3s::S3Error| missing(&error, bucket, key);
+        self.store.head(bucket, key).await.map_err(told)?;
+        self.store.delete(bucket, key).await.map_err(told)
     }
 
     /// Stops serving, cuts open connections and waits until all is quiet.
@@ -393,6 +373,7 @@ fn failed(action: &'static str, key: &str, source: std::io::Error) -> Error {
 fn missing(error: &s3s::S3Error, bucket: &str, key: &str) -> Error {
     match error.code().as_str() {
         "NoSuchBucket" => Error::NoSuchBucket { bucket: bucket.to_owned() },
+        "InvalidObjectState" => Error::Dropped { bucket: bucket.to_owned(), key: key.to_owned() },
         "NoSuchKey" => Error::NoSuchObject { bucket: bucket.to_owned(), key: key.to_owned() },
         other => failed("use", key, std::io::Error::other(other.to_owned())),
     }

@@ -7,6 +7,7 @@ use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::authority::{Authority, unusable};
 use crate::error::Error;
 
 /// The server's certificate. Its key is in no Debug output.
@@ -24,10 +25,6 @@ impl std::fmt::Debug for Tls {
     }
 }
 
-fn unusable(error: impl std::fmt::Display) -> Error {
-    Error::Certificate { what: error.to_string() }
-}
-
 impl Tls {
     /// A certificate chain and its key, both PEM. Clients have to trust the chain's end or its issuer.
     pub fn pem(chain: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
@@ -38,27 +35,14 @@ impl Tls {
     /// A certificate for these names and addresses, `localhost` and the loopback addresses, signed by an
     /// authority made for it: clients refuse certificates that are their own authority.
     pub fn self_signed(names: &[&str]) -> Result<Self, Error> {
-        let authority_key = rcgen::KeyPair::generate().map_err(unusable)?;
-        let mut authority = rcgen::CertificateParams::default();
-        authority.distinguished_name.push(rcgen::DnType::CommonName, "howdah-s3 authority");
-        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        authority.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign, rcgen::KeyUsagePurpose::CrlSign];
-        let anchor = authority.self_signed(&authority_key).map_err(unusable)?.pem();
-        let issuer = rcgen::Issuer::new(authority, authority_key);
-
-        let mut all: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        all.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
-        let key = rcgen::KeyPair::generate().map_err(unusable)?;
-        let mut params = rcgen::CertificateParams::new(all).map_err(unusable)?;
-        params.distinguished_name.push(rcgen::DnType::CommonName, "howdah-s3");
-        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
-        // OpenSSL's strict mode, Python's default since 3.13, insists on it.
-        params.use_authority_key_identifier_extension = true;
-        let leaf = params.signed_by(&key, &issuer).map_err(unusable)?;
+        let authority = Authority::new()?;
+        let mut all = names.to_vec();
+        all.extend(["localhost", "127.0.0.1", "::1"]);
+        let leaf = authority.server(&all)?;
         Ok(Self {
-            chain: leaf.pem().into_bytes(),
-            key: key.serialize_pem().into_bytes(),
-            anchor: anchor.into_bytes(),
+            chain: leaf.chain.into_bytes(),
+            key: leaf.key.into_bytes(),
+            anchor: authority.pem().as_bytes().to_vec(),
         })
     }
 

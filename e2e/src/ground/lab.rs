@@ -15,6 +15,7 @@ use super::assets::Assets;
 use super::s3::{S3Access, StoredObject};
 use super::slot::Slot;
 use super::{deploy, processes};
+use crate::kubectl::Output;
 use crate::paths;
 
 const BUCKET: &str = "backups";
@@ -123,6 +124,28 @@ impl Lab {
         self.node
             .kill_container(namespace, pod, container, Signal::SIGKILL)
             .with_context(|| format!("cannot kill {container} of {namespace}/{pod}"))
+    }
+
+    /// Runs a program inside a container.
+    ///
+    /// # Errors
+    /// When there is no such container, or the program takes longer than `limit`.
+    pub async fn exec(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+        argv: &[&str],
+        limit: Duration,
+    ) -> Result<Output> {
+        let argv: Vec<String> = argv.iter().map(|word| (*word).to_owned()).collect();
+        let out = self.node.exec(namespace, pod, container, &argv, limit).await?;
+        Ok(Output {
+            ok: out.status.success(),
+            code: out.status.code(),
+            stdout: String::from_utf8_lossy(&out.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
+        })
     }
 
     /// Kills the oldest process of that name inside a container (SIGKILL).

@@ -11,6 +11,7 @@ mod slot;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
@@ -18,7 +19,7 @@ use tempfile::TempDir;
 pub use lab::Lab;
 pub use s3::{S3Access, StoredObject};
 
-use crate::kubectl::Kubectl;
+use crate::kubectl::{Kubectl, Output};
 
 static NAMESPACES: AtomicU32 = AtomicU32::new(1);
 
@@ -83,6 +84,30 @@ impl Ground {
     /// On a real cluster, which offers none.
     pub fn lab(&self) -> Result<&Lab> {
         self.lab.as_ref().context("this test asks the lab for faults: run it without E2E_KUBECONFIG")
+    }
+
+    /// Runs a program inside a container: by `kubectl exec` on a real cluster; the API double has no such streams, so on
+    /// the lab the node is asked.
+    ///
+    /// # Errors
+    /// When there is no such container, or the program takes longer than `limit`.
+    pub async fn exec(
+        &self,
+        kubectl: &Kubectl,
+        pod: &str,
+        container: &str,
+        argv: &[&str],
+        limit: Duration,
+    ) -> Result<Output> {
+        match &self.lab {
+            Some(lab) => lab.exec(&kubectl.namespace, pod, container, argv, limit).await,
+            None => {
+                let call = [&["exec", pod, "-c", container, "--"], argv].concat();
+                tokio::time::timeout(limit, kubectl.output(&call, None))
+                    .await
+                    .with_context(|| format!("{argv:?} in {pod} takes longer than {} s", limit.as_secs()))?
+            }
+        }
     }
 
     /// The image of a major version of PostgreSQL. On a real cluster `E2E_POSTGRES_IMAGE` with its tag replaced.

@@ -144,3 +144,23 @@ pub fn table(name: &str, rows: u32) -> String {
         "create table {name} (id int primary key, body text); insert into {name} select i, md5(i::text) || repeat(md5((i * 7)::text), 6) from generate_series(1, {rows}) i"
     )
 }
+
+/// A repository in the lab's bucket.
+pub fn repository(scene: &Scene, name: &str, path: &str) -> Value {
+    let key = |key: &str| json!({"name": scene.store.secret, "key": key});
+    json!({
+        "name": name,
+        "path": path,
+        "s3": {"bucket": scene.store.bucket, "endpoint": scene.store.endpoint, "region": "us-east-1", "uriStyle": "path"},
+        "credentials": {"accessKeyId": key("ACCESS_KEY_ID"), "secretAccessKey": key("ACCESS_SECRET_KEY")},
+        "wal": {"compression": "zstd"},
+        "data": {"compression": "lz4"},
+    })
+}
+
+/// A manifest of a Backup to a repository.
+pub fn backup_to(name: &str, cluster: &str, repository: &str) -> Value {
+    let mut manifest = manifests::backup(name, cluster);
+    manifest["spec"]["repository"] = repository.into();
+    manifest
+}

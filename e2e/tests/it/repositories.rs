@@ -1,29 +1,10 @@
 //! Several repositories: WAL in all of them, Backups in the one that is named, recovery from each.
 
 use anyhow::{Result, ensure};
-use howdah_e2e::{manifests, wait};
+use howdah_e2e::wait;
 use serde_json::{Value, json};
 
-use crate::common::{Scene, checksum, condition, error, phase, table};
-
-/// A repository in the lab's bucket.
-fn repository(scene: &Scene, name: &str, path: &str) -> Value {
-    let key = |key: &str| json!({"name": scene.store.secret, "key": key});
-    json!({
-        "name": name,
-        "path": path,
-        "s3": {"bucket": scene.store.bucket, "endpoint": scene.store.endpoint, "region": "us-east-1", "uriStyle": "path"},
-        "credentials": {"accessKeyId": key("ACCESS_KEY_ID"), "secretAccessKey": key("ACCESS_SECRET_KEY")},
-        "wal": {"compression": "zstd"},
-        "data": {"compression": "lz4"},
-    })
-}
-
-fn backup(name: &str, cluster: &str, repository: &str) -> Value {
-    let mut manifest = manifests::backup(name, cluster);
-    manifest["spec"]["repository"] = repository.into();
-    manifest
-}
+use crate::common::{Scene, backup_to, checksum, condition, error, phase, repository, table};
 
 /// S0.11, S0.13, S1.3, S1.4, S1.6, S1.14, S1.26, S1.27: WAL reaches every repository, a one-off backup goes to the one
 /// that is named, and a new cluster comes from each of them, also after the cluster that made the backups is gone.
@@ -38,7 +19,7 @@ async fn every_repository_has_all_wal_and_restores() -> Result<()> {
     let sql = scene.sql("pg");
     sql.run(&table("t", 2000)).await?;
     for (name, repository) in [("b0", "default"), ("b1", "repo1"), ("b2", "repo2")] {
-        scene.apply(&backup(name, "pg", repository)).await?;
+        scene.apply(&backup_to(name, "pg", repository)).await?;
         let done = scene.ended(name).await?;
         ensure!(phase(&done) == "completed", "{name}: {:#}", done["status"]);
         ensure!(done["status"]["repository"] == repository, "{:#}", done["status"]);
@@ -114,7 +95,7 @@ async fn one_repository_that_fails_is_named_and_catches_up() -> Result<()> {
         Ok((!here.is_empty() && there.iter().all(|file| here.contains(file))).then_some(()))
     })
     .await?;
-    scene.apply(&backup("b1", "pg", "repo1")).await?;
+    scene.apply(&backup_to("b1", "pg", "repo1")).await?;
     let done = scene.ended("b1").await?;
     ensure!(phase(&done) == "completed", "{:#}", done["status"]);
     scene.ground.stop().await
@@ -134,7 +115,7 @@ async fn retention_deletes_what_the_policy_does_not_keep() -> Result<()> {
     sql.run(&table("t", 500)).await?;
     let mut ids = Vec::new();
     for (name, repository) in [("b1", "repo1"), ("c1", "repo2"), ("b2", "repo1"), ("c2", "repo2")] {
-        scene.apply(&backup(name, "pg", repository)).await?;
+        scene.apply(&backup_to(name, "pg", repository)).await?;
         let done = scene.ended(name).await?;
         ensure!(phase(&done) == "completed", "{name}: {:#}", done["status"]);
         ids.push(done["status"]["backupId"].as_str().unwrap_or_default().to_owned());
@@ -187,7 +168,7 @@ async fn backups_of_every_type_restore() -> Result<()> {
     let mut sums = Vec::new();
     let mut sizes = Vec::new();
     for (name, kind) in [("f", "full"), ("d", "differential"), ("i", "incremental")] {
-        let mut manifest = backup(name, "pg", "repo1");
+        let mut manifest = backup_to(name, "pg", "repo1");
         manifest["spec"]["type"] = kind.into();
         scene.apply(&manifest).await?;
         let done = scene.ended(name).await?;
@@ -230,7 +211,7 @@ async fn what_cannot_work_is_refused_with_the_reason() -> Result<()> {
                 .is_some_and(|m| m.contains("repo1 and repo2") && m.contains("another path")),
         "{said:#}"
     );
-    scene.apply(&backup("nowhere", "pg", "repo9")).await?;
+    scene.apply(&backup_to("nowhere", "pg", "repo9")).await?;
     let failed = scene.ended("nowhere").await?;
     ensure!(
         phase(&failed) == "failed"

@@ -23,6 +23,8 @@ pub struct Context {
     pub s3: S3,
     /// A second one over TLS, for pgBackRest, which speaks nothing else.
     pub s3_tls: S3,
+    /// Cipher of Howdah's repository; empty without.
+    pub cipher: std::cell::Cell<&'static str>,
 }
 
 impl Context {
@@ -53,7 +55,7 @@ impl Context {
         let certificate = scratch.join("s3.pem");
         let s3_tls =
             S3::start(&server, Kind::new(options.store, &disk.join("tls")), Some(&certificate)).await?;
-        Ok(Self { own, scratch, user, s3, s3_tls, options })
+        Ok(Self { own, scratch, user, s3, s3_tls, cipher: std::cell::Cell::new(""), options })
     }
 
     /// A program of Howdah's.

@@ -75,6 +75,9 @@ pub struct Options {
     /// Incremental backups after one block in a hundred changed, Howdah alone, instead of comparisons
     #[arg(long)]
     pub incremental: bool,
+    /// Encrypted repositories against plain ones, Howdah alone, instead of comparisons
+    #[arg(long)]
+    pub encryption: bool,
     /// Where data sets and runs live; data sets are kept for the next run
     #[arg(long, default_value = "/tmp/howdah-bench")]
     pub work: PathBuf,

@@ -42,6 +42,7 @@ impl Service {
             .args(["--destination", &format!("s3://{BUCKET}/{PREFIX}"), "--jobs", &jobs.to_string()])
             .arg("--pgdata")
             .arg(pgdata)
+            .args(["--cipher", context.cipher.get()])
             .args(["serve", "--controller"])
             .arg(&controller)
             .envs(S3::keys());

@@ -15,6 +15,7 @@ mod owner;
 mod progress;
 
 pub mod restore;
+pub mod verify;
 pub mod wal;
 
 pub use backup::{
@@ -26,4 +27,7 @@ pub use control::ControlData;
 pub use error::{Error, ErrorKind, Result};
 pub use progress::{BackupStart, Phase, Progress};
 pub use restore::{BackupChoice, RecoveryTarget, RestoreRequest, RestoreResult, TargetTimeline};
-pub use wal::{Archiver, ArchiverConfig, ArchiverStats, Restorer, RestorerConfig, WalFetch};
+pub use wal::{
+    Archiver, ArchiverConfig, ArchiverStats, Group, Lag, Member, Policy, Refusal, Refused, Restorer,
+    RestorerConfig, WalFetch,
+};

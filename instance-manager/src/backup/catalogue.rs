@@ -16,7 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use tokio::time::sleep;
 
-use super::retention;
+use super::{care, removal, retention};
 use crate::error::Result;
 use crate::objstore::{Purpose, repository};
 use crate::run::role::Running;
@@ -34,11 +34,18 @@ const GRACE: chrono::Duration = chrono::Duration::hours(24);
 pub async fn follow(shared: Arc<Shared>) {
     let mut server = shared.server.subscribe();
     let mut cluster = shared.cluster.subscribe();
-    let mut retained = retention::Last::default();
+    let (mut retained, mut looked) = (retention::Last::default(), care::Looked::default());
     loop {
         let pause = if refresh(&shared).await { EVERY } else { RETRY };
+        if shared.server.borrow().running == Some(Running::Primary) {
+            care::care(&shared, &mut looked).await;
+        }
         let counts = shared.recoverability().into_iter().map(|(name, known)| (name, known.backups)).collect();
         retention::enforce(&shared, &mut retained, &counts).await;
+        if shared.server.borrow().running == Some(Running::Primary) && removal::carry_out(&shared).await {
+            // What went counts no longer, and its WAL may go as well.
+            continue;
+        }
         let stores = shared.stores();
         let running = shared.server.borrow().running;
         // A change of role or store is looked at soon, everything else at its time.

@@ -6,11 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use barman_cloud::archive::ArchiveOptions;
 use chrono::Utc;
 use howdah_api::backup::{Backup, BackupPhase, BackupStatus};
 use howdah_api::common::BackupType;
+use howdah_api::object_store::BarmanObjectStore;
 use howdah_api::repository::NamedStore;
-use howdah_engine::backup::Resume;
+use howdah_engine::backup::{BorrowedWal, Resume};
 use howdah_engine::{BackupRequest, BackupResult, BackupStart, BadPages, Phase, Progress, ServerAccess};
 use kube::ResourceExt;
 use kube::runtime::events::EventType;
@@ -23,7 +25,7 @@ use super::fields::{self, Look};
 use super::primary::Primary;
 use super::writer::{Patience, Written, write};
 use crate::error::{Error, Result};
-use crate::objstore::{Purpose, repository, tune};
+use crate::objstore::{Purpose, repository, tune, wal_compression, wal_compression_level};
 use crate::pg::sql::{MAINTENANCE_DB, SUPERUSER};
 use crate::run::role::Running;
 use crate::run::shared::{RunningBackup, Shared};
@@ -194,7 +196,7 @@ impl Job {
     /// Everything that can be refused before PostgreSQL is asked.
     fn prepare(&self) -> Result<BackupRequest> {
         let shared = &self.shared;
-        let NamedStore { store, .. } = &self.place()?;
+        let NamedStore { store, archive_wal, .. } = &self.place()?;
         let server = shared.server();
         let able = matches!(server.running, Some(Running::Primary | Running::Standby));
         if !able || !server.up || server.stopping {
@@ -223,9 +225,30 @@ impl Job {
         if let Some(immediate) = self.backup.spec.immediate_checkpoint {
             request.immediate_checkpoint = immediate;
         }
+        if !archive_wal {
+            request.borrowed_wal = Some(self.borrowed_wal(store)?);
+        }
         request.kind = kind(self.backup.spec.type_);
         request.name = Some(format!("backup-{}", Utc::now().format("%Y%m%d%H%M%S")));
         Ok(request)
+    }
+
+    /// Where a backup gets its WAL from whose repository archives none.
+    fn borrowed_wal(&self, store: &BarmanObjectStore) -> Result<BorrowedWal> {
+        let shared = &self.shared;
+        let archiving = shared.stores().into_iter().filter(|named| named.archive_wal);
+        let sources: Vec<_> = archiving
+            .map(|named| repository(&named.store, &shared.env.cluster, &shared.secrets(), Purpose::Wal))
+            .collect::<Result<_>>()?;
+        Ok(BorrowedWal {
+            sources,
+            scratch: shared.env.paths.catch_up().with_file_name("backup-wal"),
+            options: ArchiveOptions {
+                compression: wal_compression(store),
+                level: wal_compression_level(store),
+                confirm: true,
+            },
+        })
     }
 
     async fn drive(&self, request: BackupRequest) -> Outcome {
@@ -244,13 +267,16 @@ impl Job {
         let cancel = CancellationToken::new();
         self.shared.set_backup(Some(RunningBackup {
             uid: self.uid.clone(),
+            // It was there a moment ago, when the request was made.
+            repository: self.place().map(|named| named.name).unwrap_or_default(),
             progress: progress.clone(),
             cancel: cancel.clone(),
         }));
-        let primary = Arc::new(Primary(self.shared.clone()));
+        let repository = self.place().map(|named| named.name).unwrap_or_default();
+        let primary = Arc::new(Primary { shared: self.shared.clone(), repository });
         let work = howdah_engine::backup::run(request, primary, progress.clone(), cancel.clone());
         let mut work = std::pin::pin!(work);
-        let mut ours = true;
+        let (mut ours, mut deleted) = (true, false);
         let mut look = Look { at: Utc::now(), done: 0, total: 0 };
         let mut next = Instant::now() + HEARTBEAT;
         let result = loop {
@@ -270,9 +296,14 @@ impl Job {
             tokio::select! {
                 result = &mut work => break result,
                 written = timeout(WRITE_LIMIT, write) => match written {
-                    Ok(Ok(Written::Done(_))) => {
+                    Ok(Ok(Written::Done(seen))) => {
                         look = now;
                         next = Instant::now() + HEARTBEAT;
+                        if seen.metadata.deletion_timestamp.is_some() && !deleted {
+                            tracing::warn!(backup = self.name, "this Backup was deleted; it is not taken to its end");
+                            deleted = true;
+                            cancel.cancel();
+                        }
                     }
                     Ok(Ok(Written::Refused)) => {
                         tracing::warn!(backup = self.name, "somebody else ended this Backup; its data is removed");
@@ -294,6 +325,9 @@ impl Job {
         match result {
             Ok(result) => Outcome::Done(Box::new(result)),
             Err(_) if !ours => Outcome::NotOurs,
+            Err(_) if deleted => Outcome::Failed(
+                "this Backup was deleted while it was taken; nothing of it is kept".to_owned(),
+            ),
             Err(error) if self.shared.server.borrow().stopping => Outcome::Failed(format!(
                 "the pod was shut down while it took this backup ({error}); create another Backup (a schedule does so by itself)"
             )),

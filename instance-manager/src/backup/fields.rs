@@ -28,9 +28,11 @@ pub fn begun(
     status.destination_path = Some(store.destination_path.clone());
     status.endpoint_url = store.endpoint_url.clone();
     status.endpoint_ca = store.endpoint_ca.clone();
+    status.client_certificate = store.client_certificate.clone();
     status.s3_credentials = store.s3_credentials.clone();
     status.google_credentials = store.google_credentials.clone();
     status.azure_credentials = store.azure_credentials.clone();
+    status.client_encryption = store.encryption.clone();
     status.server_name = Some(store.server_name_or(cluster).to_owned());
     status.encryption = store.data.as_ref().and_then(|d| d.encryption);
     status.compression = Some(compression_word(store).to_owned());
@@ -328,7 +330,7 @@ mod tests {
     fn a_failure_keeps_what_was_known() {
         let mut status = BackupStatus::default();
         let store = BarmanObjectStore { destination_path: "s3://b/".into(), ..BarmanObjectStore::default() };
-        let named = NamedStore { name: "default".into(), store, retention: None };
+        let named = NamedStore::new("default", store);
         begun(&mut status, &named, "pg", "backup-1", at(0));
         failed(&mut status, "the store was away; see why", at(75), Some(1));
         insta::assert_yaml_snapshot!(status);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use howdah_api::instance::ErrorBody;
+use howdah_api::instance::{ErrorBody, WalSwitch};
 use howdah_api::{Cluster, naming};
 use howdah_engine::backup::SwitchRequest;
 use howdah_engine::{ErrorKind, PrimaryWal};
@@ -23,8 +23,13 @@ use crate::serve::tls::{identity, roots};
 /// How long the primary may take to answer; a checkpoint may be part of it.
 const ANSWER: Duration = Duration::from_secs(120);
 
-/// The primary of this cluster.
-pub struct Primary(pub Arc<Shared>);
+/// The primary of this cluster, for a backup to one of its repositories.
+pub struct Primary {
+    /// This instance.
+    pub shared: Arc<Shared>,
+    /// Name of the repository.
+    pub repository: String,
+}
 
 /// Address of the primary's pod, from the Cluster's status.
 ///
@@ -47,12 +52,15 @@ pub fn address(cluster: &Cluster) -> Result<IpAddr> {
 }
 
 impl Primary {
-    async fn ask(&self, request: SwitchRequest) -> Result<()> {
-        let shared = &self.0;
+    /// Closes the segment that is being written, or makes sure that the one with `wanted` is closed.
+    ///
+    /// # Errors
+    /// When the primary cannot be asked, or refuses.
+    pub async fn switch(&self, wanted: Option<u64>) -> Result<WalSwitch> {
+        let shared = &self.shared;
         if shared.server.borrow().running == Some(Running::Primary) {
             let sql = shared.local.connect(MAINTENANCE_DB).await?;
-            switch(&sql, Some(request.lsn.0)).await?;
-            return Ok(());
+            return switch(&sql, wanted).await;
         }
         let cluster = shared.cluster();
         let secrets = shared.secrets();
@@ -71,12 +79,15 @@ impl Primary {
             .timeout(ANSWER)
             .build()
             .map_err(|e| Error::permanent("no client for the primary's manager can be made").because(e))?;
-        let url = format!("https://{host}:{port}/v1/wal/switch?lsn={}", format_lsn(request.lsn.0));
+        let lsn = wanted.map(|lsn| format!("?lsn={}", format_lsn(lsn))).unwrap_or_default();
+        let url = format!("https://{host}:{port}/v1/wal/switch{lsn}");
         let answer = client.post(url).send().await.map_err(|e| {
             Error::transient("the primary's manager cannot be asked to close a WAL segment").because(e)
         })?;
         if answer.status().is_success() {
-            return Ok(());
+            return answer.json().await.map_err(|e| {
+                Error::transient("the primary's manager gave an answer of another kind").because(e)
+            });
         }
         let code = answer.status();
         let said: ErrorBody = answer.json().await.unwrap_or_default();
@@ -87,14 +98,15 @@ impl Primary {
 #[async_trait]
 impl PrimaryWal for Primary {
     async fn close_segment(&self, request: SwitchRequest) -> howdah_engine::Result<()> {
-        self.ask(request).await.map_err(|error| {
+        self.switch(Some(request.lsn.0)).await.map(drop).map_err(|error| {
             howdah_engine::Error::new(ErrorKind::Postgres, error.report())
                 .with_remedy("see that the primary is ready and that its pod can be reached on port 8000")
         })
     }
 
     fn archive_failure(&self) -> Option<String> {
-        self.0.wal.status()?.last_error
+        let wal = &self.shared.wal;
+        wal.failure(&self.repository).or_else(|| wal.status()?.last_error)
     }
 }
 

@@ -3,14 +3,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use barman_cloud::Segment;
 use barman_cloud::retention::{Applied, FullRule, Plan, Policy};
 use chrono::Utc;
 use howdah_api::repository::NamedStore;
 use howdah_api::retention::{JudgedBackup, Retention, RetentionStatus};
+use howdah_engine::Repository;
+use tokio::sync::Mutex;
 use tokio::time::{Duration, Instant};
 
 use super::catalogue::open;
 use crate::error::{Error, Result};
+use crate::inspect::NamedRepository;
+use crate::run::role::Running;
 use crate::run::shared::Shared;
 use crate::time::kube;
 
@@ -18,6 +23,9 @@ use crate::time::kube;
 const EVERY: Duration = Duration::from_secs(3600);
 /// Backups that are shown of each list.
 const SHOWN: usize = 50;
+
+/// Two runs would delete the same things: the hourly one and one that somebody asks for take turns.
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// When each repository was looked at, and what has to change before it is looked at again sooner.
 #[derive(Default)]
@@ -67,33 +75,90 @@ pub async fn enforce(shared: &Shared, last: &mut Last, backups: &BTreeMap<String
     }
 }
 
+/// A plan, and what became of it when it was carried out.
+#[derive(Debug)]
+pub struct Expired {
+    /// The plan.
+    pub plan: Plan,
+    /// What was deleted; `None` when nothing was to be.
+    pub applied: Option<Applied>,
+}
+
+/// Makes the plan of a repository; with `delete` it is carried out. WAL from `held` on is left: a repository that is
+/// behind gets it from this one. Not for two callers at the same time then.
+///
+/// # Errors
+/// When the policy cannot be read or the store does not answer. What is not deleted is no error.
+pub async fn run(
+    repository: &Repository,
+    wanted: &Retention,
+    held: Option<Segment>,
+    delete: bool,
+) -> Result<Expired> {
+    let policy = policy(wanted)?;
+    let in_use = repository.in_use(Utc::now()).await?;
+    let mut plan = repository.plan_retention(&policy, Utc::now(), &in_use, &BTreeSet::new()).await?;
+    if let Some(from) = held {
+        plan.wal.cuts.retain(|cut| cut.last < from);
+    }
+    let applied = match delete && !plan.is_empty() {
+        true => Some(repository.apply_retention(&plan, || in_use.clone()).await),
+        false => None,
+    };
+    Ok(Expired { plan, applied })
+}
+
+/// Carries the plan of a repository out because somebody asked for it; `None` when it has no policy. What was decided and
+/// done is in the status.
+///
+/// # Errors
+/// When this is not the primary, or a backup is being taken, besides those of [`run`].
+pub async fn now(shared: &Shared, named: &NamedRepository) -> Result<Option<Expired>> {
+    if shared.server.borrow().running != Some(Running::Primary) {
+        return Err(Error::permanent("only the primary deletes: run expire --confirm in its pod"));
+    }
+    if shared.backup().is_some() {
+        return Err(Error::transient("a backup is being taken: run expire --confirm when it has ended"));
+    }
+    let Some((repository, wanted)) = named.retained()? else { return Ok(None) };
+    let _alone = ALONE.lock().await;
+    let done = run(repository, wanted, shared.wal.wanted_from(&named.name), true).await?;
+    let before = shared.retention(&named.name).unwrap_or_default();
+    shared.set_retention(&named.name, outcome(&named.name, &done, before));
+    // What is recoverable may have changed.
+    shared.backup_ended.notify_one();
+    Ok(Some(done))
+}
+
 async fn one(
     shared: &Shared,
     named: &NamedStore,
     wanted: &Retention,
     before: RetentionStatus,
 ) -> Result<RetentionStatus> {
-    let policy = policy(wanted)?;
     let repository = open(shared, named)?;
-    let in_use = repository.in_use(Utc::now()).await?;
-    let plan = repository.plan_retention(&policy, Utc::now(), &in_use, &BTreeSet::new()).await?;
-    let mut status = planned(&plan, before);
-    if wanted.dry_run == Some(true) || plan.is_empty() {
-        return Ok(status);
-    }
-    let applied = repository.apply_retention(&plan, || in_use.clone()).await;
-    done(&mut status, &applied);
+    let _alone = ALONE.lock().await;
+    let held = shared.wal.wanted_from(&named.name);
+    let done = run(&repository, wanted, held, wanted.dry_run != Some(true)).await?;
+    Ok(outcome(&named.name, &done, before))
+}
+
+/// The status after a run; the log tells what was deleted.
+fn outcome(name: &str, run: &Expired, before: RetentionStatus) -> RetentionStatus {
+    let mut status = planned(&run.plan, before);
+    let Some(applied) = &run.applied else { return status };
+    done(&mut status, applied);
     for refused in &applied.refused {
-        tracing::warn!(repository = named.name, "{refused}");
+        tracing::warn!(repository = name, "{refused}");
     }
     tracing::info!(
-        repository = named.name,
+        repository = name,
         backups = applied.backups.len(),
         wal = applied.wal_objects,
         bytes = applied.bytes + applied.wal_bytes,
         "retention deleted what the policy does not keep"
     );
-    Ok(status)
+    status
 }
 
 /// The policy in the words of the library.
@@ -221,9 +286,8 @@ mod tests {
     #[test]
     fn a_plan_is_due_when_something_changed_or_time_passed() {
         let named = |window: &str| NamedStore {
-            name: "repo1".into(),
-            store: howdah_api::object_store::BarmanObjectStore::default(),
             retention: Some(Retention { recovery_window: Some(window.into()), ..Retention::default() }),
+            ..NamedStore::new("repo1", howdah_api::object_store::BarmanObjectStore::default())
         };
         let (mut last, now) = (Last::default(), Instant::now());
         assert!(last.is_due(&named("30d"), 3, now));

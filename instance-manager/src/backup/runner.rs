@@ -32,6 +32,9 @@ pub async fn run(shared: Arc<Shared>) {
         tokio::select! {
             event = stream.next() => match event {
                 Some(Ok(watcher::Event::Apply(backup) | watcher::Event::InitApply(backup))) => {
+                    if super::removal::is_due(&backup, &runner.shared.env.cluster) && !told(&backup) {
+                        runner.shared.backup_ended.notify_one();
+                    }
                     runner.look(backup).await;
                 }
                 Some(Ok(_)) => {}
@@ -41,6 +44,12 @@ pub async fn run(shared: Arc<Shared>) {
             () = finished(runner.current.as_mut()) => runner.next().await,
         }
     }
+}
+
+/// Whether the deletion of its data was looked at already: that is looked at again in its own time.
+fn told(backup: &Backup) -> bool {
+    let list = backup.status.iter().flat_map(|status| &status.conditions);
+    list.into_iter().any(|condition| condition.type_ == howdah_api::conditions::DATA_DELETED)
 }
 
 async fn finished(current: Option<&mut (String, JoinHandle<()>)>) {

@@ -1,72 +1,62 @@
 //! The archives of a cluster: each WAL file goes to all of them, side by side.
 //!
-//! PostgreSQL is told "archived" only when every repository has the file. One that fails does not hold up the others:
-//! when PostgreSQL asks again, these have the file already and say so.
+//! When PostgreSQL is told "archived" the policy says: when every repository has the file, or a number of them. One that
+//! fails does not hold up the others: when PostgreSQL asks again, these have the file already and say so.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use futures::future::join_all;
+use howdah_api::cluster_status::RepositoryLag;
 use howdah_api::instance::ArchiverStatus;
-use howdah_engine::{Archiver, ArchiverStats};
+use howdah_engine::{Archiver, ArchiverStats, Group, Lag, Member, Policy, Refusal};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::wal_client::GENERAL;
+use crate::environment::Paths;
 
 /// One repository's archiver.
 pub struct Archive {
     /// Name of the repository.
     pub name: String,
     /// The service, or why there is none.
-    pub archiver: Result<Arc<Archiver>, String>,
+    pub archiver: Result<Archiver, String>,
 }
 
 /// All archives of the cluster, the first one first.
-#[derive(Default)]
-pub struct Archives(Vec<Archive>);
-
-/// Why a file is not archived.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// Exit code of the command.
-    pub code: u8,
-    /// What was wrong, and the remedy.
-    pub error: String,
-}
+pub struct Archives(Group);
 
 impl Archives {
     /// These.
     #[must_use]
-    pub fn new(archives: Vec<Archive>) -> Arc<Self> {
-        Arc::new(Self(archives))
+    pub fn new(archives: Vec<Archive>, policy: Policy, paths: &Paths) -> Arc<Self> {
+        let members =
+            archives.into_iter().map(|archive| Member::new(archive.name, archive.archiver)).collect();
+        Arc::new(Self(Group::new(members, policy, &paths.pgdata, &paths.catch_up())))
     }
 
     /// Whether there is no repository.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.members().is_empty()
     }
 
-    /// Archives a file in all repositories.
+    /// The group behind.
+    #[must_use]
+    pub fn group(&self) -> &Group {
+        &self.0
+    }
+
+    /// Archives a file, in as many repositories as the policy asks for at least.
     ///
     /// # Errors
-    /// When one of them does not have it; the words name each that failed, when there are several.
+    /// When too few have it; the words name each that failed, when there are several.
     pub async fn archive(&self, path: &Path) -> Result<(), Refusal> {
-        let all = self.0.iter().map(|archive| async {
-            let refused = match &archive.archiver {
-                Err(why) => Some((GENERAL, why.clone())),
-                Ok(archiver) => {
-                    archiver.archive(path).await.err().map(|error| (error.exit_code(), error.report()))
-                }
-            };
-            refused.map(|(code, error)| (archive.name.as_str(), code, error))
-        });
-        let refusals: Vec<_> = join_all(all).await.into_iter().flatten().collect();
-        let Some((_, code, _)) = refusals.first() else { return Ok(()) };
+        let Err(refused) = self.0.archive(path).await else { return Ok(()) };
+        let code = refused.first().map_or(crate::wal_client::GENERAL, |(_, refusal)| refusal.code);
+        let count = self.0.members().len();
         let words: Vec<String> =
-            refusals.iter().map(|(name, _, error)| of(name, error, self.0.len())).collect();
-        Err(Refusal { code: *code, error: words.join("; ") })
+            refused.iter().map(|(name, refusal)| of(name, &refusal.error, count)).collect();
+        Err(Refusal { code, error: words.join("; ") })
     }
 
     /// Counters of each repository, added to those of services that were replaced.
@@ -74,16 +64,34 @@ impl Archives {
     pub fn stats(&self, before: &BTreeMap<String, ArchiverStats>) -> Vec<(String, ArchiverStats)> {
         let none = ArchiverStats::default();
         self.0
+            .members()
             .iter()
-            .map(|archive| {
-                let before = before.get(&archive.name).unwrap_or(&none);
-                let stats = match &archive.archiver {
+            .map(|member| {
+                let before = before.get(&member.name).unwrap_or(&none);
+                let stats = match &member.archiver {
                     Ok(archiver) => add(before, archiver.stats()),
                     Err(why) => ArchiverStats { last_error: Some(why.clone()), ..before.clone() },
                 };
-                (archive.name.clone(), stats)
+                (member.name.clone(), stats)
             })
             .collect()
+    }
+
+    /// What a repository lacks; `None` when it has everything.
+    #[must_use]
+    pub fn lag(&self, name: &str) -> Option<RepositoryLag> {
+        self.0.lag(name).filter(|lag| lag.late || lag.files > 0).map(|lag| words(&lag))
+    }
+}
+
+/// A lag in the words of the status.
+fn words(lag: &Lag) -> RepositoryLag {
+    RepositoryLag {
+        late: lag.late,
+        files: lag.files,
+        bytes: lag.bytes,
+        oldest_wal: lag.oldest.clone(),
+        since: lag.since.map(crate::time::kube),
     }
 }
 
@@ -107,16 +115,20 @@ fn add(before: &ArchiverStats, now: ArchiverStats) -> ArchiverStats {
     }
 }
 
-/// The archiver as a whole: as far as the repository that is behind, and failing when one fails.
+/// The archiver as a whole, when `needed` repositories must have a file: as far as the last of those that decide, and
+/// failing when too few work.
 #[must_use]
-pub fn together(all: &[(String, ArchiverStats)]) -> Option<ArchiverStatus> {
-    let behind = all.iter().map(|(_, stats)| stats).min_by_key(|stats| stats.archived_count)?;
-    let failing = all.iter().find_map(|(name, stats)| Some((name, stats, stats.last_error.as_ref()?)));
-    let mut whole = behind.clone();
+pub fn together(all: &[(String, ArchiverStats)], needed: usize) -> Option<ArchiverStatus> {
+    let mut sorted: Vec<&ArchiverStats> = all.iter().map(|(_, stats)| stats).collect();
+    sorted.sort_by_key(|stats| std::cmp::Reverse(stats.archived_count));
+    let mut whole = (*sorted.get(needed.clamp(1, all.len().max(1)) - 1)?).clone();
     whole.failed_count = all.iter().map(|(_, stats)| stats.failed_count).max().unwrap_or_default();
-    if let Some((name, stats, error)) = failing {
+    (whole.last_failed, whole.last_error) = (None, None);
+    let failing = |(_, stats): &&(String, ArchiverStats)| stats.last_error.is_some();
+    let working = all.len() - all.iter().filter(failing).count();
+    if let Some((name, stats)) = all.iter().find(failing).filter(|_| working < needed) {
         whole.last_failed.clone_from(&stats.last_failed);
-        whole.last_error = Some(of(name, error, all.len()));
+        whole.last_error = stats.last_error.as_ref().map(|error| of(name, error, all.len()));
     }
     Some(status(&whole))
 }
@@ -163,12 +175,15 @@ mod tests {
     #[tokio::test]
     async fn every_repository_that_fails_is_named_when_there_are_several() {
         let wal = Path::new("pg_wal/000000010000000000000001");
-        let one = Archives::new(vec![archive("default", "no key")]);
+        let paths = Paths { controller: "/c".into(), pgdata: "/d".into(), wal_mount: "/w".into() };
+        let one = Archives::new(vec![archive("default", "no key")], Policy::All, &paths);
         assert_eq!(one.archive(wal).await.unwrap_err().error, "no key");
-        let two = Archives::new(vec![archive("repo1", "no key"), archive("repo2", "no bucket")]);
-        let refusal = two.archive(wal).await.unwrap_err();
-        assert_eq!(refusal.error, "repository repo1: no key; repository repo2: no bucket");
-        assert_eq!(Archives::default().archive(wal).await, Ok(()));
+        for policy in [Policy::All, Policy::Number(1)] {
+            let two = vec![archive("repo1", "no key"), archive("repo2", "no bucket")];
+            let refusal = Archives::new(two, policy, &paths).archive(wal).await.unwrap_err();
+            assert_eq!(refusal.error, "repository repo1: no key; repository repo2: no bucket");
+        }
+        assert_eq!(Archives::new(Vec::new(), Policy::All, &paths).archive(wal).await, Ok(()));
     }
 
     #[test]
@@ -180,9 +195,17 @@ mod tests {
     #[test]
     fn the_whole_is_as_far_as_the_repository_that_is_behind() {
         let all = [("repo1".to_owned(), stats(9, None)), ("repo2".to_owned(), stats(4, Some("away")))];
-        let whole = together(&all).unwrap();
+        let whole = together(&all, 2).unwrap();
         assert_eq!((whole.archived_count, whole.working), (4, false));
         assert_eq!(whole.last_error.as_deref(), Some("repository repo2: away"));
-        assert_eq!(together(&[]), None);
+        assert_eq!(together(&[], 0), None);
+    }
+
+    #[test]
+    fn one_that_is_away_does_not_fail_the_whole_when_one_is_enough() {
+        let all = [("repo1".to_owned(), stats(4, Some("away"))), ("repo2".to_owned(), stats(9, None))];
+        let whole = together(&all, 1).unwrap();
+        assert_eq!((whole.archived_count, whole.working, whole.last_error), (9, true, None));
+        assert!(!together(&all, 2).unwrap().working);
     }
 }

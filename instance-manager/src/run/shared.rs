@@ -7,12 +7,13 @@ use howdah_api::Cluster;
 use howdah_api::instance::Recoverability;
 use howdah_api::repository::NamedStore;
 use howdah_api::retention::RetentionStatus;
-use howdah_engine::Progress;
+use howdah_engine::{Policy, Progress};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::role::Running;
 use super::wal::WalService;
+use crate::backup::care::Care;
 use crate::environment::Environment;
 use crate::kube::Kubernetes;
 use crate::kube::secrets::SecretValues;
@@ -40,6 +41,8 @@ pub struct ServerState {
 pub struct RunningBackup {
     /// UID of the Backup object.
     pub uid: String,
+    /// Name of the repository that it goes to.
+    pub repository: String,
     /// Its counters.
     pub progress: Arc<Progress>,
     /// Ends it.
@@ -91,10 +94,12 @@ pub struct Shared {
     told: Mutex<String>,
     backup: Mutex<Option<RunningBackup>>,
     recoverability: Mutex<BTreeMap<String, Recoverability>>,
-    /// Rung when a backup ended: the repositories are looked at anew.
+    /// Rung when a backup ended, or one is to go with its data: the repositories are looked at anew.
     pub backup_ended: Notify,
     /// Retention of each repository.
     retention: Mutex<BTreeMap<String, RetentionStatus>>,
+    /// Store and keys of each repository.
+    care: Mutex<BTreeMap<String, Care>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -125,6 +130,7 @@ impl Shared {
             recoverability: Mutex::default(),
             backup_ended: Notify::new(),
             retention: Mutex::default(),
+            care: Mutex::default(),
         })
     }
 
@@ -161,6 +167,12 @@ impl Shared {
         self.cluster().spec.stores(&self.env.namespace, &self.env.cluster)
     }
 
+    /// When a WAL file counts as archived.
+    #[must_use]
+    pub fn wal_policy(&self) -> Policy {
+        self.cluster().spec.wal_acknowledgement().map_or(Policy::All, Policy::Number)
+    }
+
     /// The backup that is being taken.
     #[must_use]
     pub fn backup(&self) -> Option<RunningBackup> {
@@ -184,6 +196,17 @@ impl Shared {
     /// Sets it.
     pub fn set_retention(&self, repository: &str, status: RetentionStatus) {
         lock(&self.retention).insert(repository.to_owned(), status);
+    }
+
+    /// What is known of store and keys of a repository.
+    #[must_use]
+    pub fn care(&self, repository: &str) -> Care {
+        lock(&self.care).get(repository).cloned().unwrap_or_default()
+    }
+
+    /// Sets it.
+    pub fn set_care(&self, repository: &str, care: Care) {
+        lock(&self.care).insert(repository.to_owned(), care);
     }
 
     /// What each repository holds, as far as it is known.

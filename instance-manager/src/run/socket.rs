@@ -4,11 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use howdah_api::instance::{SocketAnswer, SocketRequest};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use serde::Serialize;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::served::Served;
 use crate::error::{IoContext, Result};
+use crate::inspect;
 use crate::pg::files::remove_optional;
 use crate::wal_client::USAGE;
 
@@ -31,8 +33,8 @@ pub async fn serve(listener: UnixListener, served: Arc<impl Served>) {
             Ok((stream, _)) => {
                 let served = served.clone();
                 tokio::spawn(async move {
-                    if let Err(error) = answer(stream, &*served).await {
-                        tracing::debug!(%error, "a WAL command went away before its answer");
+                    if let Err(error) = answer(stream, &served).await {
+                        tracing::debug!(%error, "a command went away before its answer");
                     }
                 });
             }
@@ -44,47 +46,69 @@ pub async fn serve(listener: UnixListener, served: Arc<impl Served>) {
     }
 }
 
-async fn answer(mut stream: UnixStream, served: &impl Served) -> std::io::Result<()> {
-    let (read, mut write) = stream.split();
+/// Answers the one request of a connection.
+///
+/// # Errors
+/// When the client went away.
+pub async fn answer(stream: UnixStream, served: &Arc<impl Served>) -> std::io::Result<()> {
+    let (read, mut write) = stream.into_split();
     let mut line = String::new();
     let mut reader = BufReader::new(read.take(REQUEST_LIMIT));
     reader.read_line(&mut line).await?;
-    if let Ok(SocketRequest::Status) = serde_json::from_str(&line) {
-        let mut text = serde_json::to_vec(&served.status().await)?;
-        text.push(b'\n');
-        return write.write_all(&text).await;
-    }
+    let request: SocketRequest = match serde_json::from_str(&line) {
+        Ok(request) => request,
+        Err(error) => {
+            let error = format!("the request is not one line of JSON that is understood: {error}");
+            let answer = SocketAnswer { ok: false, code: Some(USAGE), error: Some(error) };
+            return say(&mut write, &answer).await;
+        }
+    };
     let answering = async {
-        match serde_json::from_str(&line) {
-            Ok(SocketRequest::Archive { path }) => {
-                let answer = served.wal().archive(&path, served.is_replica().await).await;
+        match (request, served.wal()) {
+            (SocketRequest::Archive { path }, Some(wal)) => {
+                let answer = wal.archive(&path, served.is_replica().await).await;
                 if let Some(error) = &answer.error {
                     tracing::warn!(path, "not archived: {error}");
                 }
-                answer
+                say(&mut write, &answer).await
             }
-            Ok(SocketRequest::Restore { name, path }) => {
-                let answer = served.wal().restore(&name, &path).await;
+            (SocketRequest::Restore { name, path }, Some(wal)) => {
+                let answer = wal.restore(&name, &path).await;
                 if let Some(error) = answer.error.as_ref().filter(|_| answer.code != Some(1)) {
                     tracing::error!(name, "not restored: {error}");
                 }
-                answer
+                say(&mut write, &answer).await
             }
-            Ok(SocketRequest::Status) => SocketAnswer { ok: true, ..SocketAnswer::default() },
-            Err(error) => SocketAnswer {
-                ok: false,
-                code: Some(USAGE),
-                error: Some(format!("the request is not one line of JSON that is understood: {error}")),
-            },
+            (SocketRequest::Status, Some(_)) => say(&mut write, &served.status().await).await,
+            (SocketRequest::Archive { .. } | SocketRequest::Restore { .. } | SocketRequest::Status, None) => {
+                let error = "there is no PostgreSQL in this pod: ask in a pod of an instance".to_owned();
+                say(&mut write, &SocketAnswer { ok: false, code: Some(USAGE), error: Some(error) }).await
+            }
+            (inspection, _) => inspect::serve(inspection, served, &mut write).await,
         }
     };
-    // PostgreSQL kills its command when it is told to stop; the work for it is dropped then.
+    // PostgreSQL kills its command when it is told to stop, and a person interrupts one that takes long: the work for
+    // it is dropped then, with all that it started.
     let mut rest = [0u8; 1];
-    let answer = tokio::select! {
-        answer = answering => answer,
-        _ = reader.read(&mut rest) => return Ok(()),
-    };
-    let mut text = serde_json::to_vec(&answer)?;
-    text.push(b'\n');
-    write.write_all(&text).await
+    tokio::select! {
+        done = answering => done,
+        _ = reader.read(&mut rest) => Ok(()),
+    }
+}
+
+/// Writes one line.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn say<'a, W: AsyncWrite + Unpin, S: Serialize>(
+    to: &'a mut W,
+    what: &S,
+) -> impl Future<Output = std::io::Result<()>> + use<'a, W, S> {
+    // Before anything is waited for: what is said need not live on.
+    let text = serde_json::to_vec(what);
+    async move {
+        let mut text = text?;
+        text.push(b'\n');
+        to.write_all(&text).await
+    }
 }

@@ -77,7 +77,7 @@ async fn prepare(env: Environment, kube: Kubernetes, children: Children) -> Resu
     .await;
     let facts = PodFacts { env, programs, major, tls, children, kube };
     let shared = Shared::new(facts, Arc::new(cluster), Arc::new(secrets));
-    shared.wal.configure(&shared.stores(), &shared.secrets());
+    shared.wal.configure(&shared.stores(), shared.wal_policy(), &shared.secrets());
     let listener = socket::listen(&shared.env.paths.socket())?;
     tokio::spawn(socket::serve(listener, shared.clone()));
     serve::start(&shared).await?;

@@ -219,10 +219,11 @@ impl Life {
         make_private(&paths.pgdata)?;
         stale::clear(&paths.pgdata, &paths.run(), cluster_port()).await?;
         let secrets = shared.secrets();
-        shared.wal.configure(&shared.stores(), &secrets);
+        shared.wal.configure(&shared.stores(), shared.wal_policy(), &secrets);
         match self.running {
             Running::Primary => {
                 shared.wal.stop_serving().await;
+                shared.wal.lead();
                 set_signal(paths, None)?;
             }
             Running::Standby => {
@@ -316,7 +317,7 @@ impl Life {
     async fn follow(&mut self) {
         let shared = self.shared.clone();
         let (cluster, secrets) = (shared.cluster(), shared.secrets());
-        if shared.wal.configure(&shared.stores(), &secrets) {
+        if shared.wal.configure(&shared.stores(), shared.wal_policy(), &secrets) {
             self.proved = false;
         }
         let certificates =
@@ -417,6 +418,7 @@ impl Life {
         self.running = Running::Primary;
         self.say("PostgreSQL takes connections", true, true);
         self.shared.wal.stop_serving().await;
+        self.shared.wal.lead();
         configure::apply(&self.shared, Running::Primary).await?;
         if let Some(server) = &self.server {
             server.reload();

@@ -8,10 +8,11 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use howdah_api::instance::{ArchiverStatus, SocketAnswer};
+use barman_cloud::Segment;
+use howdah_api::instance::{ArchiverStatus, RepositoryState, SocketAnswer};
 use howdah_api::object_store::BarmanObjectStore;
 use howdah_api::repository::NamedStore;
-use howdah_engine::{Archiver, ArchiverConfig, ArchiverStats, Restorer, RestorerConfig, WalFetch};
+use howdah_engine::{Archiver, ArchiverConfig, ArchiverStats, Policy, Restorer, RestorerConfig, WalFetch};
 use tokio::time::timeout;
 
 use super::archives::{Archive, Archives, status, together};
@@ -36,7 +37,9 @@ struct State {
     archives: Option<Arc<Archives>>,
     restore: Restore,
     /// Settings from which the services were made.
-    made_from: Option<(Vec<NamedStore>, SecretValues)>,
+    made_from: Option<(Vec<NamedStore>, Policy, SecretValues)>,
+    /// Whether this is the primary, which looks after repositories that are behind.
+    leading: bool,
     /// Counters of services that were replaced, by repository.
     before: BTreeMap<String, ArchiverStats>,
 }
@@ -63,6 +66,7 @@ impl WalService {
                 archives: None,
                 restore: Restore::None,
                 made_from: None,
+                leading: false,
                 before: BTreeMap::new(),
             }),
         }
@@ -78,12 +82,12 @@ impl WalService {
 
     /// Follows the Cluster's repositories; nothing happens unless one of them or its Secrets changed. Returns whether
     /// they did.
-    pub fn configure(&self, stores: &[NamedStore], secrets: &SecretValues) -> bool {
+    pub fn configure(&self, stores: &[NamedStore], policy: Policy, secrets: &SecretValues) -> bool {
         let mut used = SecretValues::default();
         for name in stores.iter().flat_map(|s| s.store.secret_names()) {
             used.copy(name, secrets);
         }
-        let key = (stores.to_vec(), used);
+        let key = (stores.to_vec(), policy, used);
         let mut state = self.write();
         if state.made_from.as_ref() == Some(&key) {
             return false;
@@ -92,13 +96,18 @@ impl WalService {
             state.before = old.stats(&state.before).into_iter().collect();
         }
         let archive = |named: &NamedStore| {
-            let archiver = self.archiver(&named.store, secrets).map(Arc::new).map_err(|error| error.report());
+            let archiver = self.archiver(&named.store, secrets).map_err(|error| error.report());
             if let Err(why) = &archiver {
                 tracing::error!(repository = named.name, "WAL cannot be archived: {why}");
             }
             Archive { name: named.name.clone(), archiver }
         };
-        state.archives = Some(Archives::new(stores.iter().map(archive).collect()));
+        let archives = stores.iter().filter(|named| named.archive_wal).map(archive).collect();
+        let archives = Archives::new(archives, policy, &self.paths);
+        if state.leading {
+            archives.group().start();
+        }
+        state.archives = Some(archives);
         if matches!(state.restore, Restore::Standby(_)) {
             state.restore = self.standby_sources(stores, secrets);
         }
@@ -145,13 +154,16 @@ impl WalService {
                 None
             }
         };
-        let sources: Vec<_> = stores.iter().filter_map(source).collect();
+        let sources: Vec<_> = stores.iter().filter(|named| named.archive_wal).filter_map(source).collect();
         if sources.is_empty() { Restore::None } else { Restore::Standby(sources) }
     }
 
     /// Serves a replica from the cluster's own archives.
     pub fn serve_standby(&self, stores: &[NamedStore], secrets: &SecretValues) {
-        self.write().restore = self.standby_sources(stores, secrets);
+        let sources = self.standby_sources(stores, secrets);
+        let mut state = self.write();
+        state.restore = sources;
+        lead(&mut state, false);
     }
 
     /// Serves a recovery from `store`.
@@ -165,11 +177,18 @@ impl WalService {
         secrets: &SecretValues,
     ) -> crate::error::Result<()> {
         let restorer = self.restorer(store, server, secrets, true)?;
-        self.write().restore = Restore::Recovery(restorer);
+        let mut state = self.write();
+        state.restore = Restore::Recovery(restorer);
+        lead(&mut state, false);
         Ok(())
     }
 
-    /// Serves no more restores: this is the primary.
+    /// Looks after repositories that are behind: this is the primary.
+    pub fn lead(&self) {
+        lead(&mut self.write(), true);
+    }
+
+    /// Serves no more restores.
     pub async fn stop_serving(&self) {
         let old = std::mem::replace(&mut self.write().restore, Restore::None);
         let restorers = match old {
@@ -236,16 +255,56 @@ impl WalService {
         let state = self.read();
         match &state.archives {
             None => Some(ArchiverStatus { working: true, ..ArchiverStatus::default() }),
-            Some(archives) => together(&archives.stats(&state.before)),
+            Some(archives) => together(&archives.stats(&state.before), archives.group().needed()),
         }
     }
 
-    /// Counters of each repository.
+    /// Each repository, with its part of the archiver and what it lacks. One that gets no WAL by itself does nothing, and
+    /// so it works.
     #[must_use]
-    pub fn repositories(&self) -> Vec<(String, ArchiverStatus)> {
+    pub fn repositories(&self) -> Vec<RepositoryState> {
         let state = self.read();
-        let Some(archives) = &state.archives else { return Vec::new() };
-        archives.stats(&state.before).iter().map(|(name, stats)| (name.clone(), status(stats))).collect()
+        let (Some(archives), Some((stores, ..))) = (&state.archives, &state.made_from) else {
+            return Vec::new();
+        };
+        let stats: BTreeMap<_, _> = archives.stats(&state.before).into_iter().collect();
+        let idle = ArchiverStatus { working: true, ..ArchiverStatus::default() };
+        stores
+            .iter()
+            .map(|named| {
+                let lag = archives.lag(&named.name);
+                let mut archiver = stats.get(&named.name).map_or_else(|| idle.clone(), status);
+                // The last file that arrived says nothing while one before it is missing.
+                if lag.as_ref().is_some_and(|lag| lag.oldest_wal <= archiver.last_archived_wal) {
+                    (archiver.last_archived_wal, archiver.last_archived_time) = (None, None);
+                }
+                RepositoryState { name: named.name.clone(), archiver, lag, ..RepositoryState::default() }
+            })
+            .collect()
+    }
+
+    /// Why a repository does not take WAL at present, or that it is late.
+    #[must_use]
+    pub fn failure(&self, repository: &str) -> Option<String> {
+        let state = self.repositories().into_iter().find(|state| state.name == repository)?;
+        let late = state.lag.filter(|lag| lag.late).map(|lag| {
+            let oldest = lag.oldest_wal.map(|wal| format!(", {wal} first")).unwrap_or_default();
+            format!("it is late: it lacks {} WAL files{oldest}", lag.files)
+        });
+        state.archiver.last_error.or(late)
+    }
+
+    /// From where on other repositories need the WAL of this one; `None` when all have everything.
+    #[must_use]
+    pub fn wanted_from(&self, repository: &str) -> Option<Segment> {
+        self.read().archives.as_ref()?.group().wanted_from(repository)
+    }
+}
+
+fn lead(state: &mut State, leading: bool) {
+    state.leading = leading;
+    if let Some(archives) = &state.archives {
+        if leading { archives.group().start() } else { archives.group().stop() }
     }
 }
 
@@ -271,7 +330,7 @@ mod tests {
         let wal = service();
         let answer = wal.archive("pg_wal/000000010000000000000001", false).await;
         assert!(!answer.ok && answer.error.unwrap().contains("will ask again"));
-        wal.configure(&[], &SecretValues::default());
+        wal.configure(&[], Policy::All, &SecretValues::default());
         assert!(wal.archive("pg_wal/000000010000000000000001", false).await.ok);
         assert_eq!(wal.status(), None);
     }
@@ -279,7 +338,7 @@ mod tests {
     #[tokio::test]
     async fn a_replica_does_not_archive_and_a_pod_without_source_restores_nothing() {
         let wal = service();
-        wal.configure(&[], &SecretValues::default());
+        wal.configure(&[], Policy::All, &SecretValues::default());
         let answer = wal.archive("pg_wal/000000010000000000000001", true).await;
         assert_eq!((answer.ok, answer.code), (false, Some(1)));
         assert_eq!(wal.restore("00000002.history", "pg_wal/RECOVERYHISTORY").await.code, Some(1));
@@ -300,8 +359,8 @@ mod tests {
             ..BarmanObjectStore::default()
         };
         let wal = service();
-        let named = NamedStore { name: "default".into(), store, retention: None };
-        wal.configure(&[named], &SecretValues::default());
+        let named = NamedStore::new("default", store);
+        wal.configure(&[named], Policy::All, &SecretValues::default());
         let answer = wal.archive("pg_wal/000000010000000000000001", false).await;
         assert!(answer.error.unwrap().contains("Secret aws-creds does not exist"));
         let status = wal.status().unwrap();

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use howdah_api::cluster_status::RepositoryLag;
 use howdah_api::instance::{InstanceRole, InstanceStatus, RepositoryState};
 use howdah_engine::Progress;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -167,6 +168,7 @@ fn repositories(m: &mut Metrics, all: &[RepositoryState]) {
         all,
         |r| seconds(&r.archiver.last_archived_time),
     );
+    lag(m, all);
     by_repository(m, "repository_backups", "Completed backups in the repository", all, |r| {
         r.recoverability.as_ref().map(|known| f64::from(known.backups))
     });
@@ -183,6 +185,46 @@ fn repositories(m: &mut Metrics, all: &[RepositoryState]) {
         "End of the newest completed backup in the repository",
         all,
         |r| seconds(&r.recoverability.as_ref()?.last_backup),
+    );
+}
+
+/// What each repository lacks; zero for one that has everything, absent for one that gets no WAL by itself.
+#[allow(clippy::cast_precision_loss)]
+fn lag(m: &mut Metrics, all: &[RepositoryState]) {
+    let archiving: Vec<RepositoryState> = all
+        .iter()
+        .filter(|r| r.archiver.confirmed || !r.archiver.working || r.lag.is_some())
+        .cloned()
+        .collect();
+    let all = archiving.as_slice();
+    let of =
+        |value: fn(&RepositoryLag) -> f64| move |r: &RepositoryState| Some(r.lag.as_ref().map_or(0.0, value));
+    let late = |lag: &RepositoryLag| if lag.late { 1.0 } else { 0.0 };
+    let seconds = |lag: &RepositoryLag| {
+        let behind = |since: &Time| (crate::time::now().0.as_second() - since.0.as_second()).max(0) as f64;
+        lag.since.as_ref().map_or(0.0, behind)
+    };
+    by_repository(m, "repository_late", "Whether the repository is late", all, of(late));
+    by_repository(
+        m,
+        "repository_lag_files",
+        "WAL files that the repository lacks and others have",
+        all,
+        of(|lag| lag.files as f64),
+    );
+    by_repository(
+        m,
+        "repository_lag_bytes",
+        "Their bytes before compression",
+        all,
+        of(|lag| lag.bytes as f64),
+    );
+    by_repository(
+        m,
+        "repository_lag_seconds",
+        "Age of the oldest WAL file that the repository lacks",
+        all,
+        of(seconds),
     );
 }
 
@@ -213,16 +255,38 @@ mod tests {
             name: name.into(),
             archiver: ArchiverStatus { working, ..ArchiverStatus::default() },
             recoverability: backups.map(|backups| Recoverability { backups, ..Recoverability::default() }),
-            retention: None,
+            ..RepositoryState::default()
         };
-        let status = InstanceStatus {
-            repositories: vec![repository("repo1", true, Some(3)), repository("repo2", false, None)],
+        let mut status = InstanceStatus {
+            repositories: vec![
+                repository("repo1", true, Some(3)),
+                repository("repo2", false, None),
+                repository("repo3", false, None),
+            ],
             ..InstanceStatus::default()
         };
+        let since = crate::time::kube(chrono::Utc::now() - chrono::Duration::seconds(90));
+        let lag =
+            RepositoryLag { late: true, files: 3, bytes: 48 << 20, since: Some(since), oldest_wal: None };
+        status.repositories[2].lag = Some(lag);
         let text = text(&status, None);
+        for line in [
+            "repository_late{repository=\"repo2\"} 0",
+            "repository_late{repository=\"repo3\"} 1",
+            "repository_lag_files{repository=\"repo3\"} 3",
+            "repository_lag_bytes{repository=\"repo3\"} 50331648",
+            "repository_lag_seconds{repository=\"repo3\"} 9",
+        ] {
+            assert!(text.contains(line), "{line} not in {text}");
+        }
         assert!(text.contains("howdah_repository_backups{repository=\"repo1\"} 3"), "{text}");
         assert!(text.contains("howdah_repository_archiving{repository=\"repo2\"} 0"), "{text}");
-        for absent in ["backups{repository=\"repo2", "archiving{repository=\"repo1", "last_archived"] {
+        for absent in [
+            "backups{repository=\"repo2",
+            "archiving{repository=\"repo1",
+            "late{repository=\"repo1",
+            "last_archived",
+        ] {
             assert!(!text.contains(absent), "{absent} in {text}");
         }
     }

@@ -111,11 +111,16 @@ pub async fn collect(shared: &Shared) -> InstanceStatus {
         .wal
         .repositories()
         .into_iter()
-        .map(|(name, archiver)| RepositoryState {
-            recoverability: known.get(&name).cloned(),
-            retention: shared.retention(&name),
-            archiver,
-            name,
+        .map(|state| {
+            let care = shared.care(&state.name);
+            RepositoryState {
+                recoverability: known.get(&state.name).cloned(),
+                retention: shared.retention(&state.name),
+                probe: care.probe,
+                encryption: care.encryption,
+                encryption_error: care.encryption_error,
+                ..state
+            }
         })
         .collect();
     status.running_backup_uid = shared.backup().map(|b| b.uid);

@@ -13,7 +13,13 @@ impl World {
     pub async fn assign(&self, name: &str, cluster: &str, pod: &str, session: &str) {
         let spec =
             BackupSpec { cluster: LocalObjectReference { name: cluster.into() }, ..BackupSpec::default() };
-        self.backups().create(&PostParams::default(), &Backup::new(name, spec)).await.unwrap();
+        self.assign_as(Backup::new(name, spec), pod, session).await;
+    }
+
+    pub async fn assign_as(&self, backup: Backup, pod: &str, session: &str) {
+        let name = backup.metadata.name.clone().unwrap();
+        let name = name.as_str();
+        self.backups().create(&PostParams::default(), &backup).await.unwrap();
         let status = json!({ "status": {
             "phase": "started", "instanceID": { "podName": pod, "sessionID": session },
         }});

@@ -132,10 +132,14 @@ impl Pod {
 
     /// A program of the manager, as PostgreSQL would call it.
     pub fn call(&self, args: &[&str]) -> Output {
-        self.command(&self.controller().join("instance-manager"), args)
-            .current_dir(self.pgdata())
-            .output()
-            .unwrap()
+        self.client(args).output().unwrap()
+    }
+
+    /// The same, not started.
+    pub fn client(&self, args: &[&str]) -> Command {
+        let mut command = self.command(&self.controller().join("instance-manager"), args);
+        command.current_dir(self.pgdata());
+        command
     }
 
     pub fn status(&self) -> Option<InstanceStatus> {

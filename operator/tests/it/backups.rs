@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use howdah_api::backup::BackupPhase;
 use howdah_api::conditions;
+use howdah_api::labels::BACKUP_DATA;
 use howdah_api::{Backup, Cluster};
 use howdah_operator::context::Context;
 use howdah_operator::controllers::backup::{self, decide, fetch, status};
 use howdah_operator::error::Class;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, Patch};
 use serde_json::{Value, json};
 
 use crate::node::Node;
@@ -338,4 +339,68 @@ async fn a_restarted_operator_goes_on_watching() {
     })
     .await;
     running.stop().await;
+}
+
+async fn held_backup(world: &World, name: &str, cluster: &str) {
+    let _: Backup = world
+        .create(json!({
+            "apiVersion": "postgresql.k8s.enterprisedb.io/v1alpha1", "kind": "Backup",
+            "metadata": {"name": name, "namespace": NS},
+            "spec": {"cluster": {"name": cluster}, "deletionPolicy": "Delete"},
+        }))
+        .await;
+}
+
+async fn is_there(world: &World, name: &str) -> bool {
+    world.api::<Backup>().get_opt(name).await.unwrap().is_some()
+}
+
+/// A Backup whose data goes with it is held before it begins, and let go when its instance says that nothing is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_is_held_until_its_data_is_gone() {
+    let world = World::start().await;
+    let _node = Node::start(&world);
+    cluster(&world, 1).await;
+    let (ctx, _) = world.manual(NOW);
+    held_backup(&world, "b", "zoo").await;
+    reconcile(&ctx, "b").await;
+    let begun = world.backup("b").await;
+    assert_eq!(begun.metadata.finalizers.as_deref(), Some(&[BACKUP_DATA.to_owned()][..]));
+    assert_eq!(phase(&begun), BackupPhase::Started);
+    world.patch_backup("b", json!({"phase": "completed", "backupId": "20261121T100000"})).await;
+    world.api::<Backup>().delete("b", &DeleteParams::default()).await.unwrap();
+    reconcile(&ctx, "b").await;
+    assert!(is_there(&world, "b").await);
+    let gone = json!({
+        "type": conditions::DATA_DELETED, "status": "True", "reason": "Deleted", "message": "m",
+        "lastTransitionTime": NOW,
+    });
+    world.patch_backup("b", json!({"conditions": [gone]})).await;
+    reconcile(&ctx, "b").await;
+    assert!(!is_there(&world, "b").await);
+}
+
+/// Nobody has to wait for a cluster that is gone, nor for a Backup that is to be retained after all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_backup_is_let_go_without_its_cluster_or_when_its_policy_changes() {
+    let world = World::start().await;
+    let (ctx, _) = world.manual(NOW);
+    for name in ["orphan", "retained"] {
+        held_backup(&world, name, "nowhere").await;
+        reconcile(&ctx, name).await;
+        world.patch_backup(name, json!({"phase": "completed", "backupId": "20261121T100000"})).await;
+    }
+    world.api::<Backup>().delete("orphan", &DeleteParams::default()).await.unwrap();
+    assert!(is_there(&world, "orphan").await);
+    reconcile(&ctx, "orphan").await;
+    assert!(!is_there(&world, "orphan").await);
+    assert!(world.event_reasons("orphan").await.contains(&"DataRetained".to_owned()));
+
+    let patch = Patch::Merge(json!({"spec": {"deletionPolicy": "Retain"}}));
+    world.api::<Backup>().patch("retained", &Default::default(), &patch).await.unwrap();
+    reconcile(&ctx, "retained").await;
+    assert!(world.backup("retained").await.metadata.finalizers.is_none_or(|all| all.is_empty()));
+    let patch = Patch::Merge(json!({"spec": {"type": "incremental"}}));
+    let refused = world.api::<Backup>().patch("retained", &Default::default(), &patch).await.unwrap_err();
+    assert!(refused.to_string().contains("but for deletionPolicy"), "{refused}");
 }

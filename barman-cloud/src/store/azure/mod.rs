@@ -71,7 +71,7 @@ pub(super) fn azure_in(
 ) -> Result<Store> {
     let Place { account, endpoint, keys } = place::place(destination, options)?;
     let tags = Tags::new(&options.tags, &options.history_tags)?;
-    let shared = options.connections.transport(options.ca_pem.as_deref(), &options.limits)?;
+    let shared = options.connections.transport(&options.ca_pem, &None, &options.limits)?;
     let throttled = shared.throttled();
     let transport = shared.speaking(Protocol::Azure);
     let builder = MicrosoftAzureBuilder::new()
@@ -110,5 +110,5 @@ pub(super) fn azure_in(
     made.tags = tags;
     made.throttled = throttled;
     made.limits = options.limits.clone();
-    Ok(Store { inner: Arc::new(made) })
+    Ok(Store { inner: Arc::new(made), cipher: None })
 }

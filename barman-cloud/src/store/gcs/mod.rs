@@ -99,7 +99,7 @@ pub(super) fn gcs_in(
     };
     let authority = endpoint.split_once("://").map_or("", |(_, rest)| rest);
     let authority = authority.split('/').next().unwrap_or_default().to_owned();
-    let shared = options.connections.transport(options.ca_pem.as_deref(), &options.limits)?;
+    let shared = options.connections.transport(&options.ca_pem, &None, &options.limits)?;
     let throttled = shared.throttled();
     let transport = shared.speaking(Protocol::Gcs { authority });
     let client = HttpClient::new(transport.clone());
@@ -135,5 +135,5 @@ pub(super) fn gcs_in(
     made.own_check = Some(BodyCheck::Crc32c);
     made.throttled = throttled;
     made.limits = options.limits.clone();
-    Ok(Store { inner: Arc::new(made) })
+    Ok(Store { inner: Arc::new(made), cipher: None })
 }

@@ -9,6 +9,7 @@ mod probing;
 mod publish;
 
 use std::collections::BTreeMap;
+use std::process::Output;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -190,6 +191,20 @@ impl PodRuntime {
     /// Host process id of a container's PID 1.
     pub fn pid(&self, container: &str) -> Option<i32> {
         self.state().live.get(container).map(|live| live.pid)
+    }
+
+    /// Runs a program in a container, with the environment of its PID 1.
+    pub async fn exec(&self, container: &str, argv: &[String], timeout: Duration) -> Result<Output, Error> {
+        let wrong = |why: String| Error::Pod {
+            what: format!("{argv:?} in {container} of pod {}/{}: {why}", self.namespace, self.name),
+        };
+        let pid = self.pid(container).ok_or_else(|| wrong("the container is not running".to_owned()))?;
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).map_err(|e| wrong(e.to_string()))?;
+        let pairs = environment.split(|byte| *byte == 0).filter_map(|pair| {
+            let text = String::from_utf8_lossy(pair);
+            text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()))
+        });
+        exec::output(&self.shared.spawner, pid, argv, &pairs.collect(), timeout).await.map_err(wrong)
     }
 
     /// Sends a signal to a container's PID 1.

@@ -1,146 +1,204 @@
-//! The index of buckets, objects and uploads, and where bodies live.
+//! The store of a test server: in memory or on a disk, seen through the faults of the day.
 //!
-//! The index is always in memory and small; bodies are in memory, in files, or nowhere. A write is staged
-//! first (outside the lock, as slow as the client), then committed in one step under the lock, so conditional
-//! writes are decided and done at once and readers see whole objects only.
+//! A fault that is about the store rather than about the wire is set on the task that carries the request out.
 
-mod commit;
-mod disk;
-mod index;
-mod path;
-mod staging;
+mod inspect;
+mod memory;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use howdah_s3_server::{
+    Bucket, DiskStaging, DiskStore, Keys, ObjectInfo, Opened, Page, Query, Upload, UploadSummary,
+    WriteCondition, no_such_key, storage_failure,
+};
+use s3s::S3Result;
 
-pub(crate) use index::{BucketState, Snapshot, Stored, Upload};
-pub(crate) use staging::{Staged, Staging};
+pub(crate) use inspect::Snapshot;
+pub(crate) use memory::Memory;
 
-use crate::body::disk_error;
-use crate::error::Error;
-use crate::object::ObjectInfo;
-use disk::Disk;
-use s3s::{S3Error, S3Result, s3_error};
-
-/// Bodies up to this size are kept by the sink store, so that small control objects can be read back.
-pub(crate) const SINK_KEEPS: u64 = 64 * 1024;
-
-/// Where the bytes of an object are.
-#[derive(Debug, Clone)]
-pub(crate) enum Data {
-    /// In memory, as they arrived.
-    Memory(Vec<Bytes>),
-    /// At the start of a file.
-    File(PathBuf),
-    /// Thrown away.
-    Dropped,
+/// What is wrong with the store while a request is carried out.
+#[derive(Clone)]
+pub(crate) enum Effect {
+    /// A write or removal is acknowledged and forgotten.
+    LoseWrite,
+    /// Listings show what was there when the rule was made.
+    StaleListing(Arc<BTreeMap<String, Snapshot>>),
 }
 
-/// A body that stays readable whatever happens to its object.
-#[derive(Debug)]
-pub(crate) enum OpenBody {
-    Memory(Vec<Bytes>),
-    File(std::fs::File),
-    Dropped,
+tokio::task_local! {
+    pub(crate) static EFFECT: Effect;
 }
 
-/// An object opened for reading.
-#[derive(Debug)]
-pub(crate) struct Opened {
-    pub info: Arc<ObjectInfo>,
-    pub body: OpenBody,
-}
-
-/// What kind of store it is.
-#[derive(Debug)]
-pub(crate) enum Backend {
-    Memory,
-    Disk(Disk),
-    Sink,
+fn losing() -> bool {
+    EFFECT.try_with(|effect| matches!(effect, Effect::LoseWrite)).unwrap_or(false)
 }
 
 /// The whole store.
 #[derive(Debug)]
-pub(crate) struct Store {
-    backend: Backend,
-    buckets: Mutex<BTreeMap<String, BucketState>>,
+pub(crate) enum Store {
+    Memory(Memory),
+    Disk(DiskStore),
 }
 
-impl Store {
-    pub fn memory() -> Self {
-        Self { backend: Backend::Memory, buckets: Mutex::default() }
-    }
+/// A body being received.
+pub(crate) enum Staging {
+    Memory(memory::Staging),
+    Disk(DiskStaging),
+}
 
-    pub fn sink() -> Self {
-        Self { backend: Backend::Sink, buckets: Mutex::default() }
-    }
-
-    /// Opens a directory, taking up the objects and uploads it holds.
-    pub async fn disk(root: PathBuf) -> Result<Self, Error> {
-        let (disk, buckets) = tokio::task::spawn_blocking(move || Disk::open(root))
-            .await
-            .map_err(|error| Error::Configuration { what: error.to_string(), remedy: "start again" })??;
-        Ok(Self { backend: Backend::Disk(disk), buckets: Mutex::new(buckets) })
-    }
-
-    pub fn backend(&self) -> &Backend {
-        &self.backend
-    }
-
-    /// The index. Never held across an await.
-    pub fn buckets(&self) -> MutexGuard<'_, BTreeMap<String, BucketState>> {
-        self.buckets.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Makes a bucket; false when it was there.
-    pub fn create_bucket(&self, bucket: &str) -> Result<bool, Error> {
-        if !s3s::path::check_bucket_name(bucket) {
-            return Err(Error::Configuration {
-                what: format!("{bucket:?} is no bucket name"),
-                remedy: "use 3 to 63 lower-case letters, digits, hyphens and dots",
-            });
+/// Calls the same method of whichever store it is.
+macro_rules! either {
+    ($self:ident, $store:ident => $call:expr) => {
+        match $self {
+            Self::Memory($store) => $call,
+            Self::Disk($store) => $call,
         }
-        let mut buckets = self.buckets();
-        if buckets.contains_key(bucket) {
-            return Ok(false);
+    };
+}
+
+/// The same for calls that take a body.
+macro_rules! staged {
+    ($self:ident, $staging:ident, $store:ident, $body:ident => $call:expr) => {
+        match ($self, $staging) {
+            (Self::Memory($store), Staging::Memory($body)) => $call,
+            (Self::Disk($store), Staging::Disk($body)) => $call,
+            _ => Err(s3s::s3_error!(InternalError, "the body is another store's")),
         }
-        if let Backend::Disk(disk) = &self.backend {
-            disk.create_bucket(bucket)?;
+    };
+}
+
+#[async_trait::async_trait]
+impl howdah_s3_server::Store for Store {
+    type Staging = Staging;
+
+    async fn buckets(&self) -> S3Result<Vec<Bucket>> {
+        either!(self, store => store.buckets().await)
+    }
+
+    async fn create_bucket(&self, bucket: &str) -> S3Result<bool> {
+        either!(self, store => store.create_bucket(bucket).await)
+    }
+
+    async fn delete_bucket(&self, bucket: &str) -> S3Result<()> {
+        either!(self, store => store.delete_bucket(bucket).await)
+    }
+
+    async fn require_bucket(&self, bucket: &str) -> S3Result<()> {
+        either!(self, store => store.require_bucket(bucket).await)
+    }
+
+    async fn stage(&self, bucket: &str, length: Option<u64>) -> S3Result<Staging> {
+        Ok(match self {
+            Self::Memory(store) => Staging::Memory(store.stage(bucket, length).await?),
+            Self::Disk(store) => Staging::Disk(store.stage(bucket, length).await?),
+        })
+    }
+
+    async fn write(&self, staging: &mut Staging, bytes: Bytes) -> S3Result<()> {
+        staged!(self, staging, store, body => store.write(body, bytes).await)
+    }
+
+    async fn put(
+        &self,
+        bucket: &str,
+        info: ObjectInfo,
+        staging: Staging,
+        condition: &WriteCondition,
+    ) -> S3Result<()> {
+        if losing() {
+            return Ok(());
         }
-        buckets.insert(bucket.to_owned(), BucketState::new());
-        Ok(true)
+        staged!(self, staging, store, body => store.put(bucket, info, body, condition).await)
     }
 
-    /// The objects of a bucket as they are now.
-    pub fn snapshot(&self, bucket: &str) -> Option<Snapshot> {
-        self.buckets().get(bucket).map(BucketState::snapshot)
+    async fn head(&self, bucket: &str, key: &str) -> S3Result<Arc<ObjectInfo>> {
+        either!(self, store => store.head(bucket, key).await)
     }
 
-    /// Opens an object. Description and bytes belong together because both are taken under the lock.
-    pub fn open(&self, bucket: &str, key: &str) -> S3Result<Opened> {
-        let buckets = self.buckets();
-        let state = buckets.get(bucket).ok_or_else(|| no_such_bucket(bucket))?;
-        let stored = state.objects.get(key).ok_or_else(|| no_such_key(key))?;
-        let body = match &stored.data {
-            Data::Memory(chunks) => OpenBody::Memory(chunks.clone()),
-            Data::File(path) => OpenBody::File(std::fs::File::open(path).map_err(disk_error)?),
-            Data::Dropped => OpenBody::Dropped,
-        };
-        Ok(Opened { info: stored.info.clone(), body })
+    async fn open(&self, bucket: &str, key: &str) -> S3Result<Opened> {
+        either!(self, store => store.open(bucket, key).await)
+    }
+
+    async fn delete(&self, bucket: &str, key: &str) -> S3Result<()> {
+        if losing() {
+            return Ok(());
+        }
+        either!(self, store => store.delete(bucket, key).await)
+    }
+
+    async fn list(&self, bucket: &str, query: &Query) -> S3Result<Page<Arc<ObjectInfo>>> {
+        let stale = EFFECT.try_with(|effect| match effect {
+            Effect::StaleListing(past) => past.get(bucket).cloned(),
+            Effect::LoseWrite => None,
+        });
+        if let Ok(Some(past)) = stale {
+            return list(&past, query, |key| past.get(key));
+        }
+        either!(self, store => store.list(bucket, query).await)
+    }
+
+    async fn begin_upload(&self, bucket: &str, template: ObjectInfo) -> S3Result<String> {
+        either!(self, store => store.begin_upload(bucket, template).await)
+    }
+
+    async fn require_upload(&self, bucket: &str, key: &str, id: &str) -> S3Result<()> {
+        either!(self, store => store.require_upload(bucket, key, id).await)
+    }
+
+    async fn upload(&self, bucket: &str, key: &str, id: &str) -> S3Result<Upload> {
+        either!(self, store => store.upload(bucket, key, id).await)
+    }
+
+    async fn uploads(&self, bucket: &str, prefix: &str) -> S3Result<Vec<UploadSummary>> {
+        either!(self, store => store.uploads(bucket, prefix).await)
+    }
+
+    async fn put_part(
+        &self,
+        bucket: &str,
+        id: &str,
+        number: u32,
+        info: ObjectInfo,
+        staging: Staging,
+    ) -> S3Result<()> {
+        if losing() {
+            return Ok(());
+        }
+        staged!(self, staging, store, body => store.put_part(bucket, id, number, info, body).await)
+    }
+
+    async fn complete_upload(
+        &self,
+        bucket: &str,
+        id: &str,
+        info: ObjectInfo,
+        parts: &[u32],
+        condition: &WriteCondition,
+    ) -> S3Result<()> {
+        if losing() {
+            return either!(self, store => store.abort_upload(bucket, id).await);
+        }
+        either!(self, store => store.complete_upload(bucket, id, info, parts, condition).await)
+    }
+
+    async fn abort_upload(&self, bucket: &str, id: &str) -> S3Result<()> {
+        either!(self, store => store.abort_upload(bucket, id).await)
     }
 }
 
-pub(crate) fn no_such_bucket(bucket: &str) -> S3Error {
-    s3_error!(NoSuchBucket, "The specified bucket does not exist: {}", bucket)
-}
-
-pub(crate) fn no_such_key(key: &str) -> S3Error {
-    s3_error!(NoSuchKey, "The specified key does not exist: {}", key)
-}
-
-pub(crate) fn no_such_upload(id: &str) -> S3Error {
-    s3_error!(NoSuchUpload, "The specified multipart upload does not exist: {}", id)
+/// One page of `keys`, whose descriptions `info` gives.
+fn list<'a>(
+    keys: &dyn Keys,
+    query: &Query,
+    info: impl Fn(&str) -> Option<&'a Arc<ObjectInfo>>,
+) -> S3Result<Page<Arc<ObjectInfo>>> {
+    let page = howdah_s3_server::page(keys, query).map_err(storage_failure)?;
+    let objects = page
+        .objects
+        .iter()
+        .map(|key| info(key).cloned().ok_or_else(|| no_such_key(key)))
+        .collect::<S3Result<_>>()?;
+    Ok(Page { objects, prefixes: page.prefixes, next: page.next })
 }

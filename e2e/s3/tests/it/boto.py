@@ -8,10 +8,13 @@ from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+# Set where the server wants to see a certificate.
+own = (os.environ["CLIENT_CERT"], os.environ["CLIENT_KEY"]) if "CLIENT_CERT" in os.environ else None
 s3 = boto3.client(
     "s3",
     endpoint_url=os.environ["ENDPOINT"],
-    config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 5, "mode": "standard"}),
+    config=Config(
+        s3={"addressing_style": "path"}, retries={"max_attempts": 5, "mode": "standard"}, client_cert=own),
 )
 parts = TransferConfig(multipart_threshold=5 << 20, multipart_chunksize=5 << 20, max_concurrency=3)
 body = os.urandom(12 << 20)
@@ -108,8 +111,13 @@ def everything():
     assert code(s3.abort_multipart_upload, Bucket="bucket", Key="left", UploadId=started["UploadId"]) == (
         "NoSuchUpload", 404)
     url = s3.generate_presigned_url("get_object", Params={"Bucket": "bucket", "Key": key})
+    import ssl
     import urllib.request
-    assert urllib.request.urlopen(url).read() == b"hello"
+    context = None
+    if own:
+        context = ssl.create_default_context(cafile=os.environ["AWS_CA_BUNDLE"])
+        context.load_cert_chain(*own)
+    assert urllib.request.urlopen(url, context=context).read() == b"hello"
 
 
 {"everything": everything, "upload": upload}[sys.argv[1]]()

@@ -54,12 +54,12 @@ async fn what_was_never_acknowledged_is_cleaned_up() {
     let server = open(dir.path()).await;
     server.put("bucket", "k", "v").await.unwrap();
     server.shutdown().await;
-    std::fs::write(dir.path().join("tmp/half"), b"half").unwrap();
+    std::fs::write(dir.path().join("bucket/tmp/half"), b"half").unwrap();
     std::fs::create_dir(dir.path().join("bucket/uploads/half")).unwrap();
     let server = open(dir.path()).await;
     assert_eq!(server.objects("bucket").unwrap().len(), 1);
     assert!(server.uploads("bucket").unwrap().is_empty());
-    assert!(!dir.path().join("tmp/half").exists());
+    assert!(!dir.path().join("bucket/tmp/half").exists());
     assert!(!dir.path().join("bucket/uploads/half").exists());
     server.shutdown().await;
 }

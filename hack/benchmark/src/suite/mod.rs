@@ -2,6 +2,7 @@
 
 pub mod archiver;
 pub mod backup;
+pub mod encryption;
 pub mod incremental;
 pub mod limits;
 pub mod memory;
@@ -66,6 +67,9 @@ pub async fn run(options: Options) -> Result<bool> {
         Found { runs: scaling::run(&mut context).await?, ..Found::default() }
     } else if context.options.incremental {
         let (runs, targets) = incremental::run(&context).await?;
+        Found { runs, targets, ..Found::default() }
+    } else if context.options.encryption {
+        let (runs, targets) = encryption::run(&context).await?;
         Found { runs, targets, ..Found::default() }
     } else if context.options.memory {
         let (runs, targets) = memory::run(&context).await?;

@@ -32,6 +32,7 @@ impl Howdah {
         let mut args =
             vec!["--endpoint", &context.s3.endpoint, "--destination", &destination, "--server", "pg"];
         args.extend(["--compression", codec, "--jobs", &jobs, "--pgdata", &pgdata]);
+        args.extend(["--cipher", context.cipher.get()]);
         args.extend(command);
         let mut run = Invocation::new(context.program("engine-cli"), &args);
         run.env = S3::keys().to_vec();

@@ -27,10 +27,10 @@ pub struct NeededWal {
     pub closed: bool,
 }
 
-/// Returns when every segment from begin to end is in the archive. The end of a standby's backup lies in a segment that
+/// Returns when every segment from begin to end is in the archive, or, with several, in one of them. The end of a standby's backup lies in a segment that
 /// the primary may still be writing, so it is asked to close it: on an idle server nothing else would, ever.
 pub async fn wait(
-    repository: &Repository,
+    repositories: &[&Repository],
     needed: NeededWal,
     primary: &dyn PrimaryWal,
     limit: Option<Duration>,
@@ -44,7 +44,7 @@ pub async fn wait(
     let mut trouble: Option<Error> = None;
     loop {
         let range = SegmentRange::new(first, needed.end, needed.size)?;
-        let missing = match repository.missing_wal(range).await {
+        let missing = match missing(repositories, &range).await {
             Ok(missing) => missing,
             Err(error) if error.is_transient() => {
                 trouble = Some(error.into());
@@ -66,7 +66,7 @@ pub async fn wait(
             }
         }
         if limit.is_some_and(|limit| begun.elapsed() >= limit) {
-            return Err(overdue(repository, &missing, begun.elapsed(), primary.archive_failure(), trouble));
+            return Err(overdue(repositories, &missing, begun.elapsed(), primary.archive_failure(), trouble));
         }
         tokio::select! {
             () = cancel.cancelled() => return Err(Error::cancelled()),
@@ -76,8 +76,24 @@ pub async fn wait(
     }
 }
 
+/// What none of the archives has. One that does not answer is passed over while another one does.
+async fn missing(repositories: &[&Repository], range: &SegmentRange) -> barman_cloud::Result<Vec<Segment>> {
+    let (mut missing, mut trouble) = (None::<Vec<Segment>>, None);
+    for repository in repositories {
+        match (repository.missing_wal(range.clone()).await, &mut missing) {
+            (Ok(here), None) => missing = Some(here),
+            (Ok(here), Some(missing)) => missing.retain(|segment| here.contains(segment)),
+            (Err(error), _) => trouble = Some(error),
+        }
+    }
+    match (missing, trouble) {
+        (None, Some(error)) => Err(error),
+        (missing, _) => Ok(missing.unwrap_or_default()),
+    }
+}
+
 fn overdue(
-    repository: &Repository,
+    repositories: &[&Repository],
     missing: &[Segment],
     waited: Duration,
     failure: Option<String>,
@@ -95,7 +111,7 @@ fn overdue(
         ErrorKind::WalNotArchived,
         format!(
             "WAL segment {first}{more} did not reach the archive {} within {} s; {why}",
-            repository.url(),
+            repositories.iter().map(|repository| repository.url()).collect::<Vec<_>>().join(" or "),
             waited.as_secs()
         ),
     )

@@ -94,7 +94,7 @@ impl PartList {
             .map_err(|error| Error::new(ErrorKind::Invalid, "the list of parts").with_source(error))?;
         let (key, size) = (Self::key(repository.layout(), id), body.len() as u64);
         repository.store().put(&key, body.into()).await?;
-        super::part::confirm(repository.store(), &key, size).await
+        super::part::confirm(repository.store(), &key, repository.store().stored_size(&key, size)).await
     }
 
     /// Reads the list; `None` when there is none, as in backups that Barman wrote.

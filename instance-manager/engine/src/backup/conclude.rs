@@ -77,7 +77,16 @@ impl Run {
         self.progress.enter(Phase::WaitingForWal { end_wal: end, end_lsn });
         let needed = NeededWal { begin, end, end_lsn, size: info.segment_size()?, closed };
         let limit = self.request.wal_timeout;
-        archive_wait::wait(repository, needed, self.primary.as_ref(), limit, &self.cancel).await?;
+        match &self.request.borrowed_wal {
+            None => {
+                archive_wait::wait(&[repository], needed, self.primary.as_ref(), limit, &self.cancel).await?
+            }
+            Some(borrowed) => {
+                let sources: Vec<_> = borrowed.sources.iter().collect();
+                archive_wait::wait(&sources, needed, self.primary.as_ref(), limit, &self.cancel).await?;
+                borrowed.copy(repository, needed, &self.cancel).await?;
+            }
+        }
         super::history::ensure(repository, &self.request.pgdata, begin.timeline).await?;
 
         self.progress.enter(Phase::Committing);
@@ -88,7 +97,8 @@ impl Run {
             })?;
             // A last look: the store may have lost something since it was confirmed.
             let manifest = repository.layout().manifest(id);
-            super::part::confirm(repository.store(), &manifest, sealed.manifest_bytes).await?;
+            let stored = repository.store().stored_size(&manifest, sealed.manifest_bytes);
+            super::part::confirm(repository.store(), &manifest, stored).await?;
             list.compare(id, repository, &commit::stored_parts(repository, id).await?)?;
             Ok(list)
         };

@@ -6,6 +6,7 @@
 mod archive_wait;
 mod bad_pages;
 mod begin;
+mod borrowed;
 mod changes;
 pub(crate) mod commit;
 mod conclude;
@@ -36,7 +37,9 @@ mod sweep;
 mod throttle;
 mod walk;
 
+pub use archive_wait::{NeededWal, wait as wait_for_wal};
 pub use bad_pages::{BadPage, BadPagePolicy, BadPages};
+pub use borrowed::BorrowedWal;
 #[doc(hidden)]
 pub use pages::checksum as page_checksum;
 pub(crate) use pages::relation_segment;

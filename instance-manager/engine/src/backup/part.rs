@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
 use barman_cloud::Compression;
 use barman_cloud::codec::Encoder;
-use barman_cloud::store::{PartId, Upload};
+use barman_cloud::store::{PartId, Sealer, Upload};
 use barman_cloud::tar::TarWriter;
 use barman_cloud::{PartName, Store};
 use bytes::Bytes;
@@ -62,10 +62,13 @@ enum Message {
 }
 
 impl OpenPart {
-    /// Begins a part. Buffers are sent from a task of the runtime; the upload begins with the first one.
+    /// Begins a part, on a thread that may block. Buffers are sent from a task of the runtime; the upload begins with
+    /// the first one.
     pub fn open(context: &PartContext, key: String, name: PartName) -> Result<Self> {
+        // The first part of an encrypted backup makes its key, which takes requests; a worker may wait for them.
+        let sealer = context.runtime.block_on(context.store.sealer(&key))?;
         let (sender, receiver) = unbounded_channel();
-        let sink = Sink { pool: context.pool.clone(), buffer: None, sender, sent: 0 };
+        let sink = Sink { pool: context.pool.clone(), buffer: None, sealer, sender, sent: 0 };
         let encoder = Encoder::new(context.compression, context.level, sink)?;
         let task = context.uploads.spawn_on(send(context.clone(), key, name, receiver), &context.runtime);
         Ok(Self { name, tar: TarWriter::new(encoder), task })
@@ -84,7 +87,7 @@ impl OpenPart {
     /// Ends tar and frame; the task ends when the object is confirmed, and what is in it is noted. On failure the task
     /// comes back too: it says why the upload ended.
     pub fn finish(self, records: &[FileRecord]) -> Result<PartTask, (io::Error, PartTask)> {
-        let closed = self.tar.finish().and_then(Encoder::finish).map(|sink| sink.finish(records));
+        let closed = self.tar.finish().and_then(Encoder::finish).and_then(|sink| sink.finish(records));
         match closed {
             Ok(()) => Ok(self.task),
             Err(error) => Err((error, self.task)),
@@ -97,10 +100,11 @@ impl OpenPart {
     }
 }
 
-/// Cuts the compressed stream into equal buffers.
+/// Cuts the compressed stream into equal buffers, encrypted in place where the store encrypts.
 pub struct Sink {
     pool: BufferPool,
     buffer: Option<PoolBuffer>,
+    sealer: Sealer,
     sender: UnboundedSender<Message>,
     sent: u64,
 }
@@ -112,12 +116,36 @@ impl Sink {
         let _ = self.sender.send(Message::Chunk(buffer.freeze()));
     }
 
-    fn finish(mut self, records: &[FileRecord]) {
-        if let Some(buffer) = self.buffer.take().filter(|buffer| buffer.len() > 0) {
-            self.send(buffer);
+    /// The buffer under construction, or an empty one.
+    fn buffer(&mut self) -> io::Result<PoolBuffer> {
+        match self.buffer.take() {
+            Some(buffer) => Ok(buffer),
+            None => self
+                .pool
+                .take()
+                .map_err(|_| io::Error::new(io::ErrorKind::Interrupted, "the backup is being cancelled"))
+                // Not `Interrupted`, which callers repeat.
+                .map_err(|error| io::Error::new(io::ErrorKind::BrokenPipe, error)),
+        }
+    }
+
+    fn finish(mut self, records: &[FileRecord]) -> io::Result<()> {
+        // Without encryption nothing follows what is in the buffer, and none need be waited for.
+        while self.buffer.is_some() || !self.sealer.is_plain() {
+            let mut buffer = self.buffer()?;
+            let sealer = &mut self.sealer;
+            let ended =
+                buffer.fill(|data, room| sealer.finish(data, room)).map_err(barman_cloud::Error::into_io)?;
+            if buffer.len() > 0 {
+                self.send(buffer);
+            }
+            if ended {
+                break;
+            }
         }
         let note = PartRecord::new(self.sent, records);
         let _ = self.sender.send(Message::Finish { size: self.sent, note });
+        Ok(())
     }
 }
 
@@ -126,16 +154,10 @@ impl Write for Sink {
         if self.sender.is_closed() {
             return Err(io::Error::new(io::ErrorKind::BrokenPipe, "the upload ended"));
         }
-        let mut buffer = match self.buffer.take() {
-            Some(buffer) => buffer,
-            None => self
-                .pool
-                .take()
-                .map_err(|_| io::Error::new(io::ErrorKind::Interrupted, "the backup is being cancelled"))
-                // Not `Interrupted`, which callers repeat.
-                .map_err(|error| io::Error::new(io::ErrorKind::BrokenPipe, error))?,
-        };
-        let taken = buffer.fill(bytes);
+        let mut buffer = self.buffer()?;
+        let sealer = &mut self.sealer;
+        let taken =
+            buffer.fill(|data, room| sealer.fill(data, room, bytes)).map_err(barman_cloud::Error::into_io)?;
         if buffer.is_full() {
             self.send(buffer);
         } else {
@@ -217,7 +239,7 @@ fn joined(sent: Result<Result<(usize, PartId)>, tokio::task::JoinError>) -> Resu
     sent.map_err(|error| Error::cancelled().with_source(error))?
 }
 
-/// What the store holds must be what was sent.
+/// What the store holds must be what was sent: `size` bytes as they are stored.
 pub(super) async fn confirm(store: &Store, key: &str, size: u64) -> Result<()> {
     let lost = |held: String| {
         Error::new(

@@ -76,11 +76,11 @@ impl BufferPool {
 }
 
 impl PoolBuffer {
-    /// Takes as much of `bytes` as fits; returns how much.
-    pub fn fill(&mut self, bytes: &[u8]) -> usize {
-        let take = bytes.len().min(self.home.capacity - self.data.len());
-        self.data.extend_from_slice(&bytes[..take]);
-        take
+    /// Lets `work` append to the content, up to the capacity that it is told.
+    pub fn fill<T>(&mut self, work: impl FnOnce(&mut Vec<u8>, usize) -> T) -> T {
+        let done = work(&mut self.data, self.home.capacity);
+        debug_assert!(self.data.len() <= self.home.capacity);
+        done
     }
 
     /// Bytes in it.
@@ -122,7 +122,8 @@ mod tests {
     fn a_buffer_comes_back_after_its_last_clone() {
         let pool = BufferPool::new(1, 4);
         let mut buffer = pool.take().expect("open");
-        assert_eq!((buffer.fill(b"abcdef"), buffer.is_full()), (4, true));
+        assert_eq!(buffer.fill(|data, room| (data.extend_from_slice(b"abcd"), room).1), 4);
+        assert!(buffer.is_full());
         let bytes = buffer.freeze();
         let clone = bytes.clone();
         drop(bytes);

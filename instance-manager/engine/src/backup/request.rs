@@ -1,6 +1,7 @@
 //! Input and output of a base backup.
 
 use super::bad_pages::{BadPagePolicy, BadPages};
+use super::borrowed::BorrowedWal;
 use super::priority::Priority;
 use super::resume::Resume;
 use super::throttle::{Clock, SystemClock};
@@ -131,6 +132,8 @@ pub struct BackupRequest {
     /// The interrupted backup to go on from. A differential or incremental one whose data was not complete begins
     /// again under its id.
     pub resume: Option<Resume>,
+    /// Where the backup's WAL comes from when its repository archives none by itself.
+    pub borrowed_wal: Option<BorrowedWal>,
 }
 
 impl BackupRequest {
@@ -155,6 +158,7 @@ impl BackupRequest {
             priority: Priority::default(),
             wal_timeout: Some(Duration::from_secs(3600)),
             resume: None,
+            borrowed_wal: None,
         }
     }
 }

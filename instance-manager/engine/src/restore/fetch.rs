@@ -7,6 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
 use barman_cloud::catalog::PartObject;
 use barman_cloud::codec::Decoder;
+use barman_cloud::store::CipherMode;
 use barman_cloud::store::blocking::BlockingReader;
 use barman_cloud::{Archive, Repository};
 use futures::StreamExt;
@@ -177,7 +178,10 @@ impl Fetch {
             let count = Count::new(shown.then(|| Arc::clone(&self.progress)));
             let outcome = self.try_part(&item, ahead, &count).await;
             let counted = count.close();
-            self.fetched.fetch_add(counted, Ordering::Relaxed);
+            // Counted is what came out of the store's decryption; reported is what came out of the store.
+            let store = self.repository.store();
+            let fetched = if counted == 0 { 0 } else { store.stored_size(&item.part.object.key, counted) };
+            self.fetched.fetch_add(fetched, Ordering::Relaxed);
             match outcome {
                 Ok(extracted) => {
                     self.progress.add_done(item.expected().saturating_sub(counted));
@@ -230,16 +234,24 @@ impl Fetch {
         thread.await.map_err(|error| Error::cancelled().with_source(error))?
     }
 
-    fn extract(&self, input: impl BufRead, item: &Item) -> Result<Extracted> {
-        extract::extract(
-            input,
+    fn extract(&self, mut input: impl BufRead, item: &Item) -> Result<Extracted> {
+        let extracted = extract::extract(
+            &mut input,
             &item.target,
             item.wanted,
             &self.layer,
             &self.checker,
             &self.progress,
             &self.cancel,
-        )
+        )?;
+        // What this cipher has given is authentic only at the end, so a part that is not wanted whole is read whole.
+        if self.repository.store().cipher_mode() == Some(CipherMode::Aes256Cbc) {
+            io::copy(&mut input, &mut io::sink()).map_err(|error| {
+                let kind = barman_cloud::ErrorKind::Corrupt;
+                barman_cloud::Error::from_io(error, kind, "it cannot be read to its end")
+            })?;
+        }
+        Ok(extracted)
     }
 }
 

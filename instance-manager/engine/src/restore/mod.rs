@@ -6,7 +6,7 @@
 
 mod apply;
 mod built;
-mod check;
+pub(crate) mod check;
 mod extract;
 mod fetch;
 mod inplace;
@@ -14,7 +14,7 @@ mod layers;
 mod leftover;
 mod marker;
 mod members;
-mod path;
+pub(crate) mod path;
 mod place;
 mod plan;
 mod readahead;

@@ -32,6 +32,8 @@ pub async fn plan(request: &RestoreRequest) -> Result<RestorePlan> {
 
 pub async fn detailed(request: &RestoreRequest) -> Result<Detailed> {
     let repository = &request.repository;
+    // A wrong passphrase would otherwise look like a catalogue of damaged backups.
+    repository.check_encryption().await?;
     let inventory = repository.inventory().await?;
     let histories = path::histories(repository).await?;
     let (id, info, history) = choose(repository, &inventory, request, &histories)?;

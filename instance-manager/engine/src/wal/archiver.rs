@@ -115,16 +115,49 @@ impl Archiver {
             inner.archive(name, &path).await
         }
         .await;
-        let mut stats = lock(&inner.stats);
         match &outcome {
-            Ok(()) => stats.last_error = None,
-            Err(error) => {
-                stats.failed_count += 1;
-                stats.last_failed = Some((text, Utc::now()));
-                stats.last_error = Some(error.report());
-            }
+            Ok(()) => lock(&inner.stats).last_error = None,
+            Err(error) => self.failed(text, error.report()),
         }
         outcome
+    }
+
+    /// Archives a file under its name from a copy of it: for one that PostgreSQL does not keep any more.
+    pub(super) async fn archive_copy(&self, name: WalName, copy: &Path) -> Result<()> {
+        let outcome = async {
+            let segment_size = self.0.owner().await?;
+            let source = WalSource::File(copy.to_owned());
+            self.0.send(name, copy, &source, segment_size, Lane::Ahead).await
+        }
+        .await;
+        match &outcome {
+            Ok(()) => lock(&self.0.stats).last_error = None,
+            Err(error) => self.failed(name.to_string(), error.report()),
+        }
+        outcome
+    }
+
+    /// Counts a failure of somebody who works for this archive.
+    pub(super) fn failed(&self, name: String, why: String) {
+        let mut stats = lock(&self.0.stats);
+        stats.failed_count += 1;
+        stats.last_failed = Some((name, Utc::now()));
+        stats.last_error = Some(why);
+    }
+
+    /// Whose archive it is: segment size and system identifier of this server, once the archive is claimed for it.
+    pub(super) async fn owned(&self) -> Result<SegmentSize> {
+        self.0.owner().await
+    }
+
+    /// Where WAL goes.
+    pub(super) fn repository(&self) -> &Repository {
+        &self.0.config.repository
+    }
+
+    /// Files sent at the same time.
+    pub(super) fn max_parallel(&self) -> usize {
+        self.0.config.max_parallel
     }
 
     /// Counters now. Counts `.ready` files, so it reads a directory.
@@ -166,6 +199,17 @@ impl Inner {
     }
 
     async fn upload(&self, name: WalName, path: &Path, segment_size: SegmentSize, lane: Lane) -> Result<()> {
+        self.send(name, path, &WalSource::pinned(path)?, segment_size, lane).await
+    }
+
+    async fn send(
+        &self,
+        name: WalName,
+        path: &Path,
+        source: &WalSource,
+        segment_size: SegmentSize,
+        lane: Lane,
+    ) -> Result<()> {
         if name.has_segment_size() {
             let size =
                 std::fs::metadata(path).map_err(|error| Error::io("cannot archive", path, error))?.len();
@@ -182,7 +226,7 @@ impl Inner {
             }
         }
         let throttled = self.config.repository.store().throttled();
-        let outcome = self.writer.archive(name, &WalSource::File(path.to_owned()), lane).await;
+        let outcome = self.writer.archive(name, source, lane).await;
         lock(&self.pace).done(self.config.repository.store().throttled() != throttled);
         let archived = outcome?;
         tracing::debug!(%name, key = archived.key, stored = archived.stored, "archived");

@@ -3,6 +3,7 @@
 mod ahead;
 mod archiver;
 mod depth;
+mod group;
 mod pace;
 mod prefetch;
 mod queue;
@@ -10,4 +11,5 @@ mod restorer;
 mod spool;
 
 pub use archiver::{Archiver, ArchiverConfig, ArchiverStats};
+pub use group::{Group, Lag, Member, Policy, Refusal, Refused};
 pub use restorer::{Restorer, RestorerConfig, WalFetch};

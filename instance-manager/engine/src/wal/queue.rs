@@ -17,10 +17,11 @@ const TRUST: Duration = Duration::from_secs(60);
 /// The order in which PostgreSQL hands files out: history files first, because other servers wait for them, then by
 /// name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Place(bool, u32, u32, u32, u8, u32);
+pub struct Place(bool, u32, u32, u32, u8, u32);
 
 impl Place {
-    fn of(name: WalName) -> Self {
+    /// The place of a file.
+    pub fn of(name: WalName) -> Self {
         let (kind, offset) = match name {
             WalName::History(timeline) => return Self(false, timeline, 0, 0, 0, 0),
             WalName::Segment(_) => (0, 0),

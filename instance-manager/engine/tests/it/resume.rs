@@ -2,9 +2,11 @@
 
 use crate::postgres::Postgres;
 use crate::site::{BUCKET, Site, Switch, restored, verify};
+use barman_cloud::store::CipherMode;
 use howdah_engine::backup::{PartSize, Resume};
 use howdah_engine::{BackupRequest, BackupResult, Error, ErrorKind, Phase, Progress, RestoreRequest};
 use howdah_s3::{Action, Operation, Rule};
+use rstest::rstest;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +23,10 @@ struct World {
 impl World {
     /// A server with four tables, each larger than a part.
     async fn new() -> Self {
-        let site = Site::new().await;
+        Self::on(Site::new().await).await
+    }
+
+    async fn on(site: Site) -> Self {
         let primary = site.primary(SERVER);
         for table in ["a", "b", "c", "d"] {
             primary.sql(&format!(
@@ -135,9 +140,13 @@ fn done((outcome, phases): (Result<BackupResult, Error>, Vec<Phase>)) -> (Backup
     (outcome.unwrap_or_else(|error| panic!("{}", error.report())), phases)
 }
 
+/// S0.24: sizes that were noted are those of the ciphertext, and parts of two processes have keys of their own.
+#[rstest]
+#[case::plain(Site::new())]
+#[case::encrypted(Site::encrypted(CipherMode::Aes256Gcm, "sesame"))]
 #[tokio::test(flavor = "multi_thread")]
-async fn unchanged_parts_stay_and_changed_ones_are_stored_again() {
-    let world = World::new().await;
+async fn unchanged_parts_stay_and_changed_ones_are_stored_again(#[case] site: impl Future<Output = Site>) {
+    let world = World::on(site.await).await;
     let resume = world.interrupted_copy().await;
     world.primary.sql("UPDATE d SET x = 'changed' WHERE g % 1000 = 0");
     world.primary.sql("INSERT INTO d SELECT g, 'new' FROM generate_series(1, 10) g");

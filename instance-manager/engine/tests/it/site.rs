@@ -2,6 +2,7 @@
 
 use crate::postgres::{Bridge, Postgres};
 use async_trait::async_trait;
+use barman_cloud::store::{Cipher, CipherMode, Keyring};
 use barman_cloud::{Compression, Destination, S3Options, Store};
 use howdah_engine::backup::SwitchRequest;
 use howdah_engine::{
@@ -18,6 +19,10 @@ pub const BUCKET: &str = "backups";
 /// A directory and an S3 server.
 pub struct Site {
     pub s3: howdah_s3::Server,
+    /// How its repositories are encrypted, and the passphrase.
+    pub encryption: Option<(CipherMode, &'static str)>,
+    /// Where the repositories are instead.
+    elsewhere: Option<Store>,
     dir: tempfile::TempDir,
 }
 
@@ -35,7 +40,17 @@ impl Site {
             .start()
             .await
             .expect("the S3 server starts");
-        Self { s3, dir }
+        Self { s3, encryption: None, elsewhere: None, dir }
+    }
+
+    /// One whose repositories are encrypted.
+    pub async fn encrypted(mode: CipherMode, passphrase: &'static str) -> Self {
+        Self { encryption: Some((mode, passphrase)), ..Self::new().await }
+    }
+
+    /// The same with the repositories in another store.
+    pub async fn with_store(store: Store) -> Self {
+        Self { elsewhere: Some(store), ..Self::new().await }
     }
 
     pub fn path(&self) -> &Path {
@@ -43,10 +58,18 @@ impl Site {
     }
 
     pub fn store(&self) -> Store {
+        if let Some(store) = &self.elsewhere {
+            return store.clone();
+        }
         let mut options = S3Options::with_keys("key", "secret");
         options.endpoint = Some(self.s3.endpoint());
         let destination = Destination::parse(&format!("s3://{BUCKET}/some/path")).expect("a destination");
-        Store::s3(&destination, &options).expect("a store")
+        let store = Store::s3(&destination, &options).expect("a store");
+        // As in another process: nothing is known of the keys yet.
+        let cipher = |(mode, passphrase): (_, &str)| {
+            Cipher::new(mode, Keyring::new(&passphrase.into(), &[]).expect("a passphrase"))
+        };
+        self.encryption.map(cipher).map_or(store.clone(), |cipher| store.with_cipher(&cipher))
     }
 
     pub fn repository(&self, server: &str) -> Repository {

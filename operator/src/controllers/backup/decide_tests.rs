@@ -7,6 +7,7 @@ use howdah_api::backup::BackupPhase::{Completed, Failed, Finalizing, Pending, Ru
 use howdah_api::common::BackupTarget;
 use howdah_api::conditions;
 use howdah_api::instance::InstanceRole::{Primary, Replica};
+use howdah_api::instance::{ArchiverStatus, RepositoryState};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use rstest::rstest;
 
@@ -89,6 +90,10 @@ decisions! {
         let archiver = w.report(1).archiver.as_mut().unwrap();
         archiver.working = false;
         archiver.last_error = Some("access denied; check the key".into());
+    }), Pending);
+    while_wal_does_not_reach_its_own_repository_it_waits: one(world().change(|w| {
+        let archiver = ArchiverStatus { last_error: Some("access denied; check the key".into()), ..Default::default() };
+        w.report(1).repositories = vec![RepositoryState { name: "default".into(), archiver, ..Default::default() }];
     }), Pending);
     while_another_one_runs_it_waits: observed(world(), vec![backup("b", 60, Pending), backup("a", 0, Finalizing)]);
     an_older_one_goes_first: observed(world(), vec![backup("b", 60, Pending), backup("a", 0, Pending)]);

@@ -60,8 +60,9 @@ pub async fn cluster_of(ctx: &Context, namespace: &str, name: &str) -> Result<Op
 }
 
 fn needs_care(backup: &Backup) -> bool {
-    let ended = backup.status.as_ref().is_some_and(|s| s.phase().is_terminal());
-    !ended && backup.metadata.deletion_timestamp.is_none()
+    let phase = backup.status.as_ref().map(|s| s.phase()).unwrap_or_default();
+    // One that is being taken comes to its end though it is deleted: its data waits for that.
+    !phase.is_terminal() && (backup.metadata.deletion_timestamp.is_none() || phase.is_executing())
 }
 
 async fn get(ctx: &Context, namespace: &str, name: &str) -> Result<Option<Backup>, Error> {

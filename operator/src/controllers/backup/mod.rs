@@ -1,7 +1,8 @@
 //! The Backup controller: gives a Backup to an instance and watches that it is being worked on. It never
-//! touches one that has ended.
+//! touches one that has ended, but for the finalizer of one whose data goes with it.
 
 pub mod decide;
+pub mod deletion;
 pub mod fetch;
 pub mod status;
 pub mod validate;
@@ -26,8 +27,13 @@ const EXECUTING: Duration = Duration::from_secs(5);
 
 /// One reconciliation of the Backup `name`.
 pub async fn reconcile(ctx: &Context, namespace: &str, name: &str) -> Result<Action, Error> {
+    // Before an instance begins: nothing is stored that would not be looked after.
+    let idle = match deletion::look(ctx, namespace, name).await? {
+        Some(deletion::Step::Wait) => Action::requeue(WAITING),
+        _ => Action::await_change(),
+    };
     let Some(cluster) = fetch::cluster_of(ctx, namespace, name).await? else {
-        return Ok(Action::await_change());
+        return Ok(idle);
     };
     // One decision at a time for each cluster, made on what is written now: two Backups never start together.
     let _turn = ctx.dispatch.lock(&format!("{namespace}/{cluster}")).await;

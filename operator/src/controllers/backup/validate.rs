@@ -68,6 +68,7 @@ pub fn choose(observed: &Observed, backup: &Backup) -> Result<Choice, Obstacle> 
         return Err(wait("ClusterNotReady", format!("the primary of Cluster {name} is not ready ({phase})")));
     };
     check_archiving(name, primary.1)?;
+    check_target(backup, primary.1)?;
     let target =
         backup.spec.target.or(cluster.spec.backup.as_ref().and_then(|b| b.target)).unwrap_or_default();
     let choice = |(pod, report): (&Pod, &InstanceStatus), why: String| Choice {
@@ -132,6 +133,27 @@ fn check_archiving(cluster: &str, primary: &InstanceStatus) -> Result<(), Obstac
         }
         Some(_) => Ok(()),
     }
+}
+
+/// Whether WAL reaches the repository that the Backup goes to; where not all have to have it, archiving works although it
+/// does not.
+fn check_target(backup: &Backup, primary: &InstanceStatus) -> Result<(), Obstacle> {
+    let wanted = backup.spec.repository.as_deref();
+    let Some(state) = primary.repositories.iter().find(|r| wanted.is_none_or(|wanted| r.name == wanted))
+    else {
+        return Ok(());
+    };
+    let Some(why) = state.archiver.last_error.as_ref().filter(|_| !state.archiver.working) else {
+        return Ok(());
+    };
+    Err(wait(
+        "ArchivingNotWorking",
+        format!(
+            "WAL does not reach repository {}, so a backup in it could not be restored: {why}; the backup begins by \
+             itself when it does",
+            state.name
+        ),
+    ))
 }
 
 fn ready(observed: &Observed, role: InstanceRole) -> impl Iterator<Item = (&Pod, &InstanceStatus)> {

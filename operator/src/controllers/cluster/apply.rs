@@ -43,6 +43,9 @@ pub async fn apply_base(
     for service in build::services::services(cluster) {
         ensure(ctx, validated, &service).await?;
     }
+    if !validated.volume_repositories.is_empty() {
+        ensure(ctx, validated, &build::repo_host::service(cluster)).await?;
+    }
     apply_schedules(ctx, validated, cluster).await
 }
 
@@ -206,7 +209,7 @@ async fn ensure_instance(
 }
 
 /// Creates `object`; one that is there already must be the cluster's own.
-async fn create<K>(ctx: &Context, validated: &Validated, object: &K) -> Result<(), Error>
+pub(super) async fn create<K>(ctx: &Context, validated: &Validated, object: &K) -> Result<(), Error>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
@@ -231,7 +234,12 @@ where
 }
 
 /// Deletes an object; with `uid` only that very one, not another that took its name since.
-async fn delete<K>(ctx: &Context, namespace: &str, name: &str, uid: Option<String>) -> Result<(), Error>
+pub(super) async fn delete<K>(
+    ctx: &Context,
+    namespace: &str,
+    name: &str,
+    uid: Option<String>,
+) -> Result<(), Error>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
@@ -248,7 +256,12 @@ where
     }
 }
 
-async fn merge<K>(ctx: &Context, namespace: &str, name: &str, patch: &serde_json::Value) -> Result<(), Error>
+pub(super) async fn merge<K>(
+    ctx: &Context,
+    namespace: &str,
+    name: &str,
+    patch: &serde_json::Value,
+) -> Result<(), Error>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone

@@ -10,7 +10,7 @@ use kube::core::DeserializeGuard;
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
-use super::observed::Observed;
+use super::observed::{Observed, RepoHost};
 use super::validate;
 use crate::context::Context;
 use crate::error::Error;
@@ -38,6 +38,7 @@ pub async fn fetch(ctx: &Context, namespace: &str, name: &str) -> Result<Option<
         None => None,
     };
     let mut observed = Observed { cluster, pods, volumes, backups, recovery_backup, ..Observed::default() };
+    observed.repo_host = repo_host(client, namespace, &observed).await?;
     observed.secrets = secrets(client, namespace, &observed).await?;
     let credentials = credentials(&observed.secrets, name);
     observed.reports = poll(ctx, namespace, name, &observed.pods, credentials).await;
@@ -65,6 +66,7 @@ async fn volumes(
 ) -> Result<Vec<PersistentVolumeClaim>, Error> {
     let name = cluster.name_any();
     let mut list = children::<PersistentVolumeClaim>(client, namespace, &name).await?;
+    list.retain(|volume| !volume.labels().contains_key(labels::REPO_HOST));
     if list.is_empty() {
         let first = naming::instance(&name, 1);
         let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
@@ -72,6 +74,30 @@ async fn volumes(
         list.extend(api.get_opt(&first).await.map_err(Error::api("get", what))?);
     }
     Ok(list)
+}
+
+/// The pod and the volumes of the repository host, for a cluster that has or had repositories on volumes.
+async fn repo_host(client: &Client, namespace: &str, observed: &Observed) -> Result<RepoHost, Error> {
+    let name = observed.cluster.name_any();
+    let repositories = validate::volume_repositories(&observed.cluster);
+    if repositories.is_empty() && observed.status().repository_volumes.is_empty() {
+        return Ok(RepoHost::default());
+    }
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let volumes: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
+    let pod_name = naming::repo_host_pod(&name);
+    let pod = pods.get_opt(&pod_name).await.map_err(Error::api("get", format!("Pod {pod_name}")))?;
+    // By name: a volume that a person gave back bears no label of ours.
+    let looking = repositories.into_iter().map(|(repository, _)| {
+        let (volumes, volume) = (volumes.clone(), naming::repo_volume(&name, &repository));
+        async move {
+            let what = format!("PersistentVolumeClaim {volume}");
+            let found = volumes.get_opt(&volume).await.map_err(Error::api("get", what))?;
+            Ok::<_, Error>(found.map(|found| (repository, found)))
+        }
+    });
+    let found = join_all(looking).await;
+    Ok(RepoHost { pod, volumes: found.into_iter().filter_map(Result::transpose).collect::<Result<_, _>>()? })
 }
 
 /// The Backups of one cluster, oldest first.
@@ -113,6 +139,9 @@ async fn secrets(
         naming::superuser_secret(&name),
         naming::app_secret(&name),
     ]);
+    if !validate::volume_repositories(&observed.cluster).is_empty() {
+        names.insert(naming::repo_host(&name));
+    }
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let found = join_all(names.into_iter().map(|secret| {
         let api = api.clone();

@@ -10,6 +10,7 @@ pub mod ownership;
 pub mod phases;
 pub mod quantity;
 pub mod recovery_target;
+pub mod repo_host;
 pub mod repositories;
 pub mod status;
 pub mod trouble;
@@ -19,6 +20,8 @@ pub mod validate;
 mod build_tests;
 #[cfg(test)]
 mod decide_tests;
+#[cfg(test)]
+mod repo_host_tests;
 #[cfg(test)]
 mod status_tests;
 
@@ -52,11 +55,13 @@ pub async fn reconcile(ctx: &Context, namespace: &str, name: &str) -> Result<Act
     let validated = validate::validate(&observed, &ctx.settings);
     let hash = build::pod::spec_hash(&observed.cluster, &validated);
     let plan = decide::decide(&validated, &observed, &hash);
+    let repositories = repo_host::decide(&validated, &observed);
     let now = ctx.clock.now();
-    let status = status::fold(&validated, &observed, &plan, &hash, now);
-    let outcome = carry_out(ctx, &validated, observed, &plan, &status).await;
+    let mut status = status::fold(&validated, &observed, &plan, &hash, now);
+    repo_host::fold(&repositories, &observed, now, &mut status);
+    let outcome = carry_out(ctx, &validated, observed, (&plan, &repositories), &status).await;
     match outcome {
-        Ok(()) => Ok(Action::requeue(if plan.at_rest { REST } else { BUSY })),
+        Ok(()) => Ok(Action::requeue(if plan.at_rest && repositories.at_rest() { REST } else { BUSY })),
         Err(error) => Err(error),
     }
 }
@@ -65,7 +70,7 @@ async fn carry_out(
     ctx: &Context,
     validated: &Validated,
     mut observed: Observed,
-    plan: &Plan,
+    plans: (&Plan, &repo_host::Plan),
     status: &ClusterStatus,
 ) -> Result<(), Error> {
     let before = observed.status();
@@ -82,7 +87,7 @@ async fn carry_out(
     if validated.predecessor {
         return Ok(());
     }
-    let applied = apply_all(ctx, validated, &observed, plan).await;
+    let applied = apply_all(ctx, validated, &observed, plans).await;
     match &applied {
         Err(error) if error.class() == Class::Permanent => {
             let mut told = status.clone();
@@ -112,7 +117,7 @@ async fn apply_all(
     ctx: &Context,
     validated: &Validated,
     observed: &Observed,
-    plan: &Plan,
+    (plan, repositories): (&Plan, &repo_host::Plan),
 ) -> Result<(), Error> {
     let base = apply_base(ctx, validated, observed, plan).await;
     if base.is_err() && !observed.initialised() {
@@ -120,7 +125,8 @@ async fn apply_all(
     }
     // What belongs to the cluster as a whole was there before: an instance that is down does not wait for it.
     let steps = apply::apply_steps(ctx, validated, observed, plan).await;
-    base.and(steps)
+    let hosted = repo_host::apply(ctx, validated, observed, repositories).await;
+    base.and(steps).and(hosted)
 }
 
 async fn apply_base(

@@ -25,8 +25,19 @@ pub struct Observed {
     pub backups: Vec<Backup>,
     /// The Backup to recover from, when one is named and exists.
     pub recovery_backup: Option<Backup>,
+    /// The pod and the volumes of the repository host.
+    pub repo_host: RepoHost,
     /// What each running instance said, by pod name.
     pub reports: BTreeMap<String, Result<InstanceStatus, InstanceError>>,
+}
+
+/// What serves repositories on volumes.
+#[derive(Clone, Debug, Default)]
+pub struct RepoHost {
+    /// Its pod.
+    pub pod: Option<Pod>,
+    /// Volumes that are there, by name of the repository.
+    pub volumes: BTreeMap<String, PersistentVolumeClaim>,
 }
 
 /// One instance: a pod, its volumes, and what its manager said. Any of them may be missing.

@@ -1,6 +1,6 @@
 //! What the primary says about each repository, in `status.repositories`. Pure.
 
-use howdah_api::cluster_status::{ClusterStatus, RepositoryStatus};
+use howdah_api::cluster_status::{ClusterStatus, RepositoryLag, RepositoryStatus};
 use howdah_api::instance::{InstanceStatus, RepositoryState};
 use howdah_api::repository::NamedStore;
 
@@ -33,11 +33,21 @@ fn one(
     let archiver = &state.archiver;
     status.archiving =
         (archiver.confirmed || !archiver.working).then_some(archiver.working).or(status.archiving);
-    status.error.clone_from(&archiver.last_error);
+    status.error = archiver.last_error.clone().or_else(|| state.encryption_error.clone());
+    if state.probe.is_some() {
+        status.probe.clone_from(&state.probe);
+    }
+    if named.store.encryption.is_none() {
+        status.encryption = None;
+    } else if state.encryption.is_some() {
+        status.encryption.clone_from(&state.encryption);
+    }
     if archiver.last_archived_wal.is_some() {
         status.last_archived_wal.clone_from(&archiver.last_archived_wal);
         status.last_archived_time.clone_from(&archiver.last_archived_time);
     }
+    // What is just on its way is gone at the next look.
+    status.lag = state.lag.clone().filter(|lag| lag.late);
     if let Some(known) = &state.recoverability {
         status.backups = Some(known.backups);
         status.first_recoverability_point.clone_from(&known.first_recoverability_point);
@@ -51,6 +61,27 @@ fn one(
     status
 }
 
+/// Whether all repositories have what was acknowledged, in words; `None` while it is not known, or when there is only
+/// one.
+#[must_use]
+pub fn up_to_date(repositories: &[RepositoryStatus]) -> Option<Result<(), String>> {
+    if repositories.len() < 2 || repositories.iter().all(|r| r.archiving.is_none() && r.lag.is_none()) {
+        return None;
+    }
+    let late: Vec<String> = repositories.iter().filter_map(|r| Some(late(r, r.lag.as_ref()?))).collect();
+    Some(if late.is_empty() { Ok(()) } else { Err(late.join("; ")) })
+}
+
+/// No counts and times: they change all the time, and stand beside in the status.
+fn late(repository: &RepositoryStatus, lag: &RepositoryLag) -> String {
+    let from = lag.oldest_wal.as_ref().map(|wal| format!(" from {wal} on")).unwrap_or_default();
+    let why = match &repository.error {
+        Some(error) => format!("; it gets it by itself once this is mended: {error}"),
+        None => ", and is getting it".to_owned(),
+    };
+    format!("repository {} lacks WAL{from} that others have{why}", repository.name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,7 +90,7 @@ mod tests {
 
     fn named(path: &str) -> NamedStore {
         let store = BarmanObjectStore { destination_path: path.into(), ..BarmanObjectStore::default() };
-        NamedStore { name: "repo1".into(), store, retention: None }
+        NamedStore::new("repo1", store)
     }
 
     fn state(working: bool, confirmed: bool) -> RepositoryState {
@@ -73,7 +104,7 @@ mod tests {
                 ..ArchiverStatus::default()
             },
             recoverability: Some(Recoverability { backups: 2, ..Recoverability::default() }),
-            retention: None,
+            ..RepositoryState::default()
         }
     }
 
@@ -92,5 +123,25 @@ mod tests {
         assert_eq!(one(&named("s3://b/p"), Some(&state(true, false)), None).archiving, None);
         let failing = one(&named("s3://b/p"), Some(&state(false, false)), None);
         assert_eq!((failing.archiving, failing.error.as_deref()), (Some(false), Some("away")));
+    }
+
+    #[test]
+    fn a_late_repository_is_told_and_one_whose_file_is_on_its_way_is_not() {
+        let mut on_its_way = state(true, true);
+        on_its_way.lag = Some(RepositoryLag { files: 1, ..RepositoryLag::default() });
+        let punctual = one(&named("s3://b/p"), Some(&on_its_way), None);
+        assert_eq!(punctual.lag, None);
+        let mut behind = state(false, true);
+        let oldest_wal = Some("000000010000000000000004".to_owned());
+        behind.lag = Some(RepositoryLag { late: true, files: 3, oldest_wal, ..RepositoryLag::default() });
+        let late = RepositoryStatus { name: "repo2".into(), ..one(&named("s3://b/q"), Some(&behind), None) };
+        assert_eq!(up_to_date(&[punctual.clone()]), None, "there is nothing to compare with");
+        assert_eq!(up_to_date(&[punctual.clone(), punctual.clone()]), Some(Ok(())));
+        let words = up_to_date(&[punctual, late]).unwrap().unwrap_err();
+        assert_eq!(
+            words,
+            "repository repo2 lacks WAL from 000000010000000000000004 on that others have; it gets it by itself once \
+             this is mended: away"
+        );
     }
 }

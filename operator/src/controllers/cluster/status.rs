@@ -202,9 +202,22 @@ fn fold_conditions(
         if let Some((value, reason, message)) = archiving(observed, status) {
             set(conditions::CONTINUOUS_ARCHIVING, value, reason, &message);
         }
+        match repositories::up_to_date(&status.repositories) {
+            None => {}
+            Some(Ok(())) => set(
+                conditions::REPOSITORIES_UP_TO_DATE,
+                TRUE,
+                "RepositoriesUpToDate",
+                "every repository has the WAL that was acknowledged",
+            ),
+            Some(Err(message)) => set(conditions::REPOSITORIES_UP_TO_DATE, FALSE, "RepositoryLate", &message),
+        }
     }
     if let Some((value, reason, message)) = last_backup(observed) {
         set(conditions::LAST_BACKUP_SUCCEEDED, value, reason, &message);
+    }
+    if status.repositories.len() < 2 {
+        list.retain(|c| c.type_ != conditions::REPOSITORIES_UP_TO_DATE);
     }
     if !configured {
         list.retain(|c| {

@@ -110,6 +110,38 @@ fn a_store_without_its_secret_is_told(
     assert!(notes.iter().any(|n| n.warning && n.reason == reason), "{notes:?}");
 }
 
+/// The certificate for the own repository host is made by the operator; that of another cluster must be there.
+#[test]
+fn a_volume_of_another_cluster_needs_its_certificate() {
+    const OWN: &str = "storage: {size: 5Gi}
+backup: {repositories: [{name: repo1, volume: {volumeClaimSpec: {resources: {requests: {storage: 1Gi}}}}}]}
+";
+    const OTHER: &str = "storage: {size: 5Gi}
+bootstrap: {recovery: {source: barn}}
+externalClusters:
+- name: barn
+  barmanObjectStore:
+    destinationPath: s3://repo1/park/barn/repo1
+    endpointURL: https://barn-repo-host:8432
+    endpointCA: {name: barn-replication, key: ca.crt}
+    clientCertificate: {name: barn-replication}
+";
+    let own = World::new(OWN).validated();
+    assert_eq!(own.problems, []);
+    assert_eq!(own.volume_repositories[0].0, "repo1");
+    assert_eq!(own.foreign_secrets, ["zoo-replication"]);
+    let message = |data: &[(&str, &str)]| {
+        let problems = World::new(OTHER).with_secret("barn-replication", data).validated().problems;
+        problems.into_iter().map(|problem| problem.message).collect::<String>()
+    };
+    assert!(World::new(OTHER).validated().problems[0].message.contains("Secret barn-replication"));
+    assert!(
+        message(&[("ca.crt", "a"), ("tls.crt", "b")])
+            .contains("no key tls.key or it is empty (clientCertificate of")
+    );
+    assert_eq!(message(&[("ca.crt", "a"), ("tls.crt", "b"), ("tls.key", "c")]), "");
+}
+
 #[rstest]
 #[case::running(&[("a", 0, BackupPhase::Completed), ("b", 60, BackupPhase::Running)], "False", "BackupStarted")]
 #[case::good(&[("a", 0, BackupPhase::Failed), ("b", 60, BackupPhase::Completed)], "True", "LastBackupSucceeded")]

@@ -1,10 +1,11 @@
 //! Checks what neither the schema nor CEL can: objects that the specification names. Pure.
 
 use howdah_api::backup::BackupPhase;
+use howdah_api::common::SecretKeySelector;
 use howdah_api::object_store::BarmanObjectStore;
 use howdah_api::repository::DEFAULT;
 use howdah_api::{Cluster, naming};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaimSpec, Secret};
 use kube::ResourceExt;
 
 use super::build::schedules;
@@ -72,6 +73,8 @@ pub struct Validated {
     pub application: Option<Application>,
     /// Secrets that instances must be able to read, besides those that we make.
     pub foreign_secrets: Vec<String>,
+    /// Repositories on volumes, and the claims of these.
+    pub volume_repositories: Vec<(String, PersistentVolumeClaimSpec)>,
     /// What is wrong.
     pub problems: Vec<Problem>,
     /// Objects of a deleted cluster of the same name are still being removed: nothing is made meanwhile.
@@ -136,10 +139,18 @@ pub fn validate(observed: &Observed, settings: &Settings) -> Validated {
         origin: if recovery.is_some() { Origin::Recovery } else { Origin::InitDb },
         application,
         foreign_secrets: foreign,
+        volume_repositories: volume_repositories(cluster),
         problems,
         predecessor,
         name,
     }
+}
+
+/// Names of the repositories of `cluster` that are on volumes, and the claims of these.
+#[must_use]
+pub fn volume_repositories(cluster: &Cluster) -> Vec<(String, PersistentVolumeClaimSpec)> {
+    let all = cluster.spec.backup.iter().flat_map(|backup| &backup.repositories);
+    all.filter_map(|r| Some((r.name.clone(), r.volume.as_ref()?.volume_claim_spec.clone()))).collect()
 }
 
 /// The application database that `cluster` asks for.
@@ -405,9 +416,11 @@ pub fn check_store(
     place: &str,
     blocks: Blocks,
 ) -> Option<Problem> {
+    // Where a certificate gives access, nothing else is needed.
     if store.s3_credentials.is_none()
         && store.google_credentials.is_none()
         && store.azure_credentials.is_none()
+        && store.client_certificate.is_none()
     {
         let (field, remedy) = match store.destination_path.split_once("://").map(|(scheme, _)| scheme) {
             Some("gs") => ("googleCredentials", "applicationCredentials, or gkeEnvironment: true"),
@@ -419,8 +432,21 @@ pub fn check_store(
         };
         return Some(problem(blocks, "CredentialsMissing", format!("{place} has no {field}; give {remedy}")));
     }
-    let selectors = store.selectors();
-    for (field, selector) in selectors {
+    let certificate: Vec<SecretKeySelector> = store
+        .client_certificate
+        .iter()
+        .flat_map(|secret| {
+            ["tls.crt", "tls.key"]
+                .map(|key| SecretKeySelector { name: secret.name.clone(), key: key.to_owned() })
+        })
+        .collect();
+    let certificate = certificate.iter().map(|selector| ("clientCertificate", selector));
+    // The operator makes this one, perhaps only now.
+    let own = naming::replication_secret(&observed.cluster.name_any());
+    for (field, selector) in store.selectors().into_iter().chain(certificate) {
+        if selector.name == own {
+            continue;
+        }
         let (name, key) = (&selector.name, &selector.key);
         let Some(secret) = observed.secrets.get(name) else {
             return Some(problem(

@@ -43,6 +43,7 @@ pub fn child(observed: &Observed, name: &str, immediate: bool) -> Backup {
             type_: spec.type_,
             target: spec.target,
             immediate_checkpoint: spec.immediate_checkpoint,
+            deletion_policy: spec.deletion_policy,
         },
         status: None,
     }

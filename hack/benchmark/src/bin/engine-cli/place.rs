@@ -29,6 +29,10 @@ pub struct Place {
     /// Parts, or WAL files, at a time
     #[arg(long, default_value_t = 2)]
     pub jobs: usize,
+    /// Cipher of the repository; empty without. The passphrase is the environment's AWS_SECRET_ACCESS_KEY: a benchmark
+    /// has nothing to hide
+    #[arg(long, default_value = "")]
+    pub cipher: String,
     /// Data directory
     #[arg(long)]
     pub pgdata: PathBuf,
@@ -49,6 +53,10 @@ impl Place {
         });
         if self.compression != Compression::None {
             store["wal"]["compression"] = self.compression.as_str().into();
+        }
+        if !self.cipher.is_empty() {
+            let passphrase = json!({ "name": SECRET, "key": "key" });
+            store["encryption"] = json!({ "cipher": self.cipher, "passphrase": passphrase });
         }
         serde_json::from_value(store)
             .map_err(|error| Error::new(ErrorKind::Invalid, "the arguments name no store").with_source(error))

@@ -3,7 +3,7 @@
 use crate::place::Place;
 use howdah_api::instance::InstanceStatus;
 use howdah_api::repository::NamedStore;
-use howdah_engine::{Error, ErrorKind, Result};
+use howdah_engine::{Error, ErrorKind, Policy, Result};
 use howdah_instance_manager::environment::Paths;
 use howdah_instance_manager::run::served::Served;
 use howdah_instance_manager::run::socket;
@@ -17,8 +17,8 @@ struct Resident {
 }
 
 impl Served for Resident {
-    fn wal(&self) -> &WalService {
-        &self.wal
+    fn wal(&self) -> Option<&WalService> {
+        Some(&self.wal)
     }
 
     async fn is_replica(&self) -> bool {
@@ -40,7 +40,7 @@ pub async fn serve(place: &Place, controller: PathBuf, ready: impl FnOnce()) -> 
     let wal = WalService::new(paths, place.server.clone());
     let (store, secrets) = (place.store()?, Place::secrets());
     wal.serve_recovery(&store, &place.server, &secrets).map_err(wrong)?;
-    wal.configure(&[NamedStore { name: "default".into(), store, retention: None }], &secrets);
+    wal.configure(&[NamedStore::new("default", store)], Policy::All, &secrets);
     let listener = socket::listen(&socket).map_err(wrong)?;
     let served = Arc::new(Resident { wal });
     let mut stop = signal(SignalKind::terminate())

@@ -2,6 +2,7 @@
 
 pub mod pod;
 pub mod rbac;
+pub mod repo_host;
 pub mod schedules;
 pub mod secrets;
 pub mod services;

@@ -51,7 +51,6 @@ pub fn spec_hash(cluster: &Cluster, validated: &Validated) -> String {
 
 fn spec(cluster: &Cluster, validated: &Validated, instance: &str, fill: Fill) -> PodSpec {
     let given = &cluster.spec;
-    let (uid, gid) = given.postgres_ids();
     let mut init = vec![controller_container(cluster, validated)];
     init.extend(fill_container(cluster, validated, fill));
     PodSpec {
@@ -63,23 +62,31 @@ fn spec(cluster: &Cluster, validated: &Validated, instance: &str, fill: Fill) ->
         enable_service_links: Some(false),
         restart_policy: Some("Always".to_owned()),
         termination_grace_period_seconds: Some(i64::from(given.stop_delay.unwrap_or(STOP_DELAY))),
-        image_pull_secrets: (!given.image_pull_secrets.is_empty()).then(|| {
-            given.image_pull_secrets.iter().map(|s| LocalObjectReference { name: s.name.clone() }).collect()
-        }),
+        image_pull_secrets: pull_secrets(cluster),
         affinity: affinity(cluster),
         node_selector: (!given.affinity.node_selector.is_empty())
             .then(|| given.affinity.node_selector.clone()),
         tolerations: (!given.affinity.tolerations.is_empty()).then(|| given.affinity.tolerations.clone()),
-        security_context: Some(PodSecurityContext {
-            run_as_non_root: Some(true),
-            run_as_user: Some(uid),
-            run_as_group: Some(gid),
-            fs_group: Some(gid),
-            fs_group_change_policy: Some("OnRootMismatch".to_owned()),
-            seccomp_profile: Some(seccomp()),
-            ..PodSecurityContext::default()
-        }),
+        security_context: Some(pod_security(cluster)),
         ..PodSpec::default()
+    }
+}
+
+pub(super) fn pull_secrets(cluster: &Cluster) -> Option<Vec<LocalObjectReference>> {
+    let given = &cluster.spec.image_pull_secrets;
+    (!given.is_empty()).then(|| given.iter().map(|s| LocalObjectReference { name: s.name.clone() }).collect())
+}
+
+pub(super) fn pod_security(cluster: &Cluster) -> PodSecurityContext {
+    let (uid, gid) = cluster.spec.postgres_ids();
+    PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(uid),
+        run_as_group: Some(gid),
+        fs_group: Some(gid),
+        fs_group_change_policy: Some("OnRootMismatch".to_owned()),
+        seccomp_profile: Some(seccomp()),
+        ..PodSecurityContext::default()
     }
 }
 
@@ -99,7 +106,7 @@ fn restricted() -> SecurityContext {
     }
 }
 
-fn base(cluster: &Cluster, name: &str, image: &str, command: &[&str]) -> Container {
+pub(super) fn base(cluster: &Cluster, name: &str, image: &str, command: &[&str]) -> Container {
     Container {
         name: name.to_owned(),
         image: Some(image.to_owned()),
@@ -120,7 +127,7 @@ fn base(cluster: &Cluster, name: &str, image: &str, command: &[&str]) -> Contain
     }
 }
 
-fn mount(name: &str, path: &str, sub_path: Option<&str>) -> VolumeMount {
+pub(super) fn mount(name: &str, path: &str, sub_path: Option<&str>) -> VolumeMount {
     VolumeMount {
         name: name.to_owned(),
         mount_path: path.to_owned(),
@@ -144,7 +151,7 @@ fn mounts(cluster: &Cluster) -> Vec<VolumeMount> {
     list
 }
 
-fn controller_container(cluster: &Cluster, validated: &Validated) -> Container {
+pub(super) fn controller_container(cluster: &Cluster, validated: &Validated) -> Container {
     let command = [naming::MANAGER_IN_IMAGE, "install", naming::CONTROLLER_DIR];
     Container {
         volume_mounts: Some(vec![mount("controller", naming::CONTROLLER_DIR, None)]),
@@ -191,7 +198,7 @@ fn postgres_container(cluster: &Cluster, validated: &Validated) -> Container {
     }
 }
 
-fn probe(path: &str, period: i32, failures: i32) -> Probe {
+pub(super) fn probe(path: &str, period: i32, failures: i32) -> Probe {
     Probe {
         http_get: Some(HTTPGetAction {
             path: Some(path.to_owned()),
@@ -207,13 +214,12 @@ fn probe(path: &str, period: i32, failures: i32) -> Probe {
     }
 }
 
-fn environment(validated: &Validated) -> Vec<EnvVar> {
-    let plain = |name: &str, value: &str| EnvVar {
-        name: name.to_owned(),
-        value: Some(value.to_owned()),
-        value_from: None,
-    };
-    let field = |name: &str, path: &str| EnvVar {
+pub(super) fn plain(name: &str, value: &str) -> EnvVar {
+    EnvVar { name: name.to_owned(), value: Some(value.to_owned()), value_from: None }
+}
+
+pub(super) fn field(name: &str, path: &str) -> EnvVar {
+    EnvVar {
         name: name.to_owned(),
         value: None,
         value_from: Some(EnvVarSource {
@@ -223,7 +229,10 @@ fn environment(validated: &Validated) -> Vec<EnvVar> {
             }),
             ..EnvVarSource::default()
         }),
-    };
+    }
+}
+
+fn environment(validated: &Validated) -> Vec<EnvVar> {
     vec![
         plain("CLUSTER_NAME", &validated.name),
         field("NAMESPACE", "metadata.namespace"),
@@ -236,20 +245,26 @@ fn environment(validated: &Validated) -> Vec<EnvVar> {
     ]
 }
 
-fn pod_volumes(cluster: &Cluster, instance: &str) -> Vec<Volume> {
-    let claim = |name: &str, claim: String| Volume {
+pub(super) fn claim(name: &str, claim: String) -> Volume {
+    Volume {
         name: name.to_owned(),
         persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
             claim_name: claim,
             read_only: None,
         }),
         ..Volume::default()
-    };
-    let scratch = |name: &str, medium: Option<&str>| Volume {
+    }
+}
+
+pub(super) fn scratch(name: &str, medium: Option<&str>) -> Volume {
+    Volume {
         name: name.to_owned(),
         empty_dir: Some(EmptyDirVolumeSource { medium: medium.map(str::to_owned), size_limit: None }),
         ..Volume::default()
-    };
+    }
+}
+
+fn pod_volumes(cluster: &Cluster, instance: &str) -> Vec<Volume> {
     let mut list = vec![claim("data", instance.to_owned())];
     if cluster.spec.wal_storage.is_some() {
         list.push(claim("wal", naming::wal_volume(instance)));

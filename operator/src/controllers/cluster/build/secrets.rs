@@ -134,13 +134,27 @@ pub fn server_names(validated: &Validated, latest_serial: i32) -> Vec<String> {
     let (cluster, namespace) = (&validated.name, &validated.namespace);
     let mut names = Vec::new();
     for service in [naming::service_rw(cluster), naming::service_ro(cluster), naming::service_r(cluster)] {
-        names.push(service.clone());
-        names.push(format!("{service}.{namespace}"));
-        names.push(format!("{service}.{namespace}.svc"));
-        names.push(format!("{service}.{namespace}.svc.cluster.local"));
+        names.extend(service_names(service, namespace));
     }
     names.extend((1..=latest_serial).map(|serial| naming::instance(cluster, serial)));
     names
+}
+
+/// Names that the certificate of the repository host must bear.
+#[must_use]
+pub fn repo_host_names(validated: &Validated) -> Vec<String> {
+    let names = service_names(naming::repo_host(&validated.name), &validated.namespace);
+    names.into_iter().chain([naming::repo_host_pod(&validated.name)]).collect()
+}
+
+/// A service in all forms.
+fn service_names(service: String, namespace: &str) -> [String; 4] {
+    [
+        format!("{service}.{namespace}"),
+        format!("{service}.{namespace}.svc"),
+        format!("{service}.{namespace}.svc.cluster.local"),
+        service,
+    ]
 }
 
 fn certificates(
@@ -179,7 +193,7 @@ fn certificates(
             (made, bundle.into_bytes())
         }
     };
-    let leaves = [
+    let mut leaves = vec![
         (
             naming::server_secret(name),
             naming::service_rw(name),
@@ -189,6 +203,10 @@ fn certificates(
         (naming::replication_secret(name), naming::REPLICATION_USER.to_owned(), Vec::new(), Usage::Client),
         (naming::operator_secret(name), naming::OPERATOR_CN.to_owned(), Vec::new(), Usage::Client),
     ];
+    if !validated.volume_repositories.is_empty() {
+        let host = naming::repo_host(name);
+        leaves.push((host.clone(), host, repo_host_names(validated), Usage::Server));
+    }
     for (secret_name, common_name, names, usage) in leaves {
         let reason = if observed.secrets.contains_key(&secret_name) {
             let pem = bytes(observed, &secret_name, TLS_CERT);
