@@ -3,8 +3,9 @@
 use serde_json::json;
 
 use crate::pod::Pod;
-use crate::world::{World, until};
+use crate::world::{BUCKET, World, until};
 use howdah_api::instance::InstanceRole;
+use howdah_s3::Operation;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_joins_streams_and_is_promoted() {
@@ -57,12 +58,23 @@ async fn a_replica_joins_streams_and_is_promoted() {
     .await;
 }
 
-/// S0.5: a replica that was away for longer than the primary keeps WAL gets it from the archive, and streams again.
+/// S0.5, S1.26: a replica that was away for longer than the primary keeps WAL gets it from the archive, of several
+/// repositories from the first one, and streams again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_fell_behind_heals_from_the_archive() {
     let world = World::new().await;
     let mut spec = world.spec(None, true);
     spec.postgresql.parameters.insert("wal_keep_size".into(), "0".into());
+    let far = json!({
+        "name": "far",
+        "path": "/far",
+        "s3": { "bucket": BUCKET, "endpoint": world.s3.endpoint() },
+        "credentials": {
+            "accessKeyId": { "name": "aws-creds", "key": "ID" },
+            "secretAccessKey": { "name": "aws-creds", "key": "KEY" },
+        },
+    });
+    spec.backup.as_mut().unwrap().repositories = vec![serde_json::from_value(far).unwrap()];
     world.cluster("pg", spec).await;
     let mut primary = Pod::new(&world, "pg", 1);
     primary.bootstrapped("initdb");
@@ -87,8 +99,12 @@ async fn a_replica_that_fell_behind_heals_from_the_archive() {
         !primary.pgdata().join("pg_wal").join(&first).exists()
     })
     .await;
-    assert!(world.keys().iter().any(|key| key.ends_with(&first)), "{first}: {:?}", world.keys());
+    for place in ["pg/wals/", "far/pg/wals/"] {
+        let there = |key: &String| key.starts_with(place) && key.ends_with(&first);
+        assert!(world.keys().iter().any(there), "{first} is not in {place}: {:?}", world.keys());
+    }
 
+    world.s3.clear_requests();
     replica.ready().await;
     let follower = replica.sql("postgres", "postgres").await.unwrap();
     until("the rows arrive", || async {
@@ -96,4 +112,9 @@ async fn a_replica_that_fell_behind_heals_from_the_archive() {
     })
     .await;
     until("the replica streams again", || async { replica.status().is_some_and(|s| s.streaming) }).await;
+    let read = |place: &str| {
+        let requests = world.s3.requests();
+        requests.iter().any(|r| r.operation == Operation::GetObject && r.key.starts_with(place))
+    };
+    assert!(read("pg/wals/") && !read("far/pg/wals/"), "{:?}", world.s3.requests());
 }

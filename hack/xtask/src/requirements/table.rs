@@ -18,7 +18,7 @@ pub fn render(list: &List, citations: &[Citation]) -> String {
     let _ = writeln!(
         out,
         "What Howdah is required to do (`{FILE}`), and the tests that prove it, by the names under which `cargo nextest` \
-         runs them. {} of {all} are proven, {later} come later. How a test cites a requirement: \
+         runs them. {} of {all} are cited by tests, {later} come later. How a test cites a requirement: \
          [development](development.md#requirements).",
         all - later
     );
