@@ -188,7 +188,10 @@ impl ExternalCluster {
             archive_wal,
         };
         let first = self.barman_object_store.iter().map(|store| named(DEFAULT, store.clone(), true));
-        let others = self.repositories.iter().map(|one| named(&one.name, one.store(namespace, server), one.archives_wal()));
+        let others = self
+            .repositories
+            .iter()
+            .map(|one| named(&one.name, one.store(namespace, server), one.archives_wal()));
         first.chain(others).collect()
     }
 }

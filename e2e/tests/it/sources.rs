@@ -4,8 +4,7 @@ use anyhow::{Result, ensure};
 use howdah_e2e::{manifests, wait};
 use serde_json::{Value, json};
 
-use crate::common::{Scene, checksum, condition, phase, table};
-use crate::repositories::repository;
+use crate::common::{Scene, checksum, condition, phase, repository, table};
 
 fn backup(name: &str, repository: &str, kind: &str) -> Value {
     let mut manifest = manifests::backup(name, "pg");

@@ -15,12 +15,12 @@ fn repository(world: &World, name: &str, path: &str) -> Repository {
     let key = |key: &str| Some(SecretKeySelector { name: "aws-creds".into(), key: key.into() });
     Repository {
         name: name.into(),
-        s3: S3Repository {
+        s3: Some(S3Repository {
             bucket: BUCKET.into(),
             endpoint: Some(world.s3.endpoint()),
             uri_style: Some(UriStyle::Path),
             ..S3Repository::default()
-        },
+        }),
         path: Some(path.into()),
         credentials: Some(RepositoryCredentials {
             access_key_id: key("ID"),

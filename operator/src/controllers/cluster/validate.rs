@@ -210,7 +210,7 @@ pub fn recovery_stores(observed: &Observed) -> Vec<NamedStore> {
         let mut store = status.object_store()?;
         store.server_name.get_or_insert_with(|| backup.spec.cluster.name.clone());
         let name = status.repository.clone().unwrap_or_else(|| DEFAULT.to_owned());
-        Some(NamedStore { name, store, retention: None })
+        Some(NamedStore::new(name, store))
     };
     observed.recovery_backup.as_ref().and_then(of_backup).into_iter().collect()
 }
