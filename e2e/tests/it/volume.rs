@@ -72,6 +72,11 @@ async fn a_cluster_comes_back_from_a_volume() -> Result<()> {
         })
         .await?;
     ensure!(seen["status"]["repositoryVolumes"]["repo1"].is_string(), "{:#}", seen["status"]);
+    let argv = ["/controller/instance-manager", "info"];
+    let told =
+        scene.ground.exec(&scene.kubectl, "pg-repo-host-0", "repo-host", &argv, wait::minutes(2)).await?;
+    let label = done["status"]["label"].as_str().unwrap_or_default();
+    ensure!(told.code == Some(0) && told.stdout.contains(&format!("full backup: {label}\n")), "{told:?}");
 
     scene.apply(&scene.restored("again1", "b1", Value::Null)).await?;
     let member = |key: &str| json!({"name": "pg-replication", "key": key});

@@ -2,6 +2,7 @@
 //! S3 protocol to those who show a certificate of the cluster. It needs nothing of the Kubernetes API.
 
 mod certificates;
+mod looking;
 pub mod own;
 mod probes;
 
@@ -111,7 +112,14 @@ async fn serve(arguments: &Arguments, stop: &CancellationToken) -> Result<()> {
     let store = Arc::new(store);
     let server = Server::new(store.clone(), policy(), identity.0, Limits::default());
     tokio::spawn(certificates::follow(arguments.certificates.clone(), identity.1, server.clone()));
-    tokio::spawn(keep_clean(store));
+    tokio::spawn(keep_clean(store.clone()));
+    // Serving comes first: whoever cannot look can still archive.
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    if let (Some(namespace), Some(cluster)) = (variable("NAMESPACE"), variable("CLUSTER_NAME"))
+        && let Err(error) = looking::answer(store, &arguments.places(&namespace, &cluster), &cluster).await
+    {
+        tracing::warn!("commands such as info are not answered: {}", error.report());
+    }
     let names: Vec<&str> = arguments.repositories.iter().map(|(name, _)| name.as_str()).collect();
     say.send_replace(probes::State::serving(&names));
     tracing::info!(repositories = names.join(", "), "serving");
