@@ -167,7 +167,9 @@ async fn every_kind_of_damage_to_a_backup_is_found() {
         body[at] ^= 0x40;
         Some(body)
     };
-    assert_eq!(ground.changed(&part, flip).await, lost(Code::PartDamaged));
+    // The codec may notice at its end only, after a file came out wrong.
+    let found = ground.changed(&part, flip).await;
+    assert!(found.codes.contains(&Code::PartDamaged) && !found.restorable, "{found:?}");
     assert_eq!(ground.changed(&ground.part("backup.info"), cut).await, lost(Code::RecordDamaged));
     let manifest = ground.side("backup_manifest");
     assert_eq!(ground.changed(&manifest, flip).await, lost(Code::ManifestDamaged));
