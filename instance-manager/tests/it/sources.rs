@@ -121,7 +121,7 @@ async fn the_nearest_healthy_repository_is_taken_and_the_others_help_out() {
         }
     }
     let mut away = repository(&world, "away", "/away");
-    away.s3.bucket = "no-such-bucket".into();
+    away.s3.as_mut().unwrap().bucket = "no-such-bucket".into();
     let places = vec![away, near, far];
 
     let late =
