@@ -239,7 +239,7 @@ mod tests {
     fn an_external_cluster_names_its_server_in_every_place() {
         let repository = |name: &str, path: Option<&str>| Repository {
             name: name.into(),
-            s3: S3Repository { bucket: "backups".into(), ..S3Repository::default() },
+            s3: Some(S3Repository { bucket: "backups".into(), ..S3Repository::default() }),
             path: path.map(str::to_owned),
             ..Repository::default()
         };
