@@ -228,7 +228,7 @@ pub enum PodAntiAffinityType {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.barmanObjectStore) || !has(self.repositories) || self.repositories.size() == 0 || self.repositories.exists(r, !has(r.archiveWAL) || r.archiveWAL)")
     .message("one repository at least must archive WAL, else no backup could be made consistent: take archiveWAL: false away from one of them"))]
-#[x_kube(validation = Rule::new("!has(self.walAcknowledgement) || type(self.walAcknowledgement) != int || self.walAcknowledgement <= (has(self.barmanObjectStore) ? 1 : 0) + (has(self.repositories) ? self.repositories.filter(r, !has(r.archiveWAL) || r.archiveWAL).size() : 0)")
+#[x_kube(validation = Rule::new("!has(self.walAcknowledgement) || !string(self.walAcknowledgement).matches('^[1-9]$') || int(string(self.walAcknowledgement)) <= (has(self.barmanObjectStore) ? 1 : 0) + (has(self.repositories) ? self.repositories.filter(r, !has(r.archiveWAL) || r.archiveWAL).size() : 0)")
     .message("walAcknowledgement is more than the number of repositories that archive WAL (barmanObjectStore counts, archiveWAL: false does not): give a smaller number, or all"))]
 pub struct BackupConfiguration {
     /// The object store in the Barman Cloud layout. WAL archiving begins as soon as it is given.
@@ -250,7 +250,7 @@ pub struct BackupConfiguration {
     /// a number a repository that is away holds nothing up; it gets what it lacks when it is back, from `pg_wal` or from
     /// another repository.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("type(self) == int ? self >= 1 && self <= 9 : self == 'all'")
+    #[x_kube(validation = Rule::new("string(self) == 'all' || string(self).matches('^[1-9]$')")
         .message("walAcknowledgement must be all or a number of repositories from 1 on"))]
     pub wal_acknowledgement: Option<IntOrString>,
     /// Which instance base backups are read from. Default: `prefer-standby`.
@@ -319,7 +319,7 @@ impl ClusterSpec {
     pub fn wal_acknowledgement(&self) -> Option<usize> {
         match self.backup.as_ref()?.wal_acknowledgement.as_ref()? {
             IntOrString::Int(number) => usize::try_from(*number).ok(),
-            // As `kubectl edit` may leave it; the schema takes no other word than "all".
+            // As an edit may leave it; the schema takes no other words than numbers and "all".
             IntOrString::String(text) => text.parse().ok(),
         }
     }

@@ -123,7 +123,8 @@ async fn repositories_are_told_and_damage_in_them_is_found() -> Result<()> {
 
     // A segment that is lost after the backups ends recovery, not the backups.
     let name = json["repositories"][0]["backups"][0]["walStop"].as_str().unwrap_or_default();
-    let needed = before.iter().find(|key| key.contains("/wals/") && key.contains(name));
+    let needed =
+        before.iter().find(|key| key.contains("/wals/") && key.contains(name) && !key.contains(".backup"));
     let needed = needed.with_context(|| format!("no {name} among {before:?}"))?;
     let segment = scene.ground.read_object(needed).await?;
     scene.ground.delete_object(needed).await?;
