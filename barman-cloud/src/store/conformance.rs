@@ -52,7 +52,7 @@ impl Store {
             vec![Finding::ok(Probed::Reach), self.finding(Probed::List, listed.as_ref().map(|_| ()))];
         let names = Names::new(&self.free_name(key, listed.unwrap_or_default()).await);
         let put = self.put(&names.one, BODY).await;
-        found.push(self.finding(Probed::Put, put.as_ref().map(|()| ())));
+        found.push(self.finding(Probed::Put, put.as_ref().copied()));
         if put.is_ok() {
             self.try_object(&names, &mut found).await;
         } else {
@@ -92,10 +92,11 @@ impl Store {
 
     async fn try_object(&self, names: &Names, found: &mut Vec<Finding>) {
         let get = self.get(&names.one, 1024).await.and_then(|read| self.same(&names.one, &read, &BODY));
-        found.push(self.finding(Probed::Get, get.as_ref().map(|()| ())));
+        found.push(self.finding(Probed::Get, get.as_ref().copied()));
         match &get {
-            Ok(()) => found
-                .push(self.finding(Probed::Range, self.try_range(&names.one).await.as_ref().map(|()| ()))),
+            Ok(()) => {
+                found.push(self.finding(Probed::Range, self.try_range(&names.one).await.as_ref().copied()))
+            }
             Err(_) => found.push(Finding::untried(Probed::Range, Probed::Get)),
         }
         found.push(match self.try_condition(&names.one).await {
@@ -104,7 +105,7 @@ impl Store {
             Err(error) => Finding::failed(self, Probed::ConditionalWrite, &error),
         });
         let parts = self.try_parts(names, get.is_ok()).await;
-        found.push(self.finding(Probed::Multipart, parts.as_ref().map(|()| ())));
+        found.push(self.finding(Probed::Multipart, parts.as_ref().copied()));
         let check = self.cheapest_check(&names.one, &BODY).await;
         let deleted = self.try_deletion(&names.one).await;
         let delete = match &deleted {

@@ -137,7 +137,7 @@ impl CbcOpener {
     /// `stored`: bytes of the whole object.
     pub fn new(data: &DataKey, header: &Header, name: &str, stored: u64) -> Result<Self> {
         let left = stored.saturating_sub((HEADER + MAC) as u64);
-        if left == 0 || left % AES_BLOCK as u64 != 0 {
+        if left == 0 || !left.is_multiple_of(AES_BLOCK as u64) {
             return Err(Error::corrupt(format!("{stored} bytes are no whole ciphertext: it was cut off")));
         }
         Ok(Self {

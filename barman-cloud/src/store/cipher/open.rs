@@ -13,8 +13,8 @@ use futures::future::BoxFuture;
 use std::ops::Range;
 
 enum Opener {
-    Gcm(GcmOpener),
-    Cbc(CbcOpener),
+    Gcm(Box<GcmOpener>),
+    Cbc(Box<CbcOpener>),
 }
 
 impl Opener {
@@ -124,9 +124,9 @@ impl Cipher {
         Ok(match mode {
             CipherMode::Aes256Gcm => {
                 let index = stored.start / BLOCK as u64;
-                Opener::Gcm(GcmOpener::new(&data, header, name, index, stored.end == size)?)
+                Opener::Gcm(Box::new(GcmOpener::new(&data, header, name, index, stored.end == size)?))
             }
-            CipherMode::Aes256Cbc => Opener::Cbc(CbcOpener::new(&data, header, name, size)?),
+            CipherMode::Aes256Cbc => Opener::Cbc(Box::new(CbcOpener::new(&data, header, name, size)?)),
         })
     }
 }

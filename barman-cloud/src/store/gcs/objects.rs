@@ -53,7 +53,7 @@ impl Gcs {
         );
         let tail = format!("\r\n--{boundary}--\r\n");
         let body: PutPayload = std::iter::once(Bytes::from(head))
-            .chain(payload.into_iter())
+            .chain(payload)
             .chain(std::iter::once(Bytes::from(tail)))
             .collect();
         let target = format!("/upload/storage/v1/b/{}/o?uploadType=multipart{condition}", self.0.bucket);

@@ -286,7 +286,7 @@ async fn a_chain_is_verified_with_every_ancestor() {
     let verdicts: Vec<Verdict> = last.backups.iter().map(|backup| backup.verdict).collect();
     assert_eq!(verdicts, [Verdict::Restorable, Verdict::Damaged, Verdict::Damaged]);
     assert_eq!(last.backups[2].findings[0].code, Code::AncestorDamaged);
-    assert_eq!(last.restorable, [ground.label.clone()]);
+    assert_eq!(last.restorable, std::slice::from_ref(&ground.label));
 
     let record = format!("some/path/v/howdah/incremental/{middle}/backup.info");
     ground.site.s3.delete(BUCKET, &record).await.expect("deletes");

@@ -140,7 +140,7 @@ mod tests {
         let oldest_wal = Some("000000010000000000000004".to_owned());
         behind.lag = Some(RepositoryLag { late: true, files: 3, oldest_wal, ..RepositoryLag::default() });
         let late = RepositoryStatus { name: "repo2".into(), ..one(&named("s3://b/q"), Some(&behind), None) };
-        assert_eq!(up_to_date(&[punctual.clone()]), None, "there is nothing to compare with");
+        assert_eq!(up_to_date(std::slice::from_ref(&punctual)), None, "there is nothing to compare with");
         assert_eq!(up_to_date(&[punctual.clone(), punctual.clone()]), Some(Ok(())));
         let words = up_to_date(&[punctual, late]).unwrap().unwrap_err();
         assert_eq!(
