@@ -82,19 +82,27 @@ async fn four_storages_under_load_restore_to_one_moment() -> Result<()> {
     let volume = json!({"name": "disk", "volume": {"volumeClaimSpec": {"resources": {"requests": {"storage": "1Gi"}}}}});
     let mut all = vec![s3(&scene, "s3"), on_gcs(&gcs, "google"), on_azure(&azure, "azure"), volume];
     let names = ["s3", "google", "azure", "disk"];
-    let spec = |all: &[Value]| json!({"backup": {"barmanObjectStore": null, "target": "primary", "repositories": all}});
-    scene.up("pg", spec(&all)).await?;
+    let pg = |all: &[Value]| {
+        let spec = json!({"backup": {"target": "primary", "repositories": all}});
+        manifests::cluster("pg", &scene.ground.images.postgres, None, spec)
+    };
+    for one in &mut all {
+        // A checkpoint that takes its time would last minutes under this load.
+        one["data"] = json!({"immediateCheckpoint": true, "compression": "lz4"});
+    }
+    scene.apply(&pg(&all)).await?;
+    scene.healthy("pg").await?;
     scene.sql("pg").run(&table("t", 5000)).await?;
     let going = Arc::new(Mutex::new(true));
     let loading = load(&scene, &going);
 
     // Three moments of a minute that has not begun.
-    let at = Utc::now() + Duration::seconds(80);
+    let at = Utc::now() + Duration::seconds(60);
     let cron = |second: u32| format!("{second} {} {} {} * *", at.minute(), at.hour(), at.format("%-d"));
     for one in &mut all {
         one["schedules"] = json!({"full": cron(0), "differential": cron(20), "incremental": cron(40)});
     }
-    scene.apply(&scene.cluster("pg", spec(&all))).await?;
+    scene.apply(&pg(&all)).await?;
     wait::until("a scheduled backup of each type in each repository", wait::minutes(9), || async {
         let backups = scene.kubectl.list("backup", "").await?;
         let done: Vec<&Value> = backups.iter().filter(|b| phase(b) == "completed").collect();
@@ -163,8 +171,12 @@ async fn an_encrypted_repository_keeps_its_secrets_and_restores() -> Result<()> 
     for (one, cipher) in all.iter_mut().zip(["aes-256-gcm", "aes-256-cbc"]) {
         one["encryption"] = json!({"cipher": cipher, "passphrase": phrase("one")});
     }
-    let spec = |all: &[Value]| json!({"backup": {"barmanObjectStore": null, "target": "primary", "repositories": all}});
-    scene.up("pg", spec(&all)).await?;
+    let pg = |all: &[Value]| {
+        let spec = json!({"backup": {"target": "primary", "repositories": all}});
+        manifests::cluster("pg", &scene.ground.images.postgres, None, spec)
+    };
+    scene.apply(&pg(&all)).await?;
+    scene.healthy("pg").await?;
     let sql = scene.sql("pg");
     let fill = format!(
         "create table t (id int primary key, body text); insert into t select i, '{PATTERN}' from generate_series(1, 3000) i"
@@ -192,7 +204,7 @@ async fn an_encrypted_repository_keeps_its_secrets_and_restores() -> Result<()> 
         all.filter_map(|one| one["encryption"]["keyID"].as_str().map(str::to_owned)).collect()
     };
     let before = keys(&scene.kubectl.get("cluster", "pg").await?.unwrap_or_default());
-    scene.apply(&scene.cluster("pg", spec(&all))).await?;
+    scene.apply(&pg(&all)).await?;
     scene
         .kubectl
         .wait_for("cluster", "pg", "other keys", wait::minutes(3), |cluster| {
@@ -203,7 +215,7 @@ async fn an_encrypted_repository_keeps_its_secrets_and_restores() -> Result<()> 
     for one in &mut all {
         one["encryption"].as_object_mut().expect("an object").remove("formerPassphrases");
     }
-    scene.apply(&scene.cluster("pg", spec(&all))).await?;
+    scene.apply(&pg(&all)).await?;
     sql.run("insert into t select i, 'later' from generate_series(5001, 5100) i").await?;
     let sum = sql.run(&checksum("t")).await?;
     scene.archive_all("pg").await?;

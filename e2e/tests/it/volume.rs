@@ -97,10 +97,11 @@ async fn a_cluster_comes_back_from_a_volume() -> Result<()> {
         ensure!(scene.sql(cluster).run(&checksum("t")).await? == sum, "{cluster} is not what pg was");
     }
 
-    // The Cluster goes; its volume stays, and a new Cluster of that name takes it up.
+    // The Cluster goes; its volume stays, and a new Cluster of that name takes it up, with a folder of its own there.
     scene.kubectl.run(&["delete", "cluster", "pg"]).await?;
     ensure!(scene.kubectl.get("pvc", "pg-repo-repo1").await?.is_some(), "the volume must stay");
-    let again = cluster(&scene, json!({"bootstrap": {"recovery": {"backup": {"name": "b1"}}}}));
+    let mut again = cluster(&scene, json!({"bootstrap": {"recovery": {"backup": {"name": "b1"}}}}));
+    again["spec"]["backup"]["repositories"][0]["path"] = "/second".into();
     scene.apply(&again).await?;
     scene.healthy("pg").await?;
     let sql = scene.sql("pg");

@@ -244,7 +244,7 @@ mod tests {
             let error = place(&stores, &status, "pg").unwrap_err();
             assert!(error.is_permanent() && error.report().contains("deletionPolicy: Retain"));
         }
-        assert!(place(&[named("s3://b/p")], &status, "other").is_ok(), "the status names the server");
+        assert!(place(&[named("s3://b/p")], &status, "other").is_err(), "another server's folder");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::archive::Walked;
 use super::finding::{Code, Finding};
 use super::report::{Verdict, VerifiedBackup};
 use barman_cloud::Repository;
+use barman_cloud::backup_info::BackupStatus;
 use barman_cloud::catalog::{Inventory, Member};
 use std::collections::BTreeMap;
 
@@ -27,6 +28,11 @@ pub fn by_record(full: &Repository, member: &Member, choice: &VerifyChoice) -> V
         (Ok(_), Some(Err(error))) => {
             let problem = barman_cloud::error::report(error, None);
             Finding::new(Code::ChainDamaged, store.url_of(&layout.chain(&member.id)), problem)
+        }
+        // Whoever writes a record writes its status.
+        (Ok(info), _) if info.status == BackupStatus::Empty => {
+            let problem = "it has no status: it was cut off";
+            Finding::new(Code::RecordDamaged, store.url_of(&layout.backup_info(&member.id)), problem)
         }
         (Ok(info), _) if !info.is_done() => {
             backup.verdict = Verdict::Incomplete;

@@ -88,7 +88,10 @@ impl Place {
     }
 
     async fn has(&self, at: usize, name: &str) -> bool {
-        self.stored(at).await.iter().any(|file| file.split('.').next() == Some(name) || file == name)
+        self.stored(at)
+            .await
+            .iter()
+            .any(|file| file.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
     }
 
     /// The segment as a recovery would get it.
