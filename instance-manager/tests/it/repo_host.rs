@@ -284,6 +284,6 @@ async fn wrong_volumes_are_refused() {
     assert_eq!(output.status.code(), Some(78), "{told}");
     assert!(told.contains("belongs to repository repo1, not to repo2"), "{told}");
     let output = run(&pod, "");
-    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(output.status.code(), Some(3), "wrong arguments");
     assert!(Path::new(&pod.volume()).join("howdah-repository.json").exists());
 }
