@@ -50,6 +50,8 @@ fn repository(server: &howdah_s3::Server, archive_wal: Option<bool>) -> Reposito
 /// `default` and `repo2`; one of them is enough.
 fn spec(world: &World, second: Repository) -> ClusterSpec {
     let mut spec = world.spec(None, true);
+    // What is archived is recycled at the next checkpoint.
+    spec.postgresql.parameters.insert("wal_keep_size".into(), "0".into());
     spec.backup = Some(BackupConfiguration {
         repositories: vec![second],
         wal_acknowledgement: Some(IntOrString::Int(1)),
