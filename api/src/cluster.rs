@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{NodeAffinity, ResourceRequirements, Toleration};
+use k8s_openapi::api::core::v1::{NodeAffinity, ResourceRequirements, Toleration, TopologySpreadConstraint};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::availability::{
+    DataDurability, PrimaryUpdateMethod, PrimaryUpdateStrategy, SynchronousMethod, SynchronousReplication,
+};
 use crate::bootstrap::{Bootstrap, ExternalCluster};
 use crate::cluster_status::ClusterStatus;
 use crate::common::{BackupTarget, LocalObjectReference};
@@ -42,6 +45,14 @@ use crate::retention::Retention;
     .message("bootstrap is read once, when the cluster is made: create a new Cluster instead of changing it"))]
 #[x_kube(validation = Rule::new("has(self.walStorage) == has(oldSelf.walStorage)")
     .message("walStorage cannot be added or removed later: create a new Cluster from a backup"))]
+#[x_kube(validation = Rule::new("!has(self.maxSyncReplicas) || self.maxSyncReplicas < (has(self.instances) ? self.instances : 1)")
+    .message("maxSyncReplicas must be less than instances: the primary is no replica; give a smaller number, or more instances"))]
+#[x_kube(validation = Rule::new("!has(self.minSyncReplicas) || self.minSyncReplicas <= (has(self.maxSyncReplicas) ? self.maxSyncReplicas : 0)")
+    .message("minSyncReplicas must not be more than maxSyncReplicas: give maxSyncReplicas as well, or a smaller minimum"))]
+#[x_kube(validation = Rule::new("!has(self.postgresql) || !has(self.postgresql.synchronous) || self.postgresql.synchronous.number < (has(self.instances) ? self.instances : 1)")
+    .message("postgresql.synchronous.number must be less than instances: the primary is no replica; give a smaller number, or more instances"))]
+#[x_kube(validation = Rule::new("!has(self.postgresql) || !has(self.postgresql.synchronous) || !has(self.maxSyncReplicas)")
+    .message("give postgresql.synchronous or minSyncReplicas and maxSyncReplicas, not both"))]
 pub struct ClusterSpec {
     /// Number of instances: one primary, the rest replicas. Default: 1.
     #[serde(default = "one")]
@@ -130,6 +141,46 @@ pub struct ClusterSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub stop_delay: Option<i32>,
+
+    /// Seconds that a primary may be unready before another instance takes its place. Default: 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub failover_delay: Option<i32>,
+
+    /// Seconds the primary is given to shut down in a switchover, so that everything it wrote reaches the replicas and
+    /// the archive; then it is stopped at once. Default: 3600.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub switchover_delay: Option<i32>,
+
+    /// Fewest replicas that a commit waits for; the operator asks for less only while fewer are ready. Default: 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 99))]
+    pub min_sync_replicas: Option<i32>,
+
+    /// Most replicas that a commit waits for. Default: 0, which is asynchronous replication.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 99))]
+    pub max_sync_replicas: Option<i32>,
+
+    /// `unsupervised`: the operator ends a rolling change with the primary by itself. `supervised`: it waits until a
+    /// person orders a switchover. Default: `unsupervised`.
+    #[serde(default)]
+    pub primary_update_strategy: PrimaryUpdateStrategy,
+
+    /// `restart` or `switchover`: how a rolling change comes to the primary. Default: `restart`.
+    #[serde(default)]
+    pub primary_update_method: PrimaryUpdateMethod,
+
+    /// Whether PodDisruptionBudgets protect the primary, and all replicas but one, from evictions. Default: true.
+    #[serde(rename = "enablePDB", skip_serializing_if = "Option::is_none")]
+    pub enable_pdb: Option<bool>,
+
+    /// How instances are spread over zones or nodes, in Kubernetes' own words. Without a `labelSelector` the instances of
+    /// this cluster are meant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
 }
 
 fn one() -> i32 {
@@ -150,8 +201,8 @@ pub enum ImagePullPolicy {
 /// Settings of the PostgreSQL server.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.parameters) || ['archive_command', 'archive_library', 'archive_mode', 'restore_command', 'primary_conninfo', 'primary_slot_name', 'recovery_target', 'recovery_target_time', 'recovery_target_lsn', 'recovery_target_name', 'recovery_target_xid', 'recovery_target_timeline', 'data_directory', 'hba_file', 'ident_file', 'config_file', 'external_pid_file', 'port', 'listen_addresses', 'unix_socket_directories', 'ssl', 'ssl_ca_file', 'ssl_cert_file', 'ssl_key_file', 'hot_standby', 'full_page_writes', 'logging_collector', 'log_destination', 'allow_alter_system'].all(k, !(k in self.parameters))")
-    .message("this parameter is managed by the operator and cannot be set: archive_*, restore_command, recovery_target*, primary_conninfo, file locations, port, listen_addresses, ssl*, hot_standby, full_page_writes, logging_collector, log_destination"))]
+#[x_kube(validation = Rule::new("!has(self.parameters) || ['archive_command', 'archive_library', 'archive_mode', 'restore_command', 'primary_conninfo', 'primary_slot_name', 'recovery_target', 'recovery_target_time', 'recovery_target_lsn', 'recovery_target_name', 'recovery_target_xid', 'recovery_target_timeline', 'data_directory', 'hba_file', 'ident_file', 'config_file', 'external_pid_file', 'port', 'listen_addresses', 'unix_socket_directories', 'ssl', 'ssl_ca_file', 'ssl_cert_file', 'ssl_key_file', 'hot_standby', 'synchronous_standby_names', 'full_page_writes', 'logging_collector', 'log_destination', 'allow_alter_system'].all(k, !(k in self.parameters))")
+    .message("this parameter is managed by the operator and cannot be set: archive_*, restore_command, recovery_target*, primary_conninfo, file locations, port, listen_addresses, ssl*, hot_standby, synchronous_standby_names (use postgresql.synchronous), full_page_writes, logging_collector, log_destination"))]
 pub struct PostgresConfiguration {
     /// Parameters of `postgresql.conf`, for example `{"shared_buffers": "256MB"}`. Those that the operator
     /// manages (archiving, replication, file locations) are refused.
@@ -164,6 +215,10 @@ pub struct PostgresConfiguration {
     #[serde(default, rename = "pg_hba", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 200))]
     pub pg_hba: Vec<String>,
+
+    /// Synchronous replication: how many replicas must have a transaction before it is acknowledged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub synchronous: Option<SynchronousReplication>,
 }
 
 /// A volume.
@@ -279,6 +334,19 @@ pub struct TemplateMetadata {
     pub annotations: BTreeMap<String, String>,
 }
 
+/// Synchronous replication as it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Synchronous {
+    /// Any of them, or the first.
+    pub method: SynchronousMethod,
+    /// Fewest replicas that a commit shall wait for.
+    pub minimum: i32,
+    /// Most.
+    pub maximum: i32,
+    /// Whether commits wait while there are fewer replicas than `minimum`.
+    pub waits: bool,
+}
+
 impl ClusterSpec {
     /// User and group ids of PostgreSQL.
     #[must_use]
@@ -322,6 +390,30 @@ impl ClusterSpec {
             // As an edit may leave it; the schema takes no other words than numbers and "all".
             IntOrString::String(text) => text.parse().ok(),
         }
+    }
+
+    /// Synchronous replication as it is asked for, in whichever words; `None` when it is asynchronous. With
+    /// `minSyncReplicas` and `maxSyncReplicas` it is `maxSyncReplicas`, as long as so many are ready.
+    #[must_use]
+    pub fn synchronous(&self) -> Option<Synchronous> {
+        if let Some(given) = &self.postgresql.synchronous {
+            let preferred = given.data_durability == DataDurability::Preferred;
+            let minimum = if preferred { 0 } else { given.number };
+            return Some(Synchronous {
+                method: given.method,
+                minimum,
+                maximum: given.number,
+                waits: !preferred,
+            });
+        }
+        let maximum = self.max_sync_replicas.unwrap_or(0);
+        let minimum = self.min_sync_replicas.unwrap_or(0);
+        (maximum > 0).then_some(Synchronous {
+            method: SynchronousMethod::Any,
+            minimum,
+            maximum,
+            waits: false,
+        })
     }
 
     /// Whether the superuser has a password.

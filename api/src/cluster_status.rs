@@ -43,6 +43,24 @@ pub struct ClusterStatus {
     /// The instance that shall be the primary.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_primary: Option<String>,
+    /// When `currentPrimary` became the primary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current_primary_timestamp: Option<Time>,
+    /// When `targetPrimary` was chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_primary_timestamp: Option<Time>,
+    /// Since when the primary is not ready; absent while it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current_primary_failing_since_timestamp: Option<Time>,
+    /// UID of the primary's pod that the operator itself replaces in its place: no reason to choose another primary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub primary_restart: Option<String>,
+    /// What the primary shall set as `synchronous_standby_names`; empty for asynchronous replication.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub synchronous_standby_names: Option<String>,
+    /// What the primary said it has set: whose confirmation acknowledged transactions have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub synchronous_standby_names_in_effect: Option<String>,
     /// Highest serial ever given to an instance; serials do not come back.
     #[serde(default)]
     pub latest_generated_serial: i32,
@@ -127,6 +145,15 @@ pub struct InstanceSummary {
     /// What it is doing or why it is not ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// Whether PostgreSQL is kept down by the annotation `…/fenced-instances`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fenced: bool,
+    /// Whether it streams from the primary.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub streaming: bool,
+    /// Bytes of WAL that it has not received yet, at the last look; absent on the primary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag_bytes: Option<i64>,
 }
 
 /// How far a repository is behind the others.

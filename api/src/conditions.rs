@@ -14,6 +14,10 @@ pub const BACKUP_CONFIGURED: &str = "BackupConfigured";
 pub const REPOSITORY_HOST_READY: &str = "RepositoryHostReady";
 /// Cluster: no repository lacks WAL that others have.
 pub const REPOSITORIES_UP_TO_DATE: &str = "RepositoriesUpToDate";
+/// Cluster: as many replicas confirm commits as were asked for; absent with asynchronous replication.
+pub const SYNCHRONOUS_REPLICATION: &str = "SynchronousReplication";
+/// Cluster: there is room for WAL for a good while.
+pub const WAL_RUNWAY: &str = "WALRunway";
 /// Backup: given to an instance. ScheduledBackup: due times can be computed.
 pub const SCHEDULED: &str = "Scheduled";
 /// Backup: the outcome.

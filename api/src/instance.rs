@@ -77,6 +77,52 @@ pub struct InstanceStatus {
     pub running_backup_uid: Option<String>,
     /// A failure that needs a person, for example a recovery target out of reach.
     pub fatal: Option<String>,
+    /// Whether a PostgreSQL process runs, answering or not.
+    #[serde(default)]
+    pub server_running: bool,
+    /// PostgreSQL is kept down because the Cluster says that this instance is fenced.
+    #[serde(default)]
+    pub fenced: bool,
+    /// Whether this instance holds the lease of the primary: it may take writes.
+    #[serde(default)]
+    pub holds_lease: bool,
+    /// PostgreSQL does not run, and its data is that of a primary which has not followed another one since: it can be the
+    /// primary again without loss. `receivedLSN` and `timelineID` are those of its control file.
+    #[serde(default)]
+    pub former_primary: bool,
+    /// `synchronous_standby_names` as the running primary has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub synchronous_standby_names: Option<String>,
+    /// Replicas that stream from this primary.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replicas: Vec<ReplicaState>,
+}
+
+/// A replica as its primary sees it (`pg_stat_replication`).
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplicaState {
+    /// Name of the instance: `application_name`.
+    pub name: String,
+    /// `streaming`, `catchup`, `startup`, `backup` or `stopping`.
+    pub state: String,
+    /// `async`, `potential`, `sync` or `quorum`.
+    pub sync_state: String,
+    /// Position that it has flushed.
+    #[serde(rename = "flushLSN")]
+    pub flush_lsn: Option<String>,
+}
+
+/// Answer of `GET /v1/primary?name=<instance>`: what a replica says to a primary that cannot reach the API server.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PrimaryConfirmation {
+    /// The replica cannot reach the API server either, and it promises not to become the primary for as long as a lease
+    /// lasts.
+    pub confirmed: bool,
+    /// Why not, for people.
+    #[serde(default)]
+    pub reason: String,
 }
 
 /// State of the WAL archiver.

@@ -29,7 +29,46 @@ pub const VOLUME_STATUS: &str = "postgresql.k8s.enterprisedb.io/volume-status";
 pub const POD_SPEC_HASH: &str = "postgresql.k8s.enterprisedb.io/pod-spec-hash";
 /// Finalizer of a Backup whose data goes with it.
 pub const BACKUP_DATA: &str = "postgresql.k8s.enterprisedb.io/backup-data";
+/// Annotation of a Cluster: instances whose PostgreSQL is kept down, as a JSON list of names or `*` for all.
+pub const FENCED: &str = "postgresql.k8s.enterprisedb.io/fenced-instances";
+/// Annotation of a Cluster: the replica that shall become the primary, or `*` for the most advanced one. The operator
+/// takes it away when it has begun, or refused.
+pub const SWITCHOVER: &str = "postgresql.k8s.enterprisedb.io/switchover";
+/// Annotation of a Cluster: `on` takes its pods away and leaves its volumes.
+pub const HIBERNATION: &str = "postgresql.k8s.enterprisedb.io/hibernation";
+/// Annotation of a Cluster: another value restarts all instances, one after the other.
+pub const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
 /// Standard label: what manages this object.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Value of [`MANAGED_BY`].
 pub const MANAGED_BY_VALUE: &str = "howdah";
+
+/// Whether `instance` is fenced by the value of [`FENCED`]. A value that is no list of names fences nobody: a typing
+/// error must not stop a database.
+///
+/// # Errors
+/// Says what is wrong with the value.
+pub fn fences(value: &str, instance: &str) -> Result<bool, String> {
+    let value = value.trim();
+    if value == "*" {
+        return Ok(true);
+    }
+    let names: Vec<String> = serde_json::from_str(value).map_err(|error| {
+        format!("annotation {FENCED} is neither * nor a JSON list of instances such as [\"pg-1\"]: {error}")
+    })?;
+    Ok(names.iter().any(|name| name == "*" || name == instance))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fences_by_name_or_all() {
+        assert_eq!(fences("*", "pg-1"), Ok(true));
+        assert_eq!(fences("[\"pg-1\"]", "pg-1"), Ok(true));
+        assert_eq!(fences("[\"pg-1\"]", "pg-2"), Ok(false));
+        assert_eq!(fences("[]", "pg-2"), Ok(false));
+        assert!(fences("pg-1", "pg-1").unwrap_err().contains("JSON list"));
+    }
+}

@@ -9,6 +9,7 @@
     reason = "print columns of one type look like duplicates to the lint"
 )]
 
+pub mod availability;
 pub mod backup;
 pub mod bootstrap;
 pub mod cluster;

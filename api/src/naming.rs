@@ -9,6 +9,9 @@ pub const PROBES_PORT: i32 = 8001;
 /// Port of the manager's metrics (plain HTTP).
 pub const METRICS_PORT: i32 = 9187;
 
+/// Seconds that the lease of the primary lasts after it was renewed.
+pub const PRIMARY_LEASE_SECONDS: i32 = 15;
+
 /// Port of the repository host (client certificates).
 pub const REPO_HOST_PORT: i32 = 8432;
 
@@ -157,6 +160,31 @@ pub fn repo_host_endpoint(cluster: &str) -> String {
 #[must_use]
 pub fn repo_volume(cluster: &str, repository: &str) -> String {
     format!("{cluster}-repo-{repository}")
+}
+
+/// Lease of the primary: who holds it may take writes.
+#[must_use]
+pub fn primary_lease(cluster: &str) -> String {
+    format!("{cluster}-primary")
+}
+
+/// Who holds the lease of the primary: an instance, and the pod that it lives in. Another pod of the same name is
+/// somebody else.
+#[must_use]
+pub fn lease_holder(instance: &str, pod_uid: &str) -> String {
+    format!("{instance}/{pod_uid}")
+}
+
+/// PodDisruptionBudget of the primary.
+#[must_use]
+pub fn primary_budget(cluster: &str) -> String {
+    format!("{cluster}-primary")
+}
+
+/// PodDisruptionBudget of the replicas.
+#[must_use]
+pub fn replicas_budget(cluster: &str) -> String {
+    cluster.to_owned()
 }
 
 /// Service account, Role and RoleBinding of the instances.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// Parameters that only the manager sets. The CRD refuses them; this list is the second line of defence and
 /// what is removed from a `postgresql.auto.conf` that came with restored data.
-pub const MANAGED: [&str; 36] = [
+pub const MANAGED: [&str; 37] = [
     "allow_alter_system",
     "archive_cleanup_command",
     "archive_command",
@@ -39,6 +39,7 @@ pub const MANAGED: [&str; 36] = [
     "ssl_cert_file",
     "ssl_crl_file",
     "ssl_key_file",
+    "synchronous_standby_names",
     "unix_socket_directories",
     "unix_socket_permissions",
 ];

@@ -73,6 +73,9 @@ fn summary(cluster: &str, observed: &Observed, instance: &Instance<'_>) -> Insta
         timeline_id: report.and_then(|r| r.timeline_id),
         pod_ip: instance.pod.and_then(|p| p.status.as_ref()?.pod_ip.clone()),
         message: Some(trouble.or(said).or(silent).unwrap_or_else(|| fallback.to_owned())),
+        fenced: report.is_some_and(|r| r.fenced),
+        streaming: report.is_some_and(|r| r.streaming),
+        lag_bytes: None,
         name,
     }
 }
