@@ -1,7 +1,9 @@
 //! `run`: process 1 of the container `postgres`.
 
 pub mod archives;
+pub mod authority;
 pub mod certificates;
+pub mod choose;
 pub mod configure;
 pub mod passwords;
 pub mod recovery_wal;

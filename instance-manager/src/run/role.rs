@@ -7,6 +7,8 @@ pub struct Facts {
     pub recovering: bool,
     /// `standby.signal` is there.
     pub standby: bool,
+    /// The Cluster says that PostgreSQL shall not run here.
+    pub fenced: bool,
 }
 
 /// How the server is to be started.
@@ -14,10 +16,14 @@ pub struct Facts {
 pub enum Start {
     /// Not yet: the operator has not said which instance is the primary.
     Wait,
+    /// Not at all, until the fence is taken away.
+    Fenced,
     /// As the primary.
     Primary,
     /// As a replica of the primary.
     Standby,
+    /// As a replica, after the data of a primary was brought to where the new primary left its way.
+    Rejoin,
     /// As a replica that is promoted as soon as it answers: it was one and shall be the primary.
     StandbyToPromote,
     /// To finish its archive recovery.
@@ -27,6 +33,9 @@ pub enum Start {
 /// Decides the start from `Cluster.status.targetPrimary`.
 #[must_use]
 pub fn start(me: &str, target_primary: Option<&str>, facts: Facts) -> Start {
+    if facts.fenced {
+        return Start::Fenced;
+    }
     if facts.recovering {
         return Start::Recovery;
     }
@@ -34,7 +43,16 @@ pub fn start(me: &str, target_primary: Option<&str>, facts: Facts) -> Start {
         None => Start::Wait,
         Some(target) if target == me && facts.standby => Start::StandbyToPromote,
         Some(target) if target == me => Start::Primary,
-        Some(_) => Start::Standby,
+        Some(_) if facts.standby => Start::Standby,
+        Some(_) => Start::Rejoin,
+    }
+}
+
+impl Start {
+    /// Whether the server takes writes at once or by itself later: the lease of the primary comes first.
+    #[must_use]
+    pub fn needs_lease(self) -> bool {
+        matches!(self, Self::Primary | Self::Recovery)
     }
 }
 
@@ -58,11 +76,16 @@ pub enum Change {
     Promote,
     /// Stop, and come back as a replica.
     Demote,
+    /// Stop, and stay down.
+    Fence,
 }
 
 /// Decides it.
 #[must_use]
-pub fn change(me: &str, target_primary: Option<&str>, running: Running) -> Change {
+pub fn change(me: &str, target_primary: Option<&str>, running: Running, fenced: bool) -> Change {
+    if fenced {
+        return Change::Fence;
+    }
     match (running, target_primary) {
         (Running::Standby, Some(target)) if target == me => Change::Promote,
         (Running::Primary, Some(target)) if target != me => Change::Demote,
@@ -77,11 +100,13 @@ mod tests {
     #[rstest::rstest]
     #[case(None, Facts::default(), Start::Wait)]
     #[case(Some("pg-1"), Facts::default(), Start::Primary)]
-    #[case(Some("pg-2"), Facts::default(), Start::Standby)]
-    #[case(Some("pg-1"), Facts { standby: true, recovering: false }, Start::StandbyToPromote)]
-    #[case(Some("pg-2"), Facts { standby: true, recovering: false }, Start::Standby)]
-    #[case(Some("pg-1"), Facts { standby: false, recovering: true }, Start::Recovery)]
-    #[case(None, Facts { standby: false, recovering: true }, Start::Recovery)]
+    #[case(Some("pg-2"), Facts::default(), Start::Rejoin)]
+    #[case(Some("pg-1"), Facts { standby: true, ..Facts::default() }, Start::StandbyToPromote)]
+    #[case(Some("pg-2"), Facts { standby: true, ..Facts::default() }, Start::Standby)]
+    #[case(Some("pg-1"), Facts { recovering: true, ..Facts::default() }, Start::Recovery)]
+    #[case(None, Facts { recovering: true, ..Facts::default() }, Start::Recovery)]
+    #[case(Some("pg-1"), Facts { fenced: true, ..Facts::default() }, Start::Fenced)]
+    #[case(None, Facts { fenced: true, recovering: true, standby: true }, Start::Fenced)]
     fn starts(#[case] target: Option<&str>, #[case] facts: Facts, #[case] want: Start) {
         assert_eq!(start("pg-1", target, facts), want);
     }
@@ -95,6 +120,7 @@ mod tests {
     #[case(Running::Primary, None, Change::None)]
     #[case(Running::Recovery, Some("pg-2"), Change::None)]
     fn changes(#[case] running: Running, #[case] target: Option<&str>, #[case] want: Change) {
-        assert_eq!(change("pg-1", target, running), want);
+        assert_eq!(change("pg-1", target, running, false), want);
+        assert_eq!(change("pg-1", target, running, true), Change::Fence);
     }
 }

@@ -12,6 +12,7 @@ use howdah_engine::{Policy, Progress};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::authority::Authority;
 use super::role::Running;
 use super::wal::WalService;
 use crate::backup::care::Care;
@@ -37,6 +38,19 @@ pub struct ServerState {
     pub message: String,
     /// What a person must mend.
     pub fatal: Option<String>,
+    /// It is kept down by the annotation of fenced instances.
+    pub fenced: bool,
+    /// It does not run, and its data is that of a primary that has followed nobody since.
+    pub former_primary: Option<FormerPrimary>,
+}
+
+/// How far the data of a former primary goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FormerPrimary {
+    /// Timeline of its last checkpoint.
+    pub timeline: u32,
+    /// Position of its last checkpoint; all of its WAL goes at least so far.
+    pub lsn: String,
 }
 
 /// The backup that is being taken.
@@ -94,6 +108,10 @@ pub struct Shared {
     pub server: watch::Sender<ServerState>,
     /// The WAL services.
     pub wal: WalService,
+    /// Whether this instance may take writes.
+    pub authority: Authority,
+    /// Rung when PostgreSQL shall be restarted.
+    pub restart: Notify,
     /// What the volume was restored from, when it was.
     pub restored: Option<RecoveryStatus>,
     told: Mutex<String>,
@@ -123,6 +141,8 @@ impl Shared {
             session: uuid::Uuid::new_v4().to_string(),
             local: LocalServer::new(&env.paths.run(), port),
             wal: WalService::new(env.paths.clone(), &env.namespace, env.cluster.clone()),
+            authority: Authority::new(kube.clone(), &env),
+            restart: Notify::new(),
             restored: read_restored(&env.paths),
             env,
             programs,

@@ -14,20 +14,25 @@ use tokio::time::{interval, sleep, timeout};
 
 use super::passwords::Wanted;
 use super::recovery_watch::RecoveryLog;
-use super::role::{Change, Facts, Running, Start, change, start};
+use super::role::{Change, Running, Start, change};
 use super::shared::{ServerState, Shared, cluster_port};
-use super::{certificates, configure, watch};
+use super::{certificates, choose, configure, watch};
 use crate::bootstrap::recovery_file::RecoveryFile;
 use crate::error::{Error, Result};
-use crate::pg::files::{RECOVERY_SIGNAL, STANDBY_SIGNAL, make_private, set_signal};
+use crate::pg::files::{STANDBY_SIGNAL, make_private, set_signal};
 use crate::pg::server::{Server, describe, stop_plan};
 use crate::pg::sql::MAINTENANCE_DB;
 use crate::pg::{stale, switch};
 
 /// Default of `spec.stopDelay`, in seconds.
 const STOP_DELAY: u64 = 1800;
+/// Default of `spec.switchoverDelay`, in seconds.
+const SWITCHOVER_DELAY: u64 = 3600;
 /// Pause before a failed recovery or a refused configuration is tried again by itself.
 const RETRY: Duration = Duration::from_secs(60);
+
+/// Pause between two attempts to take the lease.
+const PROMOTE_RETRY: Duration = Duration::from_millis(500);
 
 /// How long a running backup may take to clean up when the pod ends.
 const BACKUP_FAREWELL: Duration = Duration::from_secs(15);
@@ -47,11 +52,16 @@ enum End {
 pub async fn supervise(shared: Arc<Shared>, mut stop: Signal) -> Result<()> {
     loop {
         let chosen = tokio::select! {
-            chosen = choose(&shared) => chosen?,
-            _ = stop.recv() => return Ok(()),
+            chosen = choose::choose(&shared) => chosen?,
+            _ = stop.recv() => {
+                shared.authority.release().await;
+                return Ok(());
+            }
         };
         let mut life = Life::new(shared.clone(), chosen);
-        match life.live(&mut stop).await {
+        let outcome = life.live(&mut stop).await;
+        shared.authority.watchdog.guard(None);
+        match outcome {
             Ok(End::Stopped) => return Ok(()),
             Ok(End::Again) => {}
             Err(error) if error.is_permanent() && life.server.is_none() => {
@@ -59,49 +69,15 @@ pub async fn supervise(shared: Arc<Shared>, mut stop: Signal) -> Result<()> {
                 life.fatal(&error.report()).await;
                 tokio::select! {
                     () = changed_or_later(&shared) => {}
-                    _ = stop.recv() => return Ok(()),
+                    _ = stop.recv() => {
+                        shared.authority.release().await;
+                        return Ok(());
+                    }
                 }
             }
             Err(error) => return Err(error),
         }
     }
-}
-
-/// Waits until the role is known.
-async fn choose(shared: &Shared) -> Result<Start> {
-    let mut changes = shared.cluster.subscribe();
-    loop {
-        let facts = facts(shared)?;
-        let target = shared.cluster().status.as_ref().and_then(|s| s.target_primary.clone());
-        let chosen = start(&shared.env.pod, target.as_deref(), facts);
-        if chosen != Start::Wait {
-            return Ok(chosen);
-        }
-        shared
-            .server
-            .send_modify(|s| "waiting until the operator names the primary".clone_into(&mut s.message));
-        if changes.changed().await.is_err() {
-            return Err(Error::transient("the Cluster is no longer watched"));
-        }
-    }
-}
-
-fn facts(shared: &Shared) -> Result<Facts> {
-    let paths = &shared.env.paths;
-    let recovering = paths.pgdata.join(RECOVERY_SIGNAL).exists();
-    match (recovering, RecoveryFile::read(paths)?) {
-        // PostgreSQL removed its signal: the recovery is over, only the promotion's last step is missing.
-        (false, Some(_)) => RecoveryFile::remove(paths)?,
-        (true, None) => {
-            return Err(Error::permanent(format!(
-                "{} asks for a recovery, but {} does not say from where: delete this instance's volumes so that the recovery begins anew",
-                paths.pgdata.join(RECOVERY_SIGNAL).display(),
-                paths.recovery_file().display()
-            )));
-        }
-        _ => {}
-    }
-    Ok(Facts { recovering, standby: paths.pgdata.join(STANDBY_SIGNAL).exists() })
 }
 
 async fn changed_or_later(shared: &Shared) {
@@ -127,8 +103,8 @@ struct Life {
 impl Life {
     fn new(shared: Arc<Shared>, chosen: Start) -> Self {
         let running = match chosen {
-            Start::Primary | Start::Wait => Running::Primary,
-            Start::Standby | Start::StandbyToPromote => Running::Standby,
+            Start::Primary | Start::Wait | Start::Fenced => Running::Primary,
+            Start::Standby | Start::StandbyToPromote | Start::Rejoin => Running::Standby,
             Start::Recovery => Running::Recovery,
         };
         Self {
@@ -148,9 +124,8 @@ impl Life {
             *s = ServerState {
                 running: running.then_some(self.running),
                 up,
-                stopping: false,
                 message: message.to_owned(),
-                fatal: None,
+                ..ServerState::default()
             };
         });
     }
@@ -187,8 +162,14 @@ impl Life {
             };
             tokio::select! {
                 _ = stop.recv() => {
-                    self.stop().await?;
+                    self.stop(self.stop_delay()).await?;
+                    shared.authority.release().await;
                     return Ok(End::Stopped);
+                }
+                () = shared.restart.notified() => {
+                    tracing::info!("PostgreSQL is restarted");
+                    self.stop(self.stop_delay()).await?;
+                    return Ok(End::Again);
                 }
                 ended = server.wait() => {
                     let how = ended.map_or_else(|e| e.to_string(), describe);
@@ -200,9 +181,18 @@ impl Life {
                         tracing::warn!("Secrets cannot be read; trying again: {}", error.report());
                     }
                     self.follow().await;
-                    if self.demoted() {
-                        self.stop().await?;
-                        return Ok(End::Again);
+                    match self.change() {
+                        Change::Demote => {
+                            self.stop(self.switchover_delay()).await?;
+                            shared.authority.release().await;
+                            return Ok(End::Again);
+                        }
+                        Change::Fence => {
+                            self.stop(self.stop_delay()).await?;
+                            shared.authority.release().await;
+                            return Ok(End::Again);
+                        }
+                        Change::None | Change::Promote => {}
                     }
                 }
                 _ = secrets.changed() => self.follow().await,
@@ -247,6 +237,7 @@ impl Life {
             Arc::new(move |line| log.lock().unwrap_or_else(PoisonError::into_inner).take(line)),
         )?;
         tracing::info!(pid = server.pid(), role = ?self.running, "PostgreSQL was started");
+        shared.authority.watchdog.guard(Some(server.pid()));
         self.server = Some(server);
         self.say("PostgreSQL is starting", true, false);
         Ok(())
@@ -254,8 +245,22 @@ impl Life {
 
     /// PostgreSQL ended by itself.
     async fn ended(&mut self, how: String, stop: &mut Signal) -> Result<End> {
+        self.shared.authority.watchdog.guard(None);
         if let Some(mut server) = self.server.take() {
             server.drain_log().await;
+        }
+        // Nobody may take the lease while processes of the dead server are about.
+        let paths = &self.shared.env.paths;
+        stale::clear(&paths.pgdata, &paths.run(), cluster_port()).await?;
+        let lost = self.shared.authority.lost();
+        self.shared.authority.release().await;
+        if let Some(why) = lost {
+            self.say("PostgreSQL was stopped: it may not be the primary any more", false, false);
+            let cluster = self.shared.cluster();
+            let note = self
+                .named(&format!("PostgreSQL was stopped, because the lease of the primary is lost: {why}"));
+            self.shared.kube.event(&*cluster, EventType::Warning, "PrimaryStopped", &note).await;
+            return Ok(End::Again);
         }
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if self.running == Running::Recovery && log.is_final() {
@@ -274,19 +279,28 @@ impl Life {
         )))
     }
 
-    async fn stop(&mut self) -> Result<()> {
+    fn stop_delay(&self) -> Duration {
+        let delay = self.shared.cluster().spec.stop_delay.and_then(|d| u64::try_from(d).ok());
+        Duration::from_secs(delay.unwrap_or(STOP_DELAY)).saturating_sub(Duration::from_secs(2))
+    }
+
+    fn switchover_delay(&self) -> Duration {
+        let delay = self.shared.cluster().spec.switchover_delay.and_then(|d| u64::try_from(d).ok());
+        Duration::from_secs(delay.unwrap_or(SWITCHOVER_DELAY))
+    }
+
+    async fn stop(&mut self, total: Duration) -> Result<()> {
         self.shared.server.send_modify(|s| {
             s.stopping = true;
             "PostgreSQL is shutting down".clone_into(&mut s.message);
         });
-        let delay = self.shared.cluster().spec.stop_delay.and_then(|d| u64::try_from(d).ok());
-        let total = Duration::from_secs(delay.unwrap_or(STOP_DELAY)).saturating_sub(Duration::from_secs(2));
         self.end_backup().await;
         if let Some(server) = self.server.as_mut() {
             let status = server.stop(&stop_plan(total)).await?;
             server.drain_log().await;
             tracing::info!(status = describe(status), "PostgreSQL has ended");
         }
+        self.shared.authority.watchdog.guard(None);
         self.server = None;
         self.say("PostgreSQL has ended", false, false);
         Ok(())
@@ -308,15 +322,15 @@ impl Life {
         }
     }
 
-    fn demoted(&self) -> bool {
+    fn change(&self) -> Change {
         let target = self.shared.cluster().status.as_ref().and_then(|s| s.target_primary.clone());
-        change(&self.shared.env.pod, target.as_deref(), self.running) == Change::Demote
+        change(&self.shared.env.pod, target.as_deref(), self.running, choose::fenced(&self.shared))
     }
 
     /// Follows a change of the Cluster or of Secrets.
     async fn follow(&mut self) {
         let shared = self.shared.clone();
-        let (cluster, secrets) = (shared.cluster(), shared.secrets());
+        let secrets = shared.secrets();
         if shared.wal.configure(&shared.stores(), shared.wal_policy(), &secrets) {
             self.proved = false;
         }
@@ -339,10 +353,8 @@ impl Life {
             }
             Err(error) => self.trouble("InvalidConfiguration", &error).await,
         }
-        let target = cluster.status.as_ref().and_then(|s| s.target_primary.clone());
-        if change(&shared.env.pod, target.as_deref(), self.running) == Change::Promote {
-            self.promote = true;
-        }
+        // Chosen and then not: another was chosen before the lease was free.
+        self.promote = self.running == Running::Standby && self.change() == Change::Promote;
     }
 
     /// Something that does not stop the server; told once until it changes.
@@ -403,8 +415,18 @@ impl Life {
                 .await?;
             }
             Running::Standby if self.promote => {
+                if let Err(why) = self.shared.authority.acquire(&self.shared).await {
+                    let waiting = format!("chosen as the primary; {why}");
+                    self.shared.server.send_modify(|s| waiting.clone_into(&mut s.message));
+                    sleep(PROMOTE_RETRY).await;
+                    return Ok(());
+                }
                 if in_recovery {
-                    sql.query_one("SELECT pg_promote(true, 60)", &[]).await?;
+                    let promoted: bool =
+                        sql.query_one("SELECT pg_promote(true, 60)", &[]).await?.try_get(0)?;
+                    if !promoted {
+                        return Err(Error::transient("the promotion is not finished; it goes on"));
+                    }
                 }
                 self.promote = false;
                 self.became_primary("Promoted", "the replica was promoted and takes writes").await?;

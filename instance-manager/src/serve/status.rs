@@ -27,6 +27,8 @@ pub fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/wal/switch", post(wal_switch))
+        .route("/v1/primary", get(confirm_primary))
+        .route("/v1/restart", post(restart))
         .with_state(shared)
 }
 
@@ -55,6 +57,34 @@ async fn status(State(shared): State<Arc<Shared>>, Extension(name): Extension<Cl
         Ok(()) => Json(collect(&shared).await).into_response(),
         Err(refused) => *refused,
     }
+}
+
+/// Who asks.
+#[derive(Deserialize)]
+struct PrimaryQuery {
+    name: String,
+}
+
+async fn confirm_primary(
+    State(shared): State<Arc<Shared>>,
+    Extension(name): Extension<ClientName>,
+    Query(query): Query<PrimaryQuery>,
+) -> Response {
+    match authorised(&name, &[REPLICATION_USER]) {
+        Ok(()) => Json(shared.authority.confirm(&shared, &query.name).await).into_response(),
+        Err(refused) => *refused,
+    }
+}
+
+async fn restart(State(shared): State<Arc<Shared>>, Extension(name): Extension<ClientName>) -> Response {
+    if let Err(refused) = authorised(&name, &[OPERATOR_CN]) {
+        return *refused;
+    }
+    if shared.server.borrow().running.is_none() {
+        return refuse(StatusCode::CONFLICT, "PostgreSQL does not run: nothing to restart");
+    }
+    shared.restart.notify_one();
+    StatusCode::ACCEPTED.into_response()
 }
 
 /// Position that shall be in a closed segment; without it the current segment is closed.
@@ -104,6 +134,7 @@ pub async fn collect(shared: &Shared) -> InstanceStatus {
     shared.env.pod.clone_into(&mut status.pod_name);
     shared.session.clone_into(&mut status.session_id);
     env!("CARGO_PKG_VERSION").clone_into(&mut status.manager_version);
+    status.holds_lease = shared.authority.holds();
     status.archiver = shared.wal.status();
     let known = shared.recoverability();
     status.recoverability = together(&known);
@@ -138,8 +169,15 @@ fn fold(server: &ServerState, sampled: Option<Result<Sample, Error>>) -> Instanc
         recovering: server.running == Some(Running::Recovery),
         message: server.message.clone(),
         fatal: server.fatal.clone(),
+        fenced: server.fenced,
+        server_running: server.running.is_some(),
         ..InstanceStatus::default()
     };
+    if let Some(former) = &server.former_primary {
+        status.former_primary = true;
+        status.timeline_id = Some(former.timeline);
+        status.received_lsn = Some(former.lsn.clone());
+    }
     match sampled {
         Some(Ok(sample)) => {
             status.ready = may_be_ready(server);
