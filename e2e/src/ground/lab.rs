@@ -103,6 +103,7 @@ impl Lab {
             .images(images()?)
             .backoff(backoff())
             .pod_net(slot.pod_net())
+            .service_cidr(slot.spare())
             .controllers(controllers)
             .start()
             .await
@@ -139,6 +140,7 @@ impl Lab {
                 .images(images()?)
                 .backoff(backoff())
                 .pod_net(self.slot.pod_net())
+                .service_cidr(self.slot.spare())
                 .scheduler(false)
                 .claims(false)
                 .controllers(false)

@@ -143,9 +143,9 @@ async fn fence_for_a_while(scene: &Scene, replica: &str) -> Result<()> {
         .kubectl
         .wait_for("cluster", "pg", &format!("{replica} fenced"), wait::minutes(2), |cluster| {
             let all = cluster["status"]["instancesStatus"].as_array();
-            all.into_iter().flatten().any(|one| {
-                text(one, "/name") == replica && one["fenced"] == true && one["ready"] == false
-            })
+            all.into_iter()
+                .flatten()
+                .any(|one| text(one, "/name") == replica && one["fenced"] == true && one["ready"] == false)
         })
         .await;
     scene.annotate("pg", labels::FENCED, None).await?;
@@ -188,7 +188,12 @@ async fn one(
     strike(scene, fault, standing, random).await?;
     writer.goes_on(wait::minutes(3)).await?;
     let after = scene.settled("pg", 3).await?;
-    eprintln!("    {:.1} s, primary {}, timeline {}", begun.elapsed().as_secs_f64(), after.primary, after.timeline);
+    eprintln!(
+        "    {:.1} s, primary {}, timeline {}",
+        begun.elapsed().as_secs_f64(),
+        after.primary,
+        after.timeline
+    );
     Ok(after)
 }
 
@@ -226,7 +231,9 @@ async fn run(scene: &Scene, faults: u64, random: &mut StdRng) -> Result<()> {
         let after = one(scene, fault, &standing, &writer, random).await;
         standing = after.with_context(|| format!("fault {number}: {fault:?}, with {standing:?}"))?;
         if let Some(name) = &name {
-            run.backed_up(scene, name, &writer).await.with_context(|| format!("fault {number}: {fault:?}"))?;
+            run.backed_up(scene, name, &writer)
+                .await
+                .with_context(|| format!("fault {number}: {fault:?}"))?;
         }
     }
     let ledger = writer.stop().await;

@@ -218,8 +218,7 @@ fn only_the_last_rows_may_be_lost() {
     let at = |millis: u64| began + Duration::from_millis(millis);
     let struck = at(1000);
     let times = [(1, 970), (2, 980), (3, 990), (4, 1001), (5, 20_000)];
-    let ledger =
-        Ledger { acknowledged: times.map(|(id, time)| (id, at(time))).into(), ..Ledger::default() };
+    let ledger = Ledger { acknowledged: times.map(|(id, time)| (id, at(time))).into(), ..Ledger::default() };
     for (missing, good) in [
         (&[][..], true),
         (&[3, 4], true),

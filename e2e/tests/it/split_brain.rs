@@ -49,7 +49,8 @@ async fn without_the_api_server_the_primary_goes_on() -> Result<()> {
     wait::until("a lease renewed long after", wait::minutes(3), || async {
         let (now, renewed) = lease(&scene).await?;
         ensure!(now == holder, "the lease went from {holder} to {now}");
-        Ok((renewed > back + 2 * Duration::from_secs(naming::PRIMARY_LEASE_SECONDS.try_into()?)).then_some(()))
+        Ok((renewed > back + 2 * Duration::from_secs(naming::PRIMARY_LEASE_SECONDS.try_into()?))
+            .then_some(()))
     })
     .await?;
     let after = scene.settled("pg", 3).await?;

@@ -168,8 +168,7 @@ impl Scene {
             ensure!((recovers == "f") == (*name == primary), "{name} in recovery: {recovers}; {status:#}");
         }
         let of_primary = door.at(addresses.get(&primary).context("no pod of the primary")?)?;
-        let streaming =
-            "select coalesce(string_agg(application_name, ',' order by application_name), '') from pg_stat_replication where state = 'streaming' and application_name not like 'pg_basebackup%'";
+        let streaming = "select coalesce(string_agg(application_name, ',' order by application_name), '') from pg_stat_replication where state = 'streaming' and application_name not like 'pg_basebackup%'";
         let names = of_primary.ask(streaming).await?;
         let standing =
             Standing { timeline: status["timelineID"].as_i64().unwrap_or_default(), primary, addresses };
