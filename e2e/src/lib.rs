@@ -4,8 +4,10 @@
 //! an S3 server. Tests drive it with stock `kubectl` and SQL alone, as a user would, so that the same suite runs
 //! on the lab, on a real API server under the lab's node double, and on a real cluster.
 
+pub mod direct;
 pub mod ground;
 pub mod kubectl;
+pub mod ledger;
 pub mod manifests;
 pub mod paths;
 pub mod sql;

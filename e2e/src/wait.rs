@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use tokio::time::{Instant, sleep};
 
 /// Asks `probe` again and again until it answers `Some`; an error of the probe counts as "not yet" and is told
@@ -28,6 +28,23 @@ where
         }
         sleep(Duration::from_millis(250)).await;
     }
+}
+
+/// Watches for so long that something stays as it is: for what must not happen, and may come late.
+///
+/// # Errors
+/// What `look` says, as soon as it says so.
+pub async fn holds<F, Fut>(what: &str, time: Duration, mut look: F) -> Result<()>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<()>>,
+{
+    let start = Instant::now();
+    while start.elapsed() < time {
+        look().await.with_context(|| format!("{what} held for {:?} only", start.elapsed()))?;
+        sleep(Duration::from_millis(250)).await;
+    }
+    Ok(())
 }
 
 /// Minutes, as a bound for a wait.

@@ -416,6 +416,23 @@ impl Node {
         runtime.signal_process(container, name, signal)
     }
 
+    /// Sends a signal to every process of a container. SIGSTOP freezes it, as a node does that runs out of processor
+    /// or memory; SIGCONT lets it go on, as if no time had passed.
+    pub fn signal_all(
+        &self,
+        namespace: &str,
+        pod: &str,
+        container: &str,
+        signal: Signal,
+    ) -> Result<(), Error> {
+        let runtime = self.shared.find_pod(namespace, pod).ok_or_else(|| Error::NotRunning {
+            namespace: namespace.to_owned(),
+            pod: pod.to_owned(),
+            container: container.to_owned(),
+        })?;
+        runtime.signal_all(container, signal)
+    }
+
     fn revive(&self) {
         {
             let mut alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner);

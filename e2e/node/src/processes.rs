@@ -3,15 +3,21 @@
 use std::fs;
 use std::path::Path;
 
-/// The oldest process in the pid namespace of `first` whose name begins with `name`.
-pub(crate) fn oldest(first: i32, name: &str) -> Option<i32> {
+/// Every process in the pid namespace of `first`.
+pub(crate) fn members(first: i32) -> Vec<i32> {
     let namespace = |pid: i32| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
-    let ours = namespace(first)?;
-    fs::read_dir("/proc")
-        .ok()?
+    let (Some(ours), Ok(entries)) = (namespace(first), fs::read_dir("/proc")) else { return Vec::new() };
+    entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
         .filter(|pid| namespace(*pid).as_ref() == Some(&ours))
+        .collect()
+}
+
+/// The oldest process in the pid namespace of `first` whose name begins with `name`.
+pub(crate) fn oldest(first: i32, name: &str) -> Option<i32> {
+    members(first)
+        .into_iter()
         .filter_map(|pid| {
             let (command, started) = stat(format!("/proc/{pid}/stat"))?;
             command.starts_with(name).then_some((started, pid))
@@ -51,5 +57,6 @@ mod tests {
         let name = fs::read_to_string("/proc/self/comm").unwrap();
         assert!(oldest(own, name.trim()).is_some());
         assert!(oldest(own, "no such program").is_none());
+        assert!(members(own).contains(&own));
     }
 }

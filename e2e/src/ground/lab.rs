@@ -3,9 +3,10 @@
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use howdah_lab_apiserver::ApiServer;
 use howdah_lab_node::{Backoff, Bind, Image, ImageCatalog, Node, Signal};
 use howdah_s3::{Action, Rule, Server};
@@ -40,9 +41,13 @@ enum Api {
 /// Everything that runs in this process for the lab.
 pub struct Lab {
     api: Api,
+    /// Runs the controllers too.
     node: Node,
+    more: OnceLock<Vec<Node>>,
     s3: Server,
-    _slot: Slot,
+    kubeconfig: PathBuf,
+    files: PathBuf,
+    slot: Slot,
 }
 
 impl Lab {
@@ -96,12 +101,9 @@ impl Lab {
             .name("lab-node-1")
             .root_dir(files.join("node"))
             .images(images()?)
-            .backoff(Backoff {
-                initial: Duration::from_millis(500),
-                max: Duration::from_secs(5),
-                ..Backoff::default()
-            })
+            .backoff(backoff())
             .pod_net(slot.pod_net())
+            .service_cidr(slot.spare())
             .controllers(controllers)
             .start()
             .await
@@ -113,7 +115,79 @@ impl Lab {
             access_key: ACCESS_KEY.to_owned(),
             secret_key: SECRET_KEY.to_owned(),
         };
-        Ok((Self { api, node, s3, _slot: slot }, kubeconfig, access))
+        let lab = Self {
+            api,
+            node,
+            more: OnceLock::new(),
+            s3,
+            kubeconfig: kubeconfig.clone(),
+            files: files.to_path_buf(),
+            slot,
+        };
+        Ok((lab, kubeconfig, access))
+    }
+
+    /// Starts so many nodes besides the first one, `lab-node-2` and on. Volumes can be mounted on all of them.
+    ///
+    /// # Errors
+    /// When one does not start, or more nodes were asked for before.
+    pub async fn more_nodes(&self, count: usize) -> Result<()> {
+        let mut started = Vec::new();
+        for number in 2..2 + count {
+            let node = Node::builder(&self.kubeconfig)
+                .name(format!("lab-node-{number}"))
+                .root_dir(self.files.join(format!("node-{number}")))
+                .images(images()?)
+                .backoff(backoff())
+                .pod_net(self.slot.pod_net())
+                .service_cidr(self.slot.spare())
+                .scheduler(false)
+                .claims(false)
+                .controllers(false)
+                .start()
+                .await
+                .with_context(|| format!("node {number} of the lab does not start"))?;
+            started.push(node);
+        }
+        if self.more.set(started).is_err() {
+            bail!("the lab has been given more nodes already");
+        }
+        Ok(())
+    }
+
+    fn nodes(&self) -> impl Iterator<Item = &Node> {
+        std::iter::once(&self.node).chain(self.more.get().into_iter().flatten())
+    }
+
+    /// The node that runs a pod.
+    fn node_with(&self, namespace: &str, pod: &str) -> Result<&Node> {
+        self.nodes()
+            .find(|node| node.pods_in(namespace).iter().any(|name| name == pod))
+            .with_context(|| format!("no node of the lab runs {namespace}/{pod}"))
+    }
+
+    fn node_called(&self, name: &str) -> Result<&Node> {
+        self.nodes()
+            .find(|node| node.name() == name)
+            .with_context(|| format!("the lab has no node {name}; Lab::more_nodes makes some"))
+    }
+
+    /// Loses a node as by a power failure: every container on it dies at once, and nobody is told.
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub async fn lose_node(&self, name: &str) -> Result<()> {
+        self.node_called(name)?.lose().await;
+        Ok(())
+    }
+
+    /// Brings a lost node back; it starts the pods that are still bound to it.
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub fn recover_node(&self, name: &str) -> Result<()> {
+        self.node_called(name)?.recover();
+        Ok(())
     }
 
     /// Kills PID 1 of a container (SIGKILL).
@@ -121,9 +195,29 @@ impl Lab {
     /// # Errors
     /// When there is no such container.
     pub async fn kill(&self, namespace: &str, pod: &str, container: &str) -> Result<()> {
-        self.node
+        self.node_with(namespace, pod)?
             .kill_container(namespace, pod, container, Signal::SIGKILL)
             .with_context(|| format!("cannot kill {container} of {namespace}/{pod}"))
+    }
+
+    /// Freezes every process of a container (SIGSTOP): it neither works nor ends, and its connections stay open.
+    ///
+    /// # Errors
+    /// When there is no such container.
+    pub fn freeze(&self, namespace: &str, pod: &str, container: &str) -> Result<()> {
+        self.node_with(namespace, pod)?
+            .signal_all(namespace, pod, container, Signal::SIGSTOP)
+            .with_context(|| format!("cannot freeze {container} of {namespace}/{pod}"))
+    }
+
+    /// Lets a frozen container go on (SIGCONT).
+    ///
+    /// # Errors
+    /// When there is no such container.
+    pub fn thaw(&self, namespace: &str, pod: &str, container: &str) -> Result<()> {
+        self.node_with(namespace, pod)?
+            .signal_all(namespace, pod, container, Signal::SIGCONT)
+            .with_context(|| format!("cannot thaw {container} of {namespace}/{pod}"))
     }
 
     /// Runs a program inside a container.
@@ -139,7 +233,8 @@ impl Lab {
         limit: Duration,
     ) -> Result<Output> {
         let argv: Vec<String> = argv.iter().map(|word| (*word).to_owned()).collect();
-        let out = self.node.exec(namespace, pod, container, &argv, limit).await?;
+        let node = self.node_with(namespace, pod)?;
+        let out = node.exec(namespace, pod, container, &argv, limit).await?;
         Ok(Output {
             ok: out.status.success(),
             code: out.status.code(),
@@ -154,7 +249,7 @@ impl Lab {
     /// When there is no such process.
     pub fn kill_process(&self, namespace: &str, pod: &str, container: &str, name: &str) -> Result<()> {
         let first = self
-            .node
+            .node_with(namespace, pod)?
             .container_pid(namespace, pod, container)
             .with_context(|| format!("{container} of {namespace}/{pod} does not run"))?;
         let pid = processes::oldest(first, name)
@@ -168,12 +263,27 @@ impl Lab {
     /// # Errors
     /// When it does not run.
     pub async fn kill_operator(&self) -> Result<()> {
-        let pods = self.node.pods();
-        let pod = pods
-            .iter()
-            .find_map(|p| p.strip_prefix("howdah-system/").filter(|p| p.starts_with("howdah-operator-")))
-            .context("no pod of the operator")?;
-        self.kill("howdah-system", pod, "operator").await
+        let pods: Vec<String> = self.nodes().flat_map(|node| node.pods_in("howdah-system")).collect();
+        let pod = pods.iter().find(|pod| pod.starts_with("howdah-operator-"));
+        self.kill("howdah-system", pod.context("no pod of the operator")?, "operator").await
+    }
+
+    /// Whether the API server is the double, which takes faults.
+    #[must_use]
+    pub fn is_double(&self) -> bool {
+        matches!(self.api, Api::Double(_))
+    }
+
+    /// Cuts every connection to the API server, and refuses new ones until it is called with `false`.
+    ///
+    /// # Errors
+    /// Under a real API server, which takes no faults.
+    pub fn api_away(&self, away: bool) -> Result<()> {
+        match &self.api {
+            Api::Double(api) => api.faults().set_outage(away),
+            Api::Real(_) => bail!("a real API server takes no faults: run this without KUBEBUILDER_ASSETS"),
+        }
+        Ok(())
     }
 
     /// Makes every write and read of object bodies slow, or as fast as ever again.
@@ -241,6 +351,9 @@ impl Lab {
     /// # Errors
     /// When a part does not stop.
     pub async fn stop(self) -> Result<()> {
+        for node in self.more.into_inner().into_iter().flatten() {
+            node.shutdown().await;
+        }
         self.node.shutdown().await;
         match self.api {
             Api::Double(api) => api.shutdown().await,
@@ -249,6 +362,11 @@ impl Lab {
         self.s3.shutdown().await;
         Ok(())
     }
+}
+
+/// Short waits: a container that keeps failing is part of many tests.
+fn backoff() -> Backoff {
+    Backoff { initial: Duration::from_millis(500), max: Duration::from_secs(5), ..Backoff::default() }
 }
 
 /// The images of the lab: the operator's (two static programs in an empty root), PostgreSQL's versions, and the

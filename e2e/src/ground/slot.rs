@@ -43,6 +43,11 @@ impl Slot {
         128 + self.number
     }
 
+    /// Range that no API server gives addresses from, for nodes that serve a service at another address than its own.
+    pub fn spare(&self) -> String {
+        format!("127.{}.0.0/16", 96 + self.number)
+    }
+
     /// Range of service addresses.
     pub fn services(&self) -> String {
         format!("127.{}.0.0/16", 64 + self.number)

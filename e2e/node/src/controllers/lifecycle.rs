@@ -81,8 +81,14 @@ fn tolerated(pod: &Pod) -> Option<Duration> {
     Some(Duration::from_secs(u64::try_from(seconds.unwrap_or(TOLERATED)).unwrap_or(0)))
 }
 
+/// What is known about the nodes.
+struct Sight {
+    nodes: Vec<Node>,
+    leases: BTreeMap<String, Lease>,
+}
+
 impl Lifecycle {
-    async fn look(&self) -> Result<(), Error> {
+    async fn see(&self) -> Result<Sight, Error> {
         let nodes: Api<Node> = Api::all(self.client.clone());
         let leases: Api<Lease> = Api::namespaced(self.client.clone(), "kube-node-lease");
         let all = ListParams::default();
@@ -95,13 +101,24 @@ impl Lifecycle {
             .into_iter()
             .map(|lease| (lease.name_any(), lease))
             .collect();
+        Ok(Sight { nodes: listed.items, leases })
+    }
+
+    /// Judges what was seen. Nodes could not be heard before `hearing`, so no silence counts that began earlier.
+    async fn judge(&self, sight: Sight, hearing: Timestamp) -> Result<(), Error> {
+        let nodes: Api<Node> = Api::all(self.client.clone());
         let now = Timestamp::now();
-        for node in listed.items {
+        let deaf = now.duration_since(hearing).as_secs_f64() <= self.grace.as_secs_f64();
+        for node in sight.nodes {
             let name = node.name_any();
             // A node that was never heard of is not lost but new.
-            let Some(lease) = leases.get(&name) else { continue };
+            let Some(lease) = sight.leases.get(&name) else { continue };
             let known = ready_status(&node).map(|condition| condition.status.clone());
-            if is_alive(Some(lease), self.grace, now) {
+            let alive = is_alive(Some(lease), self.grace, now);
+            if !alive && deaf && known.as_deref() != Some("Unknown") {
+                continue;
+            }
+            if alive {
                 if known.as_deref() == Some("True") && is_tainted(&node) {
                     self.taint(&nodes, &node, false).await?;
                 }
@@ -167,12 +184,23 @@ impl Lifecycle {
 
     /// Looks until `stop`.
     pub async fn run(self, stop: CancellationToken) {
+        // Long ago: whoever starts under a server that has been there all the time believes what it says.
+        let mut hearing = Timestamp::UNIX_EPOCH;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep((self.grace / 8).max(Duration::from_millis(200))) => {}
             }
-            if let Err(error) = self.look().await {
+            let judged = match self.see().await {
+                Ok(sight) => self.judge(sight, hearing).await,
+                // Nodes that cannot reach the server are as silent as lost ones. A controller manager that loses the
+                // server starts anew, and gives every node its time again.
+                Err(error) => {
+                    hearing = Timestamp::now();
+                    Err(error)
+                }
+            };
+            if let Err(error) = judged {
                 tracing::debug!(error = error.chain(), "nodes are looked at again");
             }
         }

@@ -8,7 +8,7 @@ mod prepare;
 mod probing;
 mod publish;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Output;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -231,6 +231,24 @@ impl PodRuntime {
             pod: self.name.clone(),
             container: format!("{container} (process {name})"),
         })
+    }
+
+    /// Sends a signal to every process of a container: to its PID 1 first, and again to those that were born meanwhile.
+    pub fn signal_all(&self, container: &str, signal: Signal) -> Result<(), Error> {
+        self.signal(container, signal)?;
+        let Some(first) = self.pid(container) else { return Ok(()) };
+        let mut told = BTreeSet::from([first]);
+        loop {
+            let new: Vec<i32> =
+                processes::members(first).into_iter().filter(|pid| told.insert(*pid)).collect();
+            if new.is_empty() {
+                return Ok(());
+            }
+            for pid in new {
+                // One that has ended since needs no signal.
+                let _ = kill(Pid::from_raw(pid), signal);
+            }
+        }
     }
 
     pub fn policy(&self) -> Policy {

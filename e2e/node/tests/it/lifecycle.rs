@@ -43,6 +43,33 @@ async fn a_killed_container_starts_again() {
 }
 
 #[tokio::test]
+async fn a_frozen_container_stands_still_and_goes_on() {
+    let lab = Lab::start().await;
+    lab.shell("ticker", "n=0; while :; do n=$((n + 1)); echo tick $n.; sleep 0.05; done", json!({})).await;
+    lab.wrote("ticker", "tick 2.").await;
+    let pid = lab.node().container_pid("default", "ticker", "main").unwrap();
+    let stopped = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit_once(") ").unwrap().1.starts_with('T')
+    };
+    let signal = |signal| lab.node().signal_all("default", "ticker", "main", signal).unwrap();
+    signal(Signal::SIGSTOP);
+    let deadline = Instant::now() + crate::lab::PATIENCE;
+    while !stopped() {
+        assert!(Instant::now() < deadline, "it never stood still");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let ticks = lab.logs("ticker", LogParams::default()).await.lines().count();
+    signal(Signal::SIGCONT);
+    lab.wrote("ticker", &format!("tick {}.", ticks + 2)).await;
+    assert!(!stopped());
+    let status = lab.pod_is("ticker", "running", |status| main(status).started == Some(true)).await;
+    assert_eq!(main(&status).restart_count, 0);
+    assert!(lab.node().signal_all("default", "ticker", "none", Signal::SIGSTOP).is_err());
+    lab.stop().await;
+}
+
+#[tokio::test]
 async fn a_failing_container_is_held_back() {
     let lab = Lab::start().await;
     lab.shell("loop", "exit 3", json!({})).await;
