@@ -274,9 +274,9 @@ fn a_volume_that_is_being_deleted_keeps_its_pod() {
 
 #[test]
 fn it_sleeps_with_its_cluster() {
-    let mut world = Host::serving();
-    let asleep = |world: &mut Host, value: &str| {
-        world.observed().cluster.annotations_mut().insert(labels::HIBERNATION.into(), value.into());
+    let mut world = Hosted::serving();
+    let asleep = |world: &mut Hosted, value: &str| {
+        world.observed().cluster.annotations_mut().insert(howdah_api::labels::HIBERNATION.into(), value.into());
     };
     asleep(&mut world, "on");
     let plan = world.plan();
