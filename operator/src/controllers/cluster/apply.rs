@@ -14,10 +14,10 @@ use sha2::{Digest, Sha256};
 
 use super::build::secrets::Write;
 use super::decide::{Fill, Plan, Step};
-use super::{build, fetch};
 use super::observed::Observed;
 use super::ownership::require_ours;
 use super::validate::Validated;
+use super::{build, fetch};
 use crate::context::Context;
 use crate::error::Error;
 

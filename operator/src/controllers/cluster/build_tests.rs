@@ -118,7 +118,8 @@ topologySpreadConstraints:
 - {topologyKey: rack, maxSkew: 2, whenUnsatisfiable: ScheduleAnyway, labelSelector: {matchLabels: {team: a}}}
 ";
     let world = World::new(spec);
-    let pod = build::pod::pod(&world.observed.cluster, &world.validated(), 1, Fill::InitDb, labels::ROLE_PRIMARY);
+    let pod =
+        build::pod::pod(&world.observed.cluster, &world.validated(), 1, Fill::InitDb, labels::ROLE_PRIMARY);
     insta::assert_yaml_snapshot!(pod.spec.unwrap().topology_spread_constraints);
     assert_ne!(world.hash(), World::new("storage: {size: 5Gi}").hash());
 }

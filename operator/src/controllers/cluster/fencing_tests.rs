@@ -16,11 +16,7 @@ fn plan(world: &World) -> Plan {
 }
 
 fn three() -> World {
-    World::new(THREE)
-        .initialised(3)
-        .with_ready(1, Primary)
-        .with_ready(2, Replica)
-        .with_ready(3, Replica)
+    World::new(THREE).initialised(3).with_ready(1, Primary).with_ready(2, Replica).with_ready(3, Replica)
 }
 
 fn annotated(world: World, value: &str) -> World {
@@ -85,6 +81,9 @@ fn a_list_that_cannot_be_read_fences_nobody_and_is_told_once() {
     let told = after.phase_reason.clone().unwrap();
     assert!(told.contains("fenced-instances is neither * nor a JSON list"), "{told}");
     let notes = events::remarks(&validated, &world.observed.status());
-    assert_eq!(notes.iter().map(|n| (n.warning, n.reason.as_str())).collect::<Vec<_>>(), [(true, "InvalidFencing")]);
+    assert_eq!(
+        notes.iter().map(|n| (n.warning, n.reason.as_str())).collect::<Vec<_>>(),
+        [(true, "InvalidFencing")]
+    );
     assert_eq!(events::remarks(&validated, &after), []);
 }

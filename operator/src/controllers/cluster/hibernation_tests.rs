@@ -113,8 +113,8 @@ fn a_switchover_ends_before_hibernation_begins() {
 
 #[test]
 fn a_backup_is_brought_to_its_end_first() {
-    let world =
-        annotated(without_pods(three(), &[2, 3]), "on").change(|w| w.observed.backups = vec![backup("b", 0, BackupPhase::Running)]);
+    let world = annotated(without_pods(three(), &[2, 3]), "on")
+        .change(|w| w.observed.backups = vec![backup("b", 0, BackupPhase::Running)]);
     let plan = plan(&world);
     assert_eq!((stopped(&plan), plan.reason.as_str()), (vec![], "zoo-1 is stopped when Backup b has ended"));
 }
@@ -130,7 +130,8 @@ fn a_new_cluster_that_is_hibernated_is_not_begun() {
 #[test]
 fn a_primary_that_fails_to_wake_up_holds_nothing_back() {
     let world = without_pods(three(), &[1, 2, 3]).with_status(|s| s.phase = Some(phases::WAKING_UP.into()));
-    let world = world.with_pod(1).change(|w| set_failing_init(w.pod(1), "bootstrap-controller", "no such image"));
+    let world =
+        world.with_pod(1).change(|w| set_failing_init(w.pod(1), "bootstrap-controller", "no such image"));
     let failing = plan(&world);
     assert_eq!((failing.phase, made(&failing)), (phases::INSTANCE_FAILED, vec![]));
     assert_eq!(made(&plan(&told(world, &failing))), [2, 3]);
@@ -158,6 +159,7 @@ fn a_word_that_is_not_understood_does_nothing_and_is_told() {
     let plan = plan(&world);
     assert_eq!((plan.phase, plan.steps.len()), (phases::HEALTHY, 0));
     let after = status::fold(&validated, &world.observed, &plan, "hash", now());
-    let message = "annotation postgresql.k8s.enterprisedb.io/hibernation is \"yes\"; it does nothing: give on or off";
+    let message =
+        "annotation postgresql.k8s.enterprisedb.io/hibernation is \"yes\"; it does nothing: give on or off";
     assert_eq!(after.phase_reason, Some(format!("all 3 instances are ready; {message}")));
 }

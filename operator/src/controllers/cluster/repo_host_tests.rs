@@ -276,7 +276,11 @@ fn a_volume_that_is_being_deleted_keeps_its_pod() {
 fn it_sleeps_with_its_cluster() {
     let mut world = Hosted::serving();
     let asleep = |world: &mut Hosted, value: &str| {
-        world.observed().cluster.annotations_mut().insert(howdah_api::labels::HIBERNATION.into(), value.into());
+        world
+            .observed()
+            .cluster
+            .annotations_mut()
+            .insert(howdah_api::labels::HIBERNATION.into(), value.into());
     };
     asleep(&mut world, "on");
     let plan = world.plan();

@@ -24,11 +24,7 @@ fn one() -> World {
 }
 
 fn three() -> World {
-    World::new(THREE)
-        .initialised(3)
-        .with_ready(1, Primary)
-        .with_ready(2, Replica)
-        .with_ready(3, Replica)
+    World::new(THREE).initialised(3).with_ready(1, Primary).with_ready(2, Replica).with_ready(3, Replica)
 }
 
 fn pending(world: World, serials: &[i32]) -> World {
@@ -115,7 +111,8 @@ fn one_after_the_other(#[case] mut world: World, #[case] expected: &[(&str, i32)
 
 #[test]
 fn a_restart_waits_for_a_backup_on_that_instance() {
-    let world = pending(three(), &[1]).change(|w| w.observed.backups = vec![backup("b", 0, BackupPhase::Running)]);
+    let world =
+        pending(three(), &[1]).change(|w| w.observed.backups = vec![backup("b", 0, BackupPhase::Running)]);
     let plan = plan(&world);
     assert_eq!(step(&plan), ("nothing", 0));
     assert_eq!(plan.reason, "zoo-1 is restarted when Backup b has ended");

@@ -193,7 +193,10 @@ fn fold_conditions(
     };
     if let Some(reason) = asleep {
         set(conditions::READY, FALSE, reason, &plan.reason);
-    } else if status.ready_instances >= desired && status.instances == desired && status.current_primary.is_some() {
+    } else if status.ready_instances >= desired
+        && status.instances == desired
+        && status.current_primary.is_some()
+    {
         set(conditions::READY, TRUE, "ClusterIsReady", "all instances are ready");
     } else {
         let message = format!(

@@ -150,7 +150,8 @@ impl Round<'_> {
             }
             Some(Replacement::Switchover(serial)) => {
                 let heir = self.name(serial);
-                let reason = format!("{heir} takes the place of {}, which is changed then", self.name(self.primary));
+                let reason =
+                    format!("{heir} takes the place of {}, which is changed then", self.name(self.primary));
                 plan.target_primary = Some(heir);
                 return ControlFlow::Break((phases::SWITCHING_OVER, reason));
             }
@@ -186,9 +187,8 @@ impl Round<'_> {
         let mut leaving = Vec::new();
         let empty = Instance { serial: self.primary, pod: None, data: None, wal: None, report: None };
         let missing = self.primary_instance().is_none().then_some(&empty);
-        let wanted = |i: &&Instance<'_>| {
-            surplus != Some(i.serial) && (!self.waking || i.serial == self.primary)
-        };
+        let wanted =
+            |i: &&Instance<'_>| surplus != Some(i.serial) && (!self.waking || i.serial == self.primary);
         for instance in self.instances.iter().chain(missing).filter(wanted) {
             let serial = instance.serial;
             let name = self.name(serial);
@@ -238,9 +238,8 @@ impl Round<'_> {
 
     /// What keeps an instance from running.
     fn failing(&self, leaving: &[String]) -> Option<Verdict> {
-        let stays = |i: &&Instance<'_>| {
-            !leaving.contains(&self.name(i.serial)) && !self.fenced.contains(&i.serial)
-        };
+        let stays =
+            |i: &&Instance<'_>| !leaving.contains(&self.name(i.serial)) && !self.fenced.contains(&i.serial);
         let staying = || self.instances.iter().filter(stays);
         let fatal = staying().find_map(|i| Some((i, i.report?.fatal.as_deref()?)));
         if let Some((instance, message)) = fatal {

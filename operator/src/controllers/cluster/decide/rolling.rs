@@ -129,7 +129,8 @@ fn primary_change(
 ) -> Replacement {
     let spec = &observed.cluster.spec;
     let supervised = spec.primary_update_strategy == PrimaryUpdateStrategy::Supervised;
-    let (cluster, namespace) = (observed.cluster.name_any(), observed.cluster.namespace().unwrap_or_default());
+    let (cluster, namespace) =
+        (observed.cluster.name_any(), observed.cluster.namespace().unwrap_or_default());
     let pod = naming::instance(&cluster, primary.serial);
     let done = need.done();
     // A replica runs with no less than its primary, so it would still have the old values as a primary.
@@ -174,8 +175,6 @@ fn most_advanced(instances: &[Instance<'_>], primary: i32) -> Option<i32> {
     replicas
         .filter_map(|i| Some((i.serial, i.report?)))
         .filter(|(_, r)| r.ready && r.streaming && r.role == Some(InstanceRole::Replica))
-        .max_by_key(|(serial, r)| {
-            (r.timeline_id, r.received_lsn.as_deref().and_then(lsn), Reverse(*serial))
-        })
+        .max_by_key(|(serial, r)| (r.timeline_id, r.received_lsn.as_deref().and_then(lsn), Reverse(*serial)))
         .map(|(serial, _)| serial)
 }

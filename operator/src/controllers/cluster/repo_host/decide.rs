@@ -112,7 +112,8 @@ pub fn decide(validated: &Validated, observed: &Observed) -> Plan {
             let reason = format!("{} is stopped: the cluster is hibernated", pod.name_any());
             plan.steps.push(Step::DeletePod { reason });
         }
-        let message = "the cluster is hibernated; its repositories on volumes are served again when it wakes up";
+        let message =
+            "the cluster is hibernated; its repositories on volumes are served again when it wakes up";
         plan.say(FALSE, HIBERNATED, message.to_owned());
         return plan;
     }
