@@ -62,6 +62,10 @@ pub struct InstanceStatus {
     /// A change of parameters waits for a restart of PostgreSQL.
     #[serde(default)]
     pub pending_restart: bool,
+    /// That restart lowers parameters in which a replica must not be below its primary (`max_connections` and the like): it
+    /// has to come to the primary first, in its place.
+    #[serde(default)]
+    pub pending_restart_lowers: bool,
     /// The archiver; `None` when no store is configured.
     pub archiver: Option<ArchiverStatus>,
     /// What the store holds, looked at every few minutes and after each backup; `None` until known.

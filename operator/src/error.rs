@@ -34,6 +34,9 @@ pub enum Error {
     /// A certificate could not be made or read.
     #[error(transparent)]
     Pki(#[from] crate::pki::PkiError),
+    /// An instance did not do what it was asked for.
+    #[error("cannot restart PostgreSQL")]
+    Instance(#[from] crate::instance_client::InstanceError),
     /// An object of ours could not be written as JSON.
     #[error("cannot encode {object}")]
     Encode {
@@ -79,7 +82,7 @@ impl Error {
     pub fn class(&self) -> Class {
         match self {
             Self::Api { source, .. } => classify(source),
-            Self::Leftover { .. } => Class::Transient,
+            Self::Leftover { .. } | Self::Instance(_) => Class::Transient,
             Self::Pki(_) | Self::Encode { .. } | Self::Refused { .. } | Self::Unreadable { .. } => {
                 Class::Permanent
             }
@@ -97,6 +100,7 @@ impl Error {
                 Class::Transient => "ApiUnavailable",
             },
             Self::Pki(_) => "Certificates",
+            Self::Instance(_) => "InstanceUnavailable",
             Self::Encode { .. } => "Encode",
             Self::Refused { reason, .. } => reason,
             Self::Leftover { .. } => "Leftover",

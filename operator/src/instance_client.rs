@@ -1,4 +1,4 @@
-//! Asks the instance managers how they are: HTTPS to the pod's address, with the operator's client certificate.
+//! Asks the instance managers how they are, or for a restart: HTTPS to the pod's address, with the operator's client certificate.
 //!
 //! A pod is reached by its address, while its certificate names the cluster's services; the name that is
 //! checked is therefore always `<cluster>-rw`, whatever address is dialled.
@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use howdah_api::instance::InstanceStatus;
 use howdah_api::naming;
 use http_body_util::{BodyExt, Empty, Limited};
+use hyper::Method;
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::pem::PemObject;
@@ -90,11 +91,15 @@ pub enum InstanceError {
     },
 }
 
-/// The questions that the operator asks of an instance.
+/// What the operator asks of an instance.
 #[async_trait]
 pub trait InstanceApi: Send + Sync {
     /// `GET /v1/status`.
     async fn status(&self, target: &Target) -> Result<InstanceStatus, InstanceError>;
+
+    /// `POST /v1/restart`: PostgreSQL is restarted in its place. The answer comes before that is done; asking again
+    /// meanwhile is no error.
+    async fn restart(&self, target: &Target) -> Result<(), InstanceError>;
 }
 
 /// [`InstanceApi`] over mutual TLS.
@@ -157,6 +162,19 @@ fn client_config(credentials: &Credentials) -> Result<ClientConfig, String> {
 #[async_trait]
 impl InstanceApi for HttpInstances {
     async fn status(&self, target: &Target) -> Result<InstanceStatus, InstanceError> {
+        let body = self.ask(target, Method::GET, "/v1/status").await?;
+        serde_json::from_slice(&body)
+            .map_err(|e| InstanceError::Answer { pod: target.pod.clone(), message: e.to_string() })
+    }
+
+    async fn restart(&self, target: &Target) -> Result<(), InstanceError> {
+        self.ask(target, Method::POST, "/v1/restart").await.map(drop)
+    }
+}
+
+impl HttpInstances {
+    /// The body of a successful answer.
+    async fn ask(&self, target: &Target, method: Method, path: &str) -> Result<Bytes, InstanceError> {
         let pod = target.pod.clone();
         let config = self
             .config(target)
@@ -167,16 +185,20 @@ impl InstanceApi for HttpInstances {
             address: address.clone(),
             message,
         };
-        let body = match tokio::time::timeout(TIMEOUT, get(target, config, "/v1/status")).await {
-            Ok(Ok(body)) => body,
-            Ok(Err(message)) => return Err(unreachable(message)),
-            Err(_) => return Err(unreachable(format!("no answer within {} s", TIMEOUT.as_secs()))),
-        };
-        serde_json::from_slice(&body).map_err(|e| InstanceError::Answer { pod, message: e.to_string() })
+        match tokio::time::timeout(TIMEOUT, call(target, config, method, path)).await {
+            Ok(Ok(body)) => Ok(body),
+            Ok(Err(message)) => Err(unreachable(message)),
+            Err(_) => Err(unreachable(format!("no answer within {} s", TIMEOUT.as_secs()))),
+        }
     }
 }
 
-async fn get(target: &Target, config: Arc<ClientConfig>, path: &str) -> Result<Bytes, String> {
+async fn call(
+    target: &Target,
+    config: Arc<ClientConfig>,
+    method: Method,
+    path: &str,
+) -> Result<Bytes, String> {
     let ip: IpAddr = target.ip.parse().map_err(|_| format!("{} is not an address", target.ip))?;
     let port = u16::try_from(naming::STATUS_PORT).expect("a port number");
     let tcp = TcpStream::connect(SocketAddr::new(ip, port)).await.map_err(|e| e.to_string())?;
@@ -186,7 +208,9 @@ async fn get(target: &Target, config: Arc<ClientConfig>, path: &str) -> Result<B
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(tls)).await.map_err(|e| e.to_string())?;
     let driver = tokio::spawn(connection);
-    let request = hyper::Request::get(path)
+    let request = hyper::Request::builder()
+        .method(method)
+        .uri(path)
         .header(hyper::header::HOST, host)
         .header(hyper::header::CONNECTION, "close")
         .body(Empty::<Bytes>::new())

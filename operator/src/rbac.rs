@@ -39,12 +39,9 @@ pub fn rules() -> Vec<PolicyRule> {
             &["create", "get", "list", "patch", "watch"],
         ),
         rule(&["", "events.k8s.io"], &["events"], &["create", "patch"]),
-        // The lease of the leader. Creating cannot be limited to a name.
-        rule(&["coordination.k8s.io"], &["leases"], &["create"]),
-        PolicyRule {
-            resource_names: Some(vec![crate::leader::LEASE.to_owned()]),
-            ..rule(&["coordination.k8s.io"], &["leases"], &["get", "update"])
-        },
+        rule(&["policy"], &["poddisruptionbudgets"], &["create", "delete", "get", "list", "patch", "watch"]),
+        // The lease of the leader, and those of the primaries, whose names are the clusters'.
+        rule(&["coordination.k8s.io"], &["leases"], &["create", "get", "update"]),
     ]
 }
 

@@ -1,5 +1,6 @@
 //! Wires watches to controllers, once for each watched namespace or once for all.
 
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use futures::future::{BoxFuture, join_all};
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use howdah_api::{Backup, Cluster, ScheduledBackup, labels};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service, ServiceAccount};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::Api;
 use kube::core::{DeserializeGuard, NamespaceResourceScope};
@@ -98,6 +100,27 @@ impl Scope {
             .predicate_filter(backup_fingerprint, Default::default())
     }
 
+    /// Budgets that come, change or go; their status, which follows the pods, does not count.
+    fn budgets(&self) -> impl Stream<Item = Watched<PodDisruptionBudget>> + Send + 'static {
+        let mut generations: HashMap<(Option<String>, String), Option<i64>> = HashMap::new();
+        let config = watcher::Config::default().labels(labels::CLUSTER);
+        watcher(self.api::<PodDisruptionBudget>(), config).default_backoff().filter_map(move |event| {
+            let key = |budget: &PodDisruptionBudget| (budget.namespace(), budget.name_any());
+            std::future::ready(match event {
+                Ok(watcher::Event::Apply(budget) | watcher::Event::InitApply(budget)) => {
+                    let now = budget.metadata.generation;
+                    (generations.insert(key(&budget), now) != Some(now)).then_some(Ok(budget))
+                }
+                Ok(watcher::Event::Delete(budget)) => {
+                    generations.remove(&key(&budget));
+                    Some(Ok(budget))
+                }
+                Ok(watcher::Event::Init | watcher::Event::InitDone) => None,
+                Err(error) => Some(Err(error)),
+            })
+        })
+    }
+
     fn config(&self) -> Config {
         Config::default().concurrency(self.concurrency)
     }
@@ -121,7 +144,7 @@ impl Scope {
             })
             .reflect(writer)
             .applied_objects()
-            .predicate_filter(spec_fingerprint::<Cluster>, Default::default());
+            .predicate_filter(cluster_fingerprint, Default::default());
         let store = reader.clone();
         Controller::for_stream(main, reader)
             .with_config(self.config())
@@ -132,6 +155,7 @@ impl Scope {
             .watches_stream(self.children::<ServiceAccount>(), touched(&self.ctx))
             .watches_stream(self.children::<Role>(), touched(&self.ctx))
             .watches_stream(self.children::<RoleBinding>(), touched(&self.ctx))
+            .watches_stream(self.budgets(), touched(&self.ctx))
             .watches_stream(self.backup_phases(), move |backup| clusters_of(&store, &backup))
             .graceful_shutdown_on(self.stopped())
             .run(
@@ -228,6 +252,13 @@ fn hash(parts: impl Hash) -> u64 {
 fn spec_fingerprint<K: Resource<DynamicType = ()>>(object: &DeserializeGuard<K>) -> Option<u64> {
     let meta = object.meta();
     Some(hash((&meta.uid, meta.generation, meta.deletion_timestamp.is_some(), object.0.is_ok())))
+}
+
+/// Changes with what annotations ask for as well.
+fn cluster_fingerprint(object: &DeserializeGuard<Cluster>) -> Option<u64> {
+    let asked = [labels::FENCED, labels::SWITCHOVER, labels::HIBERNATION, labels::RESTARTED_AT]
+        .map(|annotation| object.annotations().get(annotation));
+    Some(hash((spec_fingerprint(object), asked)))
 }
 
 /// Changes with the phase as well.

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::node::Node;
 use crate::world::{Running, World, until};
 
-async fn phase(world: &World, name: &str, wanted: &str) -> Cluster {
+pub async fn phase(world: &World, name: &str, wanted: &str) -> Cluster {
     until(&format!("{name} is in the phase {wanted}"), async || {
         let cluster = world.api::<Cluster>().get(name).await.unwrap();
         let found = cluster.status.as_ref().and_then(|s| s.phase.as_deref()) == Some(wanted);
@@ -20,7 +20,7 @@ async fn phase(world: &World, name: &str, wanted: &str) -> Cluster {
 }
 
 /// Healthy with this many instances.
-async fn healthy(world: &World, name: &str, instances: i32) -> Cluster {
+pub async fn healthy(world: &World, name: &str, instances: i32) -> Cluster {
     until(&format!("{name} is healthy with {instances} instances"), async || {
         let cluster = world.api::<Cluster>().get(name).await.unwrap();
         let status = cluster.status.clone().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! A stand-in for an instance manager: `GET /v1/status` over mutual TLS on the pod's own address.
+//! A stand-in for an instance manager: `GET /v1/status` and `POST /v1/restart` over mutual TLS on the pod's own address.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -7,7 +7,7 @@ use howdah_api::instance::InstanceStatus;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Secret;
 use rustls_pki_types::pem::PemObject;
@@ -70,6 +70,14 @@ async fn respond(
     let name = cert.subject().iter_common_name().next().and_then(|n| n.as_str().ok());
     if name != Some("howdah-operator") {
         return Ok(reply(StatusCode::FORBIDDEN, br#"{"error":"only the operator may ask"}"#.to_vec()));
+    }
+    if request.uri().path() == "/v1/restart" && request.method() == Method::POST {
+        // As quick as that.
+        if let Some(status) = answer.lock().unwrap().as_mut() {
+            status.pending_restart = false;
+            status.session_id.push_str("-restarted");
+        }
+        return Ok(reply(StatusCode::ACCEPTED, b"{}".to_vec()));
     }
     if request.uri().path() != "/v1/status" {
         return Ok(reply(StatusCode::NOT_FOUND, br#"{"error":"no such page"}"#.to_vec()));

@@ -13,6 +13,7 @@ mod backups;
 mod clusters;
 mod faults;
 mod instance;
+mod lifecycle;
 mod node;
 mod process;
 mod schedules;

@@ -82,6 +82,11 @@ impl Node {
         change(&mut answer.lock().unwrap());
     }
 
+    /// Begins [`Node::seen`] anew.
+    pub fn forget(&self) {
+        self.state.lock().unwrap().seen.clear();
+    }
+
     /// Pods in the order in which they were made, each with the pods that were ready by then.
     pub fn seen(&self) -> Vec<(String, Vec<String>)> {
         self.state.lock().unwrap().seen.clone()

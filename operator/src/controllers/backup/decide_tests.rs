@@ -9,6 +9,7 @@ use howdah_api::conditions;
 use howdah_api::instance::InstanceRole::{Primary, Replica};
 use howdah_api::instance::{ArchiverStatus, RepositoryState};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
 use rstest::rstest;
 
 use super::decide::{Decision, SILENCE, decide};
@@ -84,6 +85,9 @@ decisions! {
             "Secret creds does not exist; create it", None, Time(now()));
     }), Pending);
     without_a_ready_primary_it_waits: one(world().silent(1), Pending);
+    of_a_hibernated_cluster_it_waits: one(world().change(|w| {
+        w.observed.cluster.annotations_mut().insert(howdah_api::labels::HIBERNATION.into(), "on".into());
+    }), Pending);
     while_the_primary_recovers_it_waits: one(world().change(|w| w.report(1).recovering = true), Pending);
     before_the_archiver_has_its_store_it_waits: one(world().change(|w| w.report(1).archiver = None), Pending);
     while_archiving_fails_it_waits: one(world().change(|w| {

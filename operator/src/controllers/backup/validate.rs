@@ -3,11 +3,12 @@
 use howdah_api::common::BackupTarget;
 use howdah_api::conditions::{self, FALSE};
 use howdah_api::instance::{InstanceRole, InstanceStatus};
-use howdah_api::{Backup, Cluster};
+use howdah_api::{Backup, Cluster, labels};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use super::fetch::Observed;
+use crate::controllers::cluster::decide::hibernation;
 use crate::controllers::cluster::observed::pod_ready;
 
 /// The instance that takes a Backup.
@@ -62,6 +63,15 @@ pub fn choose(observed: &Observed, backup: &Backup) -> Result<Choice, Obstacle> 
         && condition.status == FALSE
     {
         return Err(wait("BackupNotConfigured", condition.message.clone()));
+    }
+    if hibernation::asked(cluster) {
+        return Err(wait(
+            "ClusterNotReady",
+            format!(
+                "Cluster {name} is hibernated; the backup begins by itself when the annotation {} is gone",
+                labels::HIBERNATION
+            ),
+        ));
     }
     let Some(primary) = primary(observed, cluster) else {
         let phase = status.phase.unwrap_or_else(|| "not set up yet".into());
@@ -178,7 +188,8 @@ fn most_advanced_replica(observed: &Observed) -> Option<(&Pod, &InstanceStatus)>
 }
 
 /// A position `X/Y` as a number.
-fn lsn(text: &str) -> Option<u64> {
+#[must_use]
+pub fn lsn(text: &str) -> Option<u64> {
     let (high, low) = text.split_once('/')?;
     Some((u64::from_str_radix(high, 16).ok()? << 32) | u64::from_str_radix(low, 16).ok()?)
 }

@@ -2,6 +2,7 @@
 
 use howdah_api::{Cluster, OPERATOR_MANAGER, ScheduledBackup, labels, naming};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::NamespaceResourceScope;
 use kube::runtime::events::EventType;
@@ -11,12 +12,12 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::build;
 use super::build::secrets::Write;
 use super::decide::{Fill, Plan, Step};
 use super::observed::Observed;
 use super::ownership::require_ours;
 use super::validate::Validated;
+use super::{build, fetch};
 use crate::context::Context;
 use crate::error::Error;
 
@@ -42,6 +43,12 @@ pub async fn apply_base(
     ensure(ctx, validated, &build::rbac::role_binding(cluster)).await?;
     for service in build::services::services(cluster) {
         ensure(ctx, validated, &service).await?;
+    }
+    for (name, budget) in build::budgets::budgets(cluster) {
+        match budget {
+            Some(budget) => ensure(ctx, validated, &budget).await?,
+            None => ensure_absent::<PodDisruptionBudget>(ctx, validated, cluster, &name).await?,
+        }
     }
     if !validated.volume_repositories.is_empty() {
         ensure(ctx, validated, &build::repo_host::service(cluster)).await?;
@@ -123,6 +130,38 @@ where
     Ok(())
 }
 
+/// Deletes an object that the cluster has no longer, if it is the cluster's, unless that was looked at a moment ago and
+/// nobody touched anything since.
+async fn ensure_absent<K>(
+    ctx: &Context,
+    validated: &Validated,
+    cluster: &Cluster,
+    name: &str,
+) -> Result<(), Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug,
+{
+    const ABSENT: &str = "absent";
+    let what = format!("{} {name}", K::kind(&()));
+    let owner = cache_key(&validated.namespace, &validated.name);
+    if ctx.applied.is_fresh(&owner, &what, ABSENT, ctx.clock.elapsed()) {
+        return Ok(());
+    }
+    let api: Api<K> = Api::namespaced(ctx.client.clone(), &validated.namespace);
+    let present = api.get_metadata_opt(name).await.map_err(Error::api("get", what.clone()))?;
+    if let Some(present) = present
+        && present.owner_references().iter().any(|o| Some(&o.uid) == cluster.uid().as_ref())
+    {
+        delete::<K>(ctx, &validated.namespace, name, present.uid()).await?;
+        tracing::info!(object = what, "deleted: no longer asked for");
+    }
+    ctx.applied.remember(&owner, &what, ABSENT.to_owned(), ctx.clock.elapsed());
+    Ok(())
+}
+
 /// Carries out the steps of `plan`, in their order. They do not build on each other: one that fails (a volume
 /// whose class cannot grow, say) does not keep the others back; the first failure is returned.
 pub async fn apply_steps(
@@ -160,6 +199,16 @@ async fn apply_step(
             delete::<Pod>(ctx, &validated.namespace, &pod, uid).await?;
             ctx.event(&reference, EventType::Normal, "ReplacingPod", reason.clone()).await;
         }
+        Step::StopPod { serial, reason } => {
+            let pod = name(*serial);
+            let uid = observed.pods.iter().find(|p| p.name_any() == pod).and_then(ResourceExt::uid);
+            delete::<Pod>(ctx, &validated.namespace, &pod, uid).await?;
+            ctx.event(&reference, EventType::Normal, "StoppingInstance", reason.clone()).await;
+        }
+        Step::RestartInstance { serial, reason } => {
+            restart(ctx, validated, observed, &name(*serial)).await?;
+            ctx.event(&reference, EventType::Normal, "RestartingInstance", reason.clone()).await;
+        }
         Step::RemoveInstance { serial, reason } => {
             let instance = name(*serial);
             delete::<Pod>(ctx, &validated.namespace, &instance, None).await?;
@@ -185,6 +234,22 @@ async fn apply_step(
     }
     tracing::info!(cluster = validated.name, namespace = validated.namespace, ?step, "step done");
     Ok(())
+}
+
+/// Asks the manager of `instance` to restart PostgreSQL. One that cannot be asked now is asked in a later round.
+async fn restart(
+    ctx: &Context,
+    validated: &Validated,
+    observed: &Observed,
+    instance: &str,
+) -> Result<(), Error> {
+    let pod = observed.pods.iter().find(|p| p.name_any() == instance);
+    let credentials = fetch::credentials(&observed.secrets, &validated.name);
+    let (Some(pod), Some(credentials)) = (pod, credentials) else { return Ok(()) };
+    match fetch::target(&validated.namespace, &validated.name, pod, &credentials) {
+        Some(target) => Ok(ctx.instances.restart(&target).await?),
+        None => Ok(()),
+    }
 }
 
 async fn ensure_instance(

@@ -1,6 +1,7 @@
 //! Objects of a cluster as they are sent, and what must hold for each of them.
 
 use howdah_api::labels;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 use rstest::rstest;
 use serde_json::Value;
@@ -89,6 +90,63 @@ fn the_fingerprint_follows_what_needs_a_new_pod_and_nothing_else() {
         "storage: {size: 5Gi}\nstopDelay: 5",
     ] {
         assert_ne!(hash(other), base, "{other}");
+    }
+}
+
+/// `kubectl annotate cluster … kubectl.kubernetes.io/restartedAt=…` makes pods anew, and another value does so again.
+#[test]
+fn a_restart_that_is_asked_for_needs_new_pods() {
+    let at = |time: &str| {
+        World::new("storage: {size: 5Gi}").change(|w| {
+            w.observed.cluster.annotations_mut().insert(labels::RESTARTED_AT.into(), time.into());
+        })
+    };
+    let hashes = [World::new("storage: {size: 5Gi}").hash(), at("10:00").hash(), at("11:00").hash()];
+    assert!(hashes[0] != hashes[1] && hashes[1] != hashes[2], "{hashes:?}");
+    let world = at("10:00");
+    let pod =
+        build::pod::pod(&world.observed.cluster, &world.validated(), 2, Fill::Nothing, labels::ROLE_REPLICA);
+    assert_eq!(pod.annotations()[labels::RESTARTED_AT], "10:00");
+    assert_eq!(pod.annotations()[labels::POD_SPEC_HASH], world.hash());
+}
+
+#[test]
+fn instances_are_spread_as_given() {
+    let spec = "storage: {size: 5Gi}
+topologySpreadConstraints:
+- {topologyKey: zone, maxSkew: 1, whenUnsatisfiable: DoNotSchedule}
+- {topologyKey: rack, maxSkew: 2, whenUnsatisfiable: ScheduleAnyway, labelSelector: {matchLabels: {team: a}}}
+";
+    let world = World::new(spec);
+    let pod =
+        build::pod::pod(&world.observed.cluster, &world.validated(), 1, Fill::InitDb, labels::ROLE_PRIMARY);
+    insta::assert_yaml_snapshot!(pod.spec.unwrap().topology_spread_constraints);
+    assert_ne!(world.hash(), World::new("storage: {size: 5Gi}").hash());
+}
+
+/// The primary, and all replicas but one, are kept by drains.
+#[rstest]
+#[case::one("", [Some(1), None])]
+#[case::two("instances: 2", [Some(1), None])]
+#[case::three("instances: 3", [Some(1), Some(1)])]
+#[case::five("instances: 5", [Some(1), Some(3)])]
+#[case::not_wanted("instances: 3\nenablePDB: false", [None, None])]
+fn budgets(#[case] spec: &str, #[case] available: [Option<i32>; 2]) {
+    let world = World::new(&format!("storage: {{size: 5Gi}}\n{spec}"));
+    let found = build::budgets::budgets(&world.observed.cluster);
+    assert_eq!(found.each_ref().map(|(name, _)| name.as_str()), ["zoo-primary", "zoo"]);
+    for ((name, budget), (available, role)) in
+        found.into_iter().zip(available.into_iter().zip([labels::ROLE_PRIMARY, labels::ROLE_REPLICA]))
+    {
+        let Some(budget) = budget else {
+            assert_eq!(available, None, "{name}");
+            continue;
+        };
+        assert_eq!((budget.name_any(), budget.owner_references().len()), (name, 1));
+        let spec = budget.spec.unwrap();
+        assert_eq!(spec.min_available, available.map(IntOrString::Int));
+        let selected = spec.selector.unwrap().match_labels.unwrap();
+        assert_eq!((selected[labels::CLUSTER].as_str(), selected[labels::ROLE].as_str()), ("zoo", role));
     }
 }
 

@@ -6,6 +6,7 @@ use kube::Resource;
 use kube::runtime::events::EventType;
 
 use super::phases;
+use super::validate::Validated;
 use crate::context::Context;
 
 /// One event to publish.
@@ -52,6 +53,13 @@ pub fn changes(before: &ClusterStatus, after: &ClusterStatus) -> Vec<Note> {
             message: after.phase_reason.clone().unwrap_or_default(),
         });
     }
+    if changed && let Some(phases::HIBERNATED | phases::FENCED | phases::WAITING_FOR_USER) = phase {
+        notes.push(Note {
+            warning: false,
+            reason: camel(phase.unwrap_or_default()),
+            message: after.phase_reason.clone().unwrap_or_default(),
+        });
+    }
     for type_ in
         [conditions::CONTINUOUS_ARCHIVING, conditions::BACKUP_CONFIGURED, conditions::REPOSITORIES_UP_TO_DATE]
     {
@@ -71,6 +79,19 @@ pub fn changes(before: &ClusterStatus, after: &ClusterStatus) -> Vec<Note> {
     notes
 }
 
+/// What is not understood and was not told before. Pure.
+#[must_use]
+pub fn remarks(validated: &Validated, before: &ClusterStatus) -> Vec<Note> {
+    let told = before.phase_reason.as_deref().unwrap_or_default();
+    let new = validated.remarks().filter(|problem| !told.contains(&problem.message));
+    new.map(|problem| Note {
+        warning: true,
+        reason: problem.reason.to_owned(),
+        message: problem.message.clone(),
+    })
+    .collect()
+}
+
 /// `Recovery failed` → `RecoveryFailed`.
 fn camel(text: &str) -> String {
     text.split_whitespace()
@@ -83,7 +104,12 @@ fn camel(text: &str) -> String {
 
 /// Publishes what changed.
 pub async fn publish(ctx: &Context, cluster: &Cluster, before: &ClusterStatus, after: &ClusterStatus) {
-    for note in changes(before, after) {
+    send(ctx, cluster, changes(before, after)).await;
+}
+
+/// Publishes `notes`.
+pub async fn send(ctx: &Context, cluster: &Cluster, notes: Vec<Note>) {
+    for note in notes {
         let type_ = if note.warning { EventType::Warning } else { EventType::Normal };
         ctx.event(&cluster.object_ref(&()), type_, &note.reason, note.message).await;
     }

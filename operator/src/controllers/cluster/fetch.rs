@@ -172,16 +172,7 @@ pub async fn poll(
     credentials: Option<Credentials>,
 ) -> BTreeMap<String, Result<howdah_api::instance::InstanceStatus, crate::instance_client::InstanceError>> {
     let Some(credentials) = credentials else { return BTreeMap::new() };
-    let targets = pods.iter().filter(|p| manager_runs(p)).filter_map(|pod| {
-        let ip = pod.status.as_ref()?.pod_ip.clone().filter(|ip| !ip.is_empty())?;
-        Some(Target {
-            namespace: namespace.to_owned(),
-            cluster: cluster.to_owned(),
-            pod: pod.name_any(),
-            ip,
-            credentials: credentials.clone(),
-        })
-    });
+    let targets = pods.iter().filter_map(|pod| target(namespace, cluster, pod, &credentials));
     join_all(targets.map(|target| async move {
         let answer = ctx.instances.status(&target).await;
         if let Err(error) = &answer {
@@ -192,6 +183,21 @@ pub async fn poll(
     .await
     .into_iter()
     .collect()
+}
+
+/// Where the manager in `pod` is spoken to; `None` while it has no address or does not run.
+#[must_use]
+pub fn target(namespace: &str, cluster: &str, pod: &Pod, credentials: &Credentials) -> Option<Target> {
+    if !manager_runs(pod) {
+        return None;
+    }
+    Some(Target {
+        namespace: namespace.to_owned(),
+        cluster: cluster.to_owned(),
+        pod: pod.name_any(),
+        ip: pod.status.as_ref()?.pod_ip.clone().filter(|ip| !ip.is_empty())?,
+        credentials: credentials.clone(),
+    })
 }
 
 /// Whether the container with the manager has been started.

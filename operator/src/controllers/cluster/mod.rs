@@ -21,7 +21,13 @@ mod build_tests;
 #[cfg(test)]
 mod decide_tests;
 #[cfg(test)]
+mod fencing_tests;
+#[cfg(test)]
+mod hibernation_tests;
+#[cfg(test)]
 mod repo_host_tests;
+#[cfg(test)]
+mod rolling_tests;
 #[cfg(test)]
 mod source_tests;
 #[cfg(test)]
@@ -85,6 +91,7 @@ async fn carry_out(
         first.phase_reason.clone_from(&before.phase_reason);
     }
     tell(ctx, &mut observed, &before, &first).await?;
+    events::send(ctx, &observed.cluster, events::remarks(validated, &before)).await;
     ctx.metrics.cluster(&validated.namespace, &validated.name, status::gauges(&observed, status));
     if validated.predecessor {
         return Ok(());

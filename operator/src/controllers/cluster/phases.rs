@@ -22,6 +22,18 @@ pub const WAITING_FOR_INSTANCES: &str = "Waiting for the instances to become act
 pub const UPGRADING: &str = "Upgrading cluster";
 /// An instance is being removed.
 pub const SCALING_DOWN: &str = "Scaling down";
+/// Another instance becomes the primary, as ordered.
+pub const SWITCHING_OVER: &str = "Switchover in progress";
+/// A rolling change has come to the primary, and a person has to begin its last step.
+pub const WAITING_FOR_USER: &str = "Waiting for user action";
+/// PostgreSQL is kept down in some instances, on request.
+pub const FENCED: &str = "Instances are fenced";
+/// Pods are taken away, on request.
+pub const HIBERNATING: &str = "Cluster is being hibernated";
+/// No pod runs, on request; the volumes stay.
+pub const HIBERNATED: &str = "Cluster is hibernated";
+/// The primary comes back after hibernation, then the replicas.
+pub const WAKING_UP: &str = "Cluster is waking up";
 /// All is well.
 pub const HEALTHY: &str = "Cluster in healthy state";
 /// The primary's data is gone.

@@ -273,6 +273,27 @@ fn a_volume_that_is_being_deleted_keeps_its_pod() {
 }
 
 #[test]
+fn it_sleeps_with_its_cluster() {
+    let mut world = Hosted::serving();
+    let asleep = |world: &mut Hosted, value: &str| {
+        world
+            .observed()
+            .cluster
+            .annotations_mut()
+            .insert(howdah_api::labels::HIBERNATION.into(), value.into());
+    };
+    asleep(&mut world, "on");
+    let plan = world.plan();
+    assert!(matches!(plan.steps.as_slice(), [Step::DeletePod { .. }]), "{plan:?}");
+    world.observed().repo_host.pod = None;
+    let plan = world.plan();
+    assert_eq!((plan.steps.len(), plan.verdict.as_ref().unwrap().reason), (0, "Hibernated"));
+    assert!(plan.at_rest());
+    asleep(&mut world, "off");
+    assert!(matches!(world.plan().steps.as_slice(), [Step::MakePod { .. }]));
+}
+
+#[test]
 fn a_volume_grows_and_does_not_shrink() {
     let mut hosted = Hosted::serving();
     hosted.repositories = vec![("repo1".to_owned(), claim("20Gi")), ("attic".to_owned(), claim("1Ti"))];

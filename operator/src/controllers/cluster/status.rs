@@ -14,7 +14,7 @@ use serde_json::json;
 use super::decide::Plan;
 use super::observed::{Instance, Observed};
 use super::validate::Validated;
-use super::{repositories, trouble};
+use super::{phases, repositories, trouble};
 use crate::context::Context;
 use crate::error::Error;
 use crate::metrics::ClusterGauges;
@@ -32,9 +32,13 @@ pub fn fold(
     let mut status = observed.status();
     let generation = observed.cluster.metadata.generation;
     status.phase = Some(plan.phase.to_owned());
-    status.phase_reason = Some(plan.reason.clone()).filter(|r| !r.is_empty());
+    let remarks = validated.remarks().map(|p| p.message.as_str());
+    let said: Vec<&str> =
+        std::iter::once(plan.reason.as_str()).chain(remarks).filter(|text| !text.is_empty()).collect();
+    status.phase_reason = Some(said.join("; ")).filter(|r| !r.is_empty());
     status.observed_generation = generation;
     status.target_primary.clone_from(&plan.target_primary);
+    status.primary_restart.clone_from(&plan.primary_restart);
     status.latest_generated_serial = plan.latest_serial;
     status.image = Some(validated.image.clone());
     status.pod_spec_hash = Some(hash.to_owned());
@@ -182,7 +186,17 @@ fn fold_conditions(
     let mut set = |type_: &str, value: &str, reason: &str, message: &str| {
         conditions::set(&mut list, type_, value, reason, message, generation, now.clone());
     };
-    if status.ready_instances >= desired && status.instances == desired && status.current_primary.is_some() {
+    let asleep = match plan.phase {
+        phases::HIBERNATED => Some("Hibernated"),
+        phases::HIBERNATING => Some("Hibernating"),
+        _ => None,
+    };
+    if let Some(reason) = asleep {
+        set(conditions::READY, FALSE, reason, &plan.reason);
+    } else if status.ready_instances >= desired
+        && status.instances == desired
+        && status.current_primary.is_some()
+    {
         set(conditions::READY, TRUE, "ClusterIsReady", "all instances are ready");
     } else {
         let message = format!(

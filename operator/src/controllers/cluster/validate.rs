@@ -4,7 +4,7 @@ use howdah_api::backup::BackupPhase;
 use howdah_api::common::SecretKeySelector;
 use howdah_api::object_store::BarmanObjectStore;
 use howdah_api::repository::{DEFAULT, NamedStore};
-use howdah_api::{Backup, Cluster, naming};
+use howdah_api::{Backup, Cluster, labels, naming};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaimSpec, Secret};
 use kube::ResourceExt;
 
@@ -23,6 +23,8 @@ pub enum Blocks {
     Recovery,
     /// Backups and the archive do not work.
     Backups,
+    /// Nothing but what was asked for and is not understood.
+    Nothing,
 }
 
 /// Something that a person has to mend, or that has to be waited for.
@@ -85,7 +87,12 @@ impl Validated {
     /// The first problem that stands in the way of an instance.
     #[must_use]
     pub fn blocking(&self) -> Option<&Problem> {
-        self.problems.iter().find(|p| p.blocks != Blocks::Backups)
+        self.problems.iter().find(|p| matches!(p.blocks, Blocks::Instances | Blocks::Recovery))
+    }
+
+    /// What is not understood and stands in the way of nothing.
+    pub fn remarks(&self) -> impl Iterator<Item = &Problem> {
+        self.problems.iter().filter(|p| p.blocks == Blocks::Nothing)
     }
 
     /// What is wrong with the object store, when something is.
@@ -125,6 +132,8 @@ pub fn validate(observed: &Observed, settings: &Settings) -> Validated {
     problems.extend(check_foreign_volume(observed, &name));
     problems.extend(check_source_is_left_alone(observed, &name));
     problems.extend(check_stores(observed, &name));
+    problems.extend(check_fencing(cluster));
+    problems.extend(check_hibernation(cluster));
     foreign.sort();
     foreign.dedup();
     Validated {
@@ -291,6 +300,19 @@ fn same_place(a: &BarmanObjectStore, b: &BarmanObjectStore, cluster: &str) -> bo
 
 fn problem(blocks: Blocks, reason: &'static str, message: String) -> Problem {
     Problem { blocks, reason, message }
+}
+
+/// Fencing asks for names that can be read.
+fn check_fencing(cluster: &Cluster) -> Option<Problem> {
+    let value = cluster.annotations().get(labels::FENCED)?;
+    let message = labels::fences(value, "").err()?;
+    Some(problem(Blocks::Nothing, "InvalidFencing", format!("{message}; it fences nobody as it is")))
+}
+
+fn check_hibernation(cluster: &Cluster) -> Option<Problem> {
+    let value = cluster.annotations().get(labels::HIBERNATION)?;
+    let message = format!("annotation {} is {value:?}; it does nothing: give on or off", labels::HIBERNATION);
+    (!matches!(value.trim(), "on" | "off")).then(|| problem(Blocks::Nothing, "InvalidHibernation", message))
 }
 
 fn check_login(observed: &Observed, secret: &str, field: &str, user: &str) -> Option<Problem> {

@@ -1,5 +1,6 @@
 //! Builds the objects of a cluster. Pure: no client, no clock.
 
+pub mod budgets;
 pub mod pod;
 pub mod rbac;
 pub mod repo_host;

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource,
     HTTPGetAction, LocalObjectReference, ObjectFieldSelector, PersistentVolumeClaimVolumeSource, Pod,
     PodAffinityTerm, PodAntiAffinity, PodSecurityContext, PodSpec, Probe, SeccompProfile, SecurityContext,
-    Volume, VolumeMount, WeightedPodAffinityTerm,
+    TopologySpreadConstraint, Volume, VolumeMount, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -34,10 +34,12 @@ pub fn pod(cluster: &Cluster, validated: &Validated, serial: i32, fill: Fill, ro
     let labels = metadata.labels.get_or_insert_default();
     labels.insert(labels::INSTANCE.to_owned(), name.clone());
     labels.insert(labels::ROLE.to_owned(), role.to_owned());
-    metadata.annotations = Some(BTreeMap::from([
+    let mut annotations = BTreeMap::from([
         (labels::SERIAL.to_owned(), serial.to_string()),
         (labels::POD_SPEC_HASH.to_owned(), spec_hash(cluster, validated)),
-    ]));
+    ]);
+    annotations.extend(restarted_at(cluster).map(|at| (labels::RESTARTED_AT.to_owned(), at.to_owned())));
+    metadata.annotations = Some(annotations);
     Pod { metadata, spec: Some(spec(cluster, validated, &name, fill)), status: None }
 }
 
@@ -45,8 +47,14 @@ pub fn pod(cluster: &Cluster, validated: &Validated, serial: i32, fill: Fill, ro
 #[must_use]
 pub fn spec_hash(cluster: &Cluster, validated: &Validated) -> String {
     let spec = spec(cluster, validated, "instance", Fill::Nothing);
-    let json = serde_json::to_vec(&spec).expect("a pod specification is plain data");
+    let mut json = serde_json::to_vec(&spec).expect("a pod specification is plain data");
+    json.extend(restarted_at(cluster).unwrap_or_default().as_bytes());
     hex::encode(&Sha256::digest(&json)[..8])
+}
+
+/// What `kubectl annotate` says about a restart of all instances.
+fn restarted_at(cluster: &Cluster) -> Option<&str> {
+    cluster.annotations().get(labels::RESTARTED_AT).map(String::as_str)
 }
 
 fn spec(cluster: &Cluster, validated: &Validated, instance: &str, fill: Fill) -> PodSpec {
@@ -67,6 +75,7 @@ fn spec(cluster: &Cluster, validated: &Validated, instance: &str, fill: Fill) ->
         node_selector: (!given.affinity.node_selector.is_empty())
             .then(|| given.affinity.node_selector.clone()),
         tolerations: (!given.affinity.tolerations.is_empty()).then(|| given.affinity.tolerations.clone()),
+        topology_spread_constraints: spread(cluster),
         security_context: Some(pod_security(cluster)),
         ..PodSpec::default()
     }
@@ -273,14 +282,29 @@ fn pod_volumes(cluster: &Cluster, instance: &str) -> Vec<Volume> {
     list
 }
 
+/// Selects what bears the cluster's label.
+fn instances_of(cluster: &Cluster) -> LabelSelector {
+    LabelSelector {
+        match_labels: Some(BTreeMap::from([(labels::CLUSTER.to_owned(), cluster.name_any())])),
+        match_expressions: None,
+    }
+}
+
+fn spread(cluster: &Cluster) -> Option<Vec<TopologySpreadConstraint>> {
+    let given = &cluster.spec.topology_spread_constraints;
+    let complete = |constraint: &TopologySpreadConstraint| {
+        let mut constraint = constraint.clone();
+        constraint.label_selector.get_or_insert_with(|| instances_of(cluster));
+        constraint
+    };
+    (!given.is_empty()).then(|| given.iter().map(complete).collect())
+}
+
 fn affinity(cluster: &Cluster) -> Option<Affinity> {
     let given = &cluster.spec.affinity;
     let apart = given.enable_pod_anti_affinity.unwrap_or(true).then(|| {
         let term = PodAffinityTerm {
-            label_selector: Some(LabelSelector {
-                match_labels: Some(BTreeMap::from([(labels::CLUSTER.to_owned(), cluster.name_any())])),
-                match_expressions: None,
-            }),
+            label_selector: Some(instances_of(cluster)),
             topology_key: given.topology_key.clone().unwrap_or_else(|| "kubernetes.io/hostname".to_owned()),
             ..PodAffinityTerm::default()
         };

@@ -1,4 +1,5 @@
-//! What the instances of a cluster may do: read their own Cluster and Secrets, take the Backups given to them.
+//! What the instances of a cluster may do: read their own Cluster and Secrets, take the Backups given to them, hold the
+//! lease of the primary.
 
 use howdah_api::{Cluster, GROUP, naming};
 use k8s_openapi::api::core::v1::ServiceAccount;
@@ -56,6 +57,14 @@ pub fn role(cluster: &Cluster, validated: &Validated) -> Role {
             rule(GROUP, &["backups/status"], &["get", "patch"], None),
             rule("", &["secrets"], &["get"], Some(readable_secrets(validated))),
             rule("", &["pods"], &["get"], None),
+            // Creating cannot be limited to a name.
+            rule("coordination.k8s.io", &["leases"], &["create"], None),
+            rule(
+                "coordination.k8s.io",
+                &["leases"],
+                &["get", "update"],
+                Some(vec![naming::primary_lease(&validated.name)]),
+            ),
             rule("events.k8s.io", &["events"], &["create", "patch"], None),
             rule("", &["events"], &["create", "patch"], None),
         ]),

@@ -1,10 +1,13 @@
 //! Keeps the instances that are there alive, and brings their number to what is asked for. Pure.
 
-use howdah_api::naming;
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use std::ops::ControlFlow;
 
-use super::rolling::{Replacement, next_to_replace};
-use super::{Fill, Plan, Step};
+use howdah_api::{labels, naming};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use kube::ResourceExt;
+
+use super::rolling::{Replacement, next_change};
+use super::{Fill, Plan, Step, fencing, hibernation};
 use crate::controllers::cluster::observed::{Instance, Observed};
 use crate::controllers::cluster::phases;
 use crate::controllers::cluster::trouble::{self, Trouble};
@@ -19,6 +22,10 @@ pub(super) fn run(
     hash: &str,
     plan: &mut Plan,
 ) {
+    let primary_instance = instances.iter().find(|i| i.serial == primary);
+    if primary_instance.is_some_and(Instance::ready_primary) {
+        plan.primary_restart = None;
+    }
     let round = Round {
         validated,
         observed,
@@ -27,11 +34,13 @@ pub(super) fn run(
         initialised: observed.initialised(),
         with_wal: observed.cluster.spec.wal_storage.is_some(),
         desired: usize::try_from(observed.cluster.spec.instances).unwrap_or(1),
+        fenced: fencing::fenced(observed, instances),
+        waking: hibernation::waking(observed, primary_instance),
     };
     let verdict = round.decide(hash, plan);
     plan.phase = verdict.0;
     plan.reason = verdict.1;
-    plan.at_rest = plan.phase == phases::HEALTHY && plan.steps.is_empty();
+    plan.at_rest = matches!(plan.phase, phases::HEALTHY | phases::WAITING_FOR_USER) && plan.steps.is_empty();
 }
 
 /// Phase and reason.
@@ -45,6 +54,10 @@ struct Round<'a> {
     initialised: bool,
     with_wal: bool,
     desired: usize,
+    /// Serials.
+    fenced: Vec<i32>,
+    /// The primary comes back after hibernation, and nothing else before it.
+    waking: bool,
 }
 
 impl Round<'_> {
@@ -61,8 +74,15 @@ impl Round<'_> {
         if let Some(lost) = self.lost_primary() {
             return lost;
         }
-        let surplus = self.surplus();
+        let surplus = self.surplus().filter(|_| self.fenced.is_empty());
         let (recreating, leaving) = self.keep_alive(surplus, plan);
+        if self.waking {
+            let reason = format!("primary {} comes first", self.name(self.primary));
+            return self.failing(&leaving).unwrap_or((phases::WAKING_UP, reason));
+        }
+        if !self.fenced.is_empty() {
+            return self.held_back(&leaving);
+        }
         if let Some(serial) = surplus {
             let reason =
                 format!("instance {} is removed; instances asked for: {}", self.name(serial), self.desired);
@@ -70,16 +90,10 @@ impl Round<'_> {
             return (phases::SCALING_DOWN, reason);
         }
         let failing = self.failing(&leaving);
-        match next_to_replace(self.observed, self.instances, self.primary, hash) {
-            Some(Replacement::Now(serial)) => {
-                let reason =
-                    format!("pod {} is replaced by one of the present specification", self.name(serial));
-                plan.steps.push(Step::DeletePod { serial, reason: reason.clone() });
-                return (phases::UPGRADING, reason);
-            }
-            Some(Replacement::Wait(reason)) if failing.is_none() => return (phases::UPGRADING, reason),
-            _ => {}
-        }
+        let user = match self.roll(hash, failing.is_none(), plan) {
+            ControlFlow::Break(verdict) => return verdict,
+            ControlFlow::Continue(user) => user,
+        };
         if let Some(failing) = failing {
             return failing;
         }
@@ -91,7 +105,66 @@ impl Round<'_> {
         if !waiting.is_empty() {
             return (busy, format!("not ready yet: {}", waiting.join(", ")));
         }
-        self.grow(&leaving, plan)
+        let verdict = self.grow(&leaving, plan);
+        match user {
+            Some(reason) if verdict.0 == phases::HEALTHY => (phases::WAITING_FOR_USER, reason),
+            _ => verdict,
+        }
+    }
+
+    /// Fenced instances are somebody's to look into: nothing is taken away meanwhile.
+    fn held_back(&self, leaving: &[String]) -> Verdict {
+        let names: Vec<String> = self.fenced.iter().map(|serial| self.name(*serial)).collect();
+        let mut reason = format!(
+            "PostgreSQL is kept down in {}, and nothing is replaced or removed, until the annotation {} is taken away",
+            names.join(", "),
+            labels::FENCED
+        );
+        if let Some((_, failing)) = self.failing(leaving) {
+            reason = format!("{reason}; besides, {failing}");
+        }
+        (phases::FENCED, reason)
+    }
+
+    /// The next step of a rolling change, or what a person has to do for it. While something fails nobody is told to wait
+    /// for the rolling change (`calm`).
+    fn roll(&self, hash: &str, calm: bool, plan: &mut Plan) -> ControlFlow<Verdict, Option<String>> {
+        let change = next_change(self.observed, self.instances, self.primary, hash);
+        let reason = match change {
+            None => return ControlFlow::Continue(None),
+            Some(Replacement::User(how)) => return ControlFlow::Continue(Some(how)),
+            Some(Replacement::Wait(why)) if calm => why,
+            Some(Replacement::Wait(_)) => return ControlFlow::Continue(None),
+            Some(Replacement::Now(serial)) => {
+                self.spare_primary(serial, plan);
+                let reason =
+                    format!("pod {} is replaced by one of the present specification", self.name(serial));
+                plan.steps.push(Step::DeletePod { serial, reason: reason.clone() });
+                reason
+            }
+            Some(Replacement::Restart(serial)) => {
+                self.spare_primary(serial, plan);
+                let reason = format!("PostgreSQL of {} is restarted for its parameters", self.name(serial));
+                plan.steps.push(Step::RestartInstance { serial, reason: reason.clone() });
+                reason
+            }
+            Some(Replacement::Switchover(serial)) => {
+                let heir = self.name(serial);
+                let reason =
+                    format!("{heir} takes the place of {}, which is changed then", self.name(self.primary));
+                plan.target_primary = Some(heir);
+                return ControlFlow::Break((phases::SWITCHING_OVER, reason));
+            }
+        };
+        ControlFlow::Break((phases::UPGRADING, reason))
+    }
+
+    /// A primary that works and goes down by our own doing is no failure. One that does not work is given no such grace.
+    fn spare_primary(&self, serial: i32, plan: &mut Plan) {
+        let primary = self.primary_instance().filter(|i| i.serial == serial && i.ready());
+        if let Some(pod) = primary.and_then(|i| i.pod) {
+            plan.primary_restart = pod.uid();
+        }
     }
 
     /// The primary's data is what everything else is made from: without it nothing is touched.
@@ -114,13 +187,15 @@ impl Round<'_> {
         let mut leaving = Vec::new();
         let empty = Instance { serial: self.primary, pod: None, data: None, wal: None, report: None };
         let missing = self.primary_instance().is_none().then_some(&empty);
-        for instance in self.instances.iter().chain(missing).filter(|i| surplus != Some(i.serial)) {
+        let wanted =
+            |i: &&Instance<'_>| surplus != Some(i.serial) && (!self.waking || i.serial == self.primary);
+        for instance in self.instances.iter().chain(missing).filter(wanted) {
             let serial = instance.serial;
             let name = self.name(serial);
             let whole = instance.has_volumes(self.with_wal);
             if !whole && serial != self.primary {
                 // A replica without its volume is not repaired: another one takes its place.
-                if lingers(instance) {
+                if lingers(instance) && self.fenced.is_empty() {
                     let reason = format!("{name} leaves with its volumes");
                     plan.steps.push(Step::RemoveInstance { serial, reason });
                 }
@@ -163,7 +238,9 @@ impl Round<'_> {
 
     /// What keeps an instance from running.
     fn failing(&self, leaving: &[String]) -> Option<Verdict> {
-        let staying = || self.instances.iter().filter(|i| !leaving.contains(&self.name(i.serial)));
+        let stays =
+            |i: &&Instance<'_>| !leaving.contains(&self.name(i.serial)) && !self.fenced.contains(&i.serial);
+        let staying = || self.instances.iter().filter(stays);
         let fatal = staying().find_map(|i| Some((i, i.report?.fatal.as_deref()?)));
         if let Some((instance, message)) = fatal {
             let recovering = self.validated.origin == Origin::Recovery

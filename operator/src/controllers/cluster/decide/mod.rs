@@ -1,5 +1,7 @@
 //! What to do next with the instances of a cluster. Pure: the same observation gives the same plan.
 
+mod fencing;
+pub mod hibernation;
 mod lifecycle;
 mod rolling;
 
@@ -44,6 +46,20 @@ pub enum Step {
         /// Why.
         reason: String,
     },
+    /// Delete a pod that is not made again for now.
+    StopPod {
+        /// Serial.
+        serial: i32,
+        /// Why.
+        reason: String,
+    },
+    /// Restart PostgreSQL in its pod.
+    RestartInstance {
+        /// Serial.
+        serial: i32,
+        /// Why.
+        reason: String,
+    },
     /// Delete pod and volumes for good.
     RemoveInstance {
         /// Serial.
@@ -81,6 +97,10 @@ pub struct Plan {
     pub target_primary: Option<String>,
     /// Highest serial ever given; written before anything is done.
     pub latest_serial: i32,
+    /// UID of the primary's pod that is replaced, or whose PostgreSQL is restarted, by the operator itself; written before
+    /// that is done, and kept until a primary is ready again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub primary_restart: Option<String>,
     /// Phase.
     pub phase: &'static str,
     /// Why.
@@ -100,10 +120,16 @@ pub fn decide(validated: &Validated, observed: &Observed, hash: &str) -> Plan {
         steps: Vec::new(),
         target_primary: status.target_primary.clone(),
         latest_serial,
+        primary_restart: status.primary_restart.clone(),
         phase: phases::HEALTHY,
         reason: String::new(),
         at_rest: false,
     };
+    if hibernation::begins(observed) {
+        let primary = primary_serial(validated, observed, &instances, &mut plan);
+        hibernation::run(validated, observed, &instances, primary, &mut plan);
+        return plan;
+    }
     if instances.is_empty() && !observed.initialised() {
         first_instance(validated, &mut plan);
         return plan;

@@ -1,57 +1,180 @@
-//! Replaces pods whose specification is out of date, one at a time. Pure.
+//! Rolls changes through the instances, one at a time, replicas first: pods of an older specification are replaced, and
+//! PostgreSQL is restarted where a parameter waits for it. Pure.
 
-use howdah_api::labels;
+use std::cmp::Reverse;
+
+use howdah_api::availability::{PrimaryUpdateMethod, PrimaryUpdateStrategy};
+use howdah_api::instance::InstanceRole;
+use howdah_api::{Backup, labels, naming};
 use kube::ResourceExt;
 
+use crate::controllers::backup::validate::lsn;
 use crate::controllers::cluster::observed::{Instance, Observed};
 use crate::controllers::cluster::trouble;
 
 /// What a rolling change does next.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Replacement {
     /// This pod is replaced.
     Now(i32),
-    /// One is to be replaced, later; why.
+    /// PostgreSQL is restarted in this pod.
+    Restart(i32),
+    /// This replica becomes the primary first.
+    Switchover(i32),
+    /// One is to be changed, later; why.
     Wait(String),
+    /// The primary is to be changed, when a person says so; how.
+    User(String),
 }
 
-/// The next pod whose specification is out of date: replicas first, from the highest serial, the primary last,
-/// one at a time and only while all others are ready. A pod that cannot run anyway is replaced at once.
-pub(super) fn next_to_replace(
+/// What an instance needs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Need {
+    /// A pod of the present specification.
+    Pod,
+    /// A restart of PostgreSQL.
+    Restart,
+}
+
+impl Need {
+    fn of(instance: &Instance<'_>, hash: &str) -> Option<Self> {
+        let pod = instance.pod.filter(|_| !instance.terminating())?;
+        if pod.annotations().get(labels::POD_SPEC_HASH).map(String::as_str) != Some(hash) {
+            return Some(Self::Pod);
+        }
+        instance.report.is_some_and(|r| r.pending_restart).then_some(Self::Restart)
+    }
+
+    fn at(self, serial: i32) -> Replacement {
+        match self {
+            Self::Pod => Replacement::Now(serial),
+            Self::Restart => Replacement::Restart(serial),
+        }
+    }
+
+    fn done(self) -> &'static str {
+        match self {
+            Self::Pod => "replaced",
+            Self::Restart => "restarted",
+        }
+    }
+}
+
+/// The next instance that needs something: replicas first, from the highest serial, the primary last, one at a time and
+/// only while all others are ready. A pod that cannot run anyway is replaced at once.
+pub(super) fn next_change(
     observed: &Observed,
     instances: &[Instance<'_>],
     primary: i32,
     hash: &str,
 ) -> Option<Replacement> {
-    let outdated = |i: &&Instance<'_>| {
-        i.pod.is_some_and(|p| {
-            p.metadata.deletion_timestamp.is_none()
-                && p.annotations().get(labels::POD_SPEC_HASH).map(String::as_str) != Some(hash)
-        })
+    let mut candidates: Vec<(&Instance<'_>, Need)> =
+        instances.iter().filter_map(|i| Some((i, Need::of(i, hash)?))).collect();
+    candidates.sort_by_key(|(i, _)| (i.serial == primary, Reverse(i.serial)));
+    let stuck = |(i, need): &&(&Instance<'_>, Need)| {
+        *need == Need::Pod && i.pod.and_then(trouble::of).is_some_and(|t| t.idle)
     };
-    let mut candidates: Vec<&Instance<'_>> = instances.iter().filter(outdated).collect();
-    candidates.sort_by_key(|i| (i.serial == primary, std::cmp::Reverse(i.serial)));
-    if let Some(stuck) = candidates.iter().find(|i| i.pod.and_then(trouble::of).is_some_and(|t| t.idle)) {
+    if let Some((stuck, _)) = candidates.iter().find(stuck) {
         return Some(Replacement::Now(stuck.serial));
     }
-    let next = candidates.first()?;
+    let (next, need) = *candidates.first()?;
     let pod = next.pod?.name_any();
-    let others_ready = instances.iter().filter(|i| i.data.is_some()).all(Instance::ready);
-    if !others_ready && !observed.initialised() {
+    let done = need.done();
+    let wait = |why: String| Some(Replacement::Wait(format!("{pod} is {done} when {why}")));
+    let all_ready = instances.iter().filter(|i| i.data.is_some()).all(Instance::ready);
+    if !all_ready && !observed.initialised() {
         return None;
     }
-    if !others_ready {
-        return Some(Replacement::Wait(format!("{pod} is replaced when all instances are ready")));
+    if !all_ready {
+        return wait("all instances are ready".to_owned());
     }
-    let backup = observed.backups.iter().find(|b| {
+    let name = naming::instance(&observed.cluster.name_any(), primary);
+    if !settled(observed, instances, primary, &name) {
+        return wait(format!("{name} is the primary"));
+    }
+    if let Some(backup) = backup_on(observed, &pod) {
+        return wait(format!("Backup {} has ended", backup.name_any()));
+    }
+    if next.serial == primary {
+        return Some(primary_change(observed, instances, next, need));
+    }
+    Some(need.at(next.serial))
+}
+
+/// Whether the primary is the one that it shall be: nothing else is touched while it moves.
+fn settled(observed: &Observed, instances: &[Instance<'_>], primary: i32, name: &str) -> bool {
+    let is_known = observed.status().current_primary.is_none_or(|current| current == name);
+    let says_so = instances
+        .iter()
+        .filter(|i| i.serial == primary)
+        .all(|i| i.report.is_none_or(|r| r.ready && !r.recovering && r.role == Some(InstanceRole::Primary)));
+    is_known && says_so
+}
+
+/// The Backup that is being taken in `pod`.
+pub(super) fn backup_on<'a>(observed: &'a Observed, pod: &str) -> Option<&'a Backup> {
+    observed.backups.iter().find(|b| {
         b.status.as_ref().is_some_and(|s| {
             s.phase().is_executing() && s.instance_id.as_ref().is_some_and(|i| i.pod_name == pod)
         })
-    });
-    if let Some(backup) = backup {
-        return Some(Replacement::Wait(format!(
-            "{pod} is replaced when Backup {} has ended",
-            backup.name_any()
-        )));
+    })
+}
+
+/// All replicas are done; how the primary comes to what it needs.
+fn primary_change(
+    observed: &Observed,
+    instances: &[Instance<'_>],
+    primary: &Instance<'_>,
+    need: Need,
+) -> Replacement {
+    let spec = &observed.cluster.spec;
+    let supervised = spec.primary_update_strategy == PrimaryUpdateStrategy::Supervised;
+    let (cluster, namespace) =
+        (observed.cluster.name_any(), observed.cluster.namespace().unwrap_or_default());
+    let pod = naming::instance(&cluster, primary.serial);
+    let done = need.done();
+    // A replica runs with no less than its primary, so it would still have the old values as a primary.
+    if need == Need::Restart && primary.report.is_some_and(|r| r.pending_restart_lowers) {
+        return if supervised {
+            Replacement::User(format!(
+                "{pod} is restarted in its place to lower parameters, which no switchover can do; \
+                 primaryUpdateStrategy is supervised: kubectl -n {namespace} patch cluster {cluster} --type merge -p \
+                 '{{\"spec\":{{\"primaryUpdateStrategy\":\"unsupervised\"}}}}' lets it begin"
+            ))
+        } else {
+            need.at(primary.serial)
+        };
     }
-    Some(Replacement::Now(next.serial))
+    let alone = instances.iter().all(|i| i.serial == primary.serial || i.data.is_none());
+    if alone && supervised {
+        return Replacement::User(format!(
+            "{pod} is {done} when you say so, primaryUpdateStrategy is supervised and no replica can take its place: \
+             kubectl -n {namespace} delete pod {pod}"
+        ));
+    }
+    if alone || (!supervised && spec.primary_update_method == PrimaryUpdateMethod::Restart) {
+        return need.at(primary.serial);
+    }
+    let Some(heir) = most_advanced(instances, primary.serial) else {
+        return Replacement::Wait(format!("{pod} is {done} when a replica streams and can take its place"));
+    };
+    if supervised {
+        let replica = naming::instance(&cluster, heir);
+        return Replacement::User(format!(
+            "{pod} is {done} after a switchover, which is yours to begin, primaryUpdateStrategy is supervised: \
+             kubectl -n {namespace} annotate cluster {cluster} {}={replica}, or operator switchover",
+            labels::SWITCHOVER
+        ));
+    }
+    Replacement::Switchover(heir)
+}
+
+/// The ready, streaming replica that has received most; the lowest serial when several have.
+fn most_advanced(instances: &[Instance<'_>], primary: i32) -> Option<i32> {
+    let replicas = instances.iter().filter(|i| i.serial != primary && i.ready());
+    replicas
+        .filter_map(|i| Some((i.serial, i.report?)))
+        .filter(|(_, r)| r.ready && r.streaming && r.role == Some(InstanceRole::Replica))
+        .max_by_key(|(serial, r)| (r.timeline_id, r.received_lsn.as_deref().and_then(lsn), Reverse(*serial)))
+        .map(|(serial, _)| serial)
 }

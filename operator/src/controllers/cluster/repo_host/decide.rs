@@ -13,6 +13,7 @@ use kube::ResourceExt;
 use serde::Serialize;
 
 use crate::controllers::cluster::build::repo_host::{RepoHostInput, spec_hash};
+use crate::controllers::cluster::decide::hibernation;
 use crate::controllers::cluster::observed::{Observed, pod_ready};
 use crate::controllers::cluster::validate::Validated;
 use crate::controllers::cluster::{quantity, trouble};
@@ -43,6 +44,9 @@ pub enum Step {
         reason: String,
     },
 }
+
+/// Reason of the condition while the cluster is hibernated.
+const HIBERNATED: &str = "Hibernated";
 
 /// What the condition says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -75,7 +79,8 @@ impl Plan {
     /// Whether nothing is going on.
     #[must_use]
     pub fn at_rest(&self) -> bool {
-        self.steps.is_empty() && self.verdict.as_ref().is_none_or(|verdict| verdict.status == TRUE)
+        let good = |verdict: &Verdict| verdict.status == TRUE || verdict.reason == HIBERNATED;
+        self.steps.is_empty() && self.verdict.as_ref().is_none_or(good)
     }
 
     fn say(&mut self, status: &'static str, reason: &'static str, message: String) {
@@ -102,6 +107,16 @@ pub fn decide(validated: &Validated, observed: &Observed) -> Plan {
         return plan;
     }
     let held = volumes(validated, observed, &mut plan);
+    if !held && hibernation::complete(observed) {
+        if let Some(pod) = pod.filter(|pod| !leaving(pod)) {
+            let reason = format!("{} is stopped: the cluster is hibernated", pod.name_any());
+            plan.steps.push(Step::DeletePod { reason });
+        }
+        let message =
+            "the cluster is hibernated; its repositories on volumes are served again when it wakes up";
+        plan.say(FALSE, HIBERNATED, message.to_owned());
+        return plan;
+    }
     // A volume that is being deleted lives as long as its pod does: that is the time to save what is on it.
     if !held {
         pod_steps(validated, observed, pod, &mut plan);

@@ -1,0 +1,18 @@
+//! Which instances are fenced. Pure.
+
+use howdah_api::{labels, naming};
+use kube::ResourceExt;
+
+use crate::controllers::cluster::observed::{Instance, Observed};
+
+/// Serials of the instances whose PostgreSQL is kept down, by their own word, or shall be, by the annotation.
+pub(super) fn fenced(observed: &Observed, instances: &[Instance<'_>]) -> Vec<i32> {
+    let cluster = observed.cluster.name_any();
+    let order = observed.cluster.annotations().get(labels::FENCED);
+    // What is wrong with the value is told by `validate`.
+    let ordered = |name: &str| order.is_some_and(|value| labels::fences(value, name).unwrap_or(false));
+    let fenced = |i: &&Instance<'_>| {
+        i.report.is_some_and(|r| r.fenced) || ordered(&naming::instance(&cluster, i.serial))
+    };
+    instances.iter().filter(fenced).map(|i| i.serial).collect()
+}
