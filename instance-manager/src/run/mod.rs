@@ -3,9 +3,12 @@
 pub mod archives;
 pub mod certificates;
 pub mod configure;
+pub mod divergence;
 pub mod passwords;
 pub mod recovery_wal;
 pub mod recovery_watch;
+pub mod rejoin;
+pub mod replication_role;
 pub mod role;
 pub mod served;
 pub mod shared;

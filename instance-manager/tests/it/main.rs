@@ -14,6 +14,7 @@ mod install;
 mod join;
 mod pod;
 mod recovery;
+mod rejoin;
 mod removal;
 mod repo_host;
 mod settings;
