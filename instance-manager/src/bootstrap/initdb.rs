@@ -7,6 +7,7 @@ use tokio::process::Command;
 use super::plan::{Application, application, initdb_arguments, replication_role};
 use super::{Context, marker};
 use crate::error::{Error, IoContext, Result};
+use crate::pg::relayed::run_program;
 use crate::pg::sql::{LocalServer, MAINTENANCE_DB};
 use crate::run::passwords::{Login, superuser_statement, verifier};
 
@@ -19,8 +20,7 @@ const KIND: &str = "initdb";
 /// When a Secret is missing, `initdb` refuses, or SQL fails; the next try begins anew.
 pub async fn run(context: &Context) -> Result<()> {
     let paths = &context.env.paths;
-    if marker::look(paths)? == marker::Found::Done {
-        tracing::info!("the data directory is finished already");
+    if marker::is_settled(paths)? {
         return Ok(());
     }
     let spec = &context.cluster.spec;
@@ -59,57 +59,7 @@ async fn initialise(context: &Context, initdb: &InitDb) -> Result<()> {
         std::fs::create_dir_all(&wal).at("cannot make", &wal)?;
         command.arg("-X").arg(wal);
     }
-    run_program(context, command, "initdb", "see bootstrap.initdb of the Cluster").await
-}
-
-/// Runs a program of PostgreSQL's; its output goes to the container's log and its last words into the error.
-///
-/// # Errors
-/// When it fails.
-pub async fn run_program(context: &Context, mut command: Command, name: &str, remedy: &str) -> Result<()> {
-    command
-        .stdin(std::process::Stdio::null())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .env_remove("PGHOST")
-        .env_remove("PGUSER")
-        .kill_on_drop(true);
-    let mut child = context
-        .children
-        .spawn(&mut command)
-        .map_err(|e| Error::permanent(format!("cannot start {name}")).because(e))?;
-    let (stdout, stderr) = (child.inner().stdout.take(), child.inner().stderr.take());
-    let (_, complaint) = tokio::join!(relay(stdout, name), relay(stderr, name));
-    let status =
-        child.wait().await.map_err(|e| Error::transient(format!("lost sight of {name}")).because(e))?;
-    if status.success() {
-        return Ok(());
-    }
-    Err(Error::transient(format!(
-        "{name} failed ({}): {complaint}; {remedy}",
-        crate::pg::server::describe(status)
-    )))
-}
-
-/// Copies lines to the log; returns the last few.
-async fn relay(stream: Option<impl tokio::io::AsyncRead + Unpin>, name: &str) -> String {
-    use tokio::io::{AsyncBufReadExt, BufReader};
-    const KEPT: usize = 4;
-    let Some(stream) = stream else { return String::new() };
-    let mut lines = BufReader::new(stream).lines();
-    let mut kept = std::collections::VecDeque::new();
-    while let Ok(Some(line)) = lines.next_line().await {
-        let line = line.trim().to_owned();
-        if line.is_empty() {
-            continue;
-        }
-        tracing::info!(program = name, "{line}");
-        kept.push_back(line);
-        if kept.len() > KEPT {
-            kept.pop_front();
-        }
-    }
-    Vec::from(kept).join("; ")
+    run_program(&context.children, command, "initdb", "see bootstrap.initdb of the Cluster").await
 }
 
 async fn fill(

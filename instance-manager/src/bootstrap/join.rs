@@ -1,17 +1,21 @@
 //! `bootstrap join`: a replica's data directory, copied from the primary by PostgreSQL's own `pg_basebackup`.
 
+use std::path::Path;
 use std::time::Duration;
 
 use howdah_api::naming;
 use tokio::process::Command;
 use tokio::time::sleep;
 
-use super::initdb::run_program;
 use super::{Context, marker};
 use crate::config::conf::PrimaryConnection;
 use crate::environment::Environment;
 use crate::error::{IoContext, Result};
+use crate::pg::children::Children;
 use crate::pg::files::{STANDBY_SIGNAL, set_signal};
+use crate::pg::programs::Programs;
+use crate::pg::relayed::run_program;
+use crate::pg::sql::MAINTENANCE_DB;
 use crate::run::certificates;
 
 /// Word in the marks.
@@ -32,14 +36,19 @@ pub fn conninfo(env: &Environment) -> String {
     .conninfo()
 }
 
+/// The same, for programs that log in to a database: the one that the role of replicas may use.
+#[must_use]
+pub fn conninfo_with_database(env: &Environment) -> String {
+    format!("{} dbname='{MAINTENANCE_DB}'", conninfo(env))
+}
+
 /// Copies the primary unless the data directory is finished.
 ///
 /// # Errors
 /// When certificates are missing or the primary does not answer; the next try begins anew.
 pub async fn run(context: &Context) -> Result<()> {
     let paths = &context.env.paths;
-    if marker::look(paths)? == marker::Found::Done {
-        tracing::info!("the data directory is finished already");
+    if marker::is_settled(paths)? {
         return Ok(());
     }
     let secrets = context
@@ -52,7 +61,8 @@ pub async fn run(context: &Context) -> Result<()> {
     let mut pause = Duration::from_secs(1);
     for attempt in 1.. {
         marker::clean(paths, context.wal_dir().as_deref())?;
-        match copy(context).await {
+        let wal_dir = context.wal_dir();
+        match copy(&context.programs, &context.children, &context.env, wal_dir.as_deref()).await {
             Ok(()) => break,
             Err(error) if attempt == TRIES || error.is_permanent() => return Err(error),
             Err(error) => tracing::warn!(attempt, "{}; trying again", error.report()),
@@ -66,20 +76,24 @@ pub async fn run(context: &Context) -> Result<()> {
     Ok(())
 }
 
-async fn copy(context: &Context) -> Result<()> {
-    let mut command = Command::new(context.programs.program("pg_basebackup")?);
-    command.arg("-D").arg(&context.env.paths.pgdata);
+/// Copies the primary into an empty PGDATA, and its WAL into `wal_dir` when that is given. PostgreSQL syncs the files.
+///
+/// # Errors
+/// When the program is missing, or the primary does not answer or goes away: what was copied so far is of no use then.
+pub async fn copy(
+    programs: &Programs,
+    children: &Children,
+    env: &Environment,
+    wal_dir: Option<&Path>,
+) -> Result<()> {
+    let mut command = Command::new(programs.program("pg_basebackup")?);
+    command.arg("-D").arg(&env.paths.pgdata);
     command.args(["--wal-method=stream", "--checkpoint=fast", "--no-password"]);
-    command.arg(format!("--dbname={}", conninfo(&context.env)));
-    if let Some(wal) = context.wal_dir() {
-        std::fs::create_dir_all(&wal).at("cannot make", &wal)?;
+    command.arg(format!("--dbname={}", conninfo(env)));
+    if let Some(wal) = wal_dir {
+        std::fs::create_dir_all(wal).at("cannot make", wal)?;
         command.arg("--waldir").arg(wal);
     }
-    run_program(
-        context,
-        command,
-        "pg_basebackup",
-        "the primary must be ready and reachable through its service",
-    )
-    .await
+    let remedy = "the primary must be ready and reachable through its service";
+    run_program(children, command, "pg_basebackup", remedy).await
 }

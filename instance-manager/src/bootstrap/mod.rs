@@ -14,7 +14,11 @@ pub mod recovery;
 pub mod recovery_file;
 pub mod source;
 
-use crate::environment::Environment;
+use std::path::PathBuf;
+
+use howdah_api::ClusterSpec;
+
+use crate::environment::{Environment, Paths};
 use crate::error::Result;
 use crate::kube::Kubernetes;
 use crate::pg::children::Children;
@@ -47,7 +51,13 @@ impl Context {
 
     /// `pg_wal` on its own volume, when the cluster has one.
     #[must_use]
-    pub fn wal_dir(&self) -> Option<std::path::PathBuf> {
-        self.cluster.spec.wal_storage.as_ref().map(|_| self.env.paths.wal_on_volume())
+    pub fn wal_dir(&self) -> Option<PathBuf> {
+        wal_dir(&self.env.paths, &self.cluster.spec)
     }
+}
+
+/// `pg_wal` on its own volume, when a cluster of this specification has one.
+#[must_use]
+pub fn wal_dir(paths: &Paths, spec: &ClusterSpec) -> Option<PathBuf> {
+    spec.wal_storage.as_ref().map(|_| paths.wal_on_volume())
 }

@@ -49,22 +49,30 @@ pub fn initdb_arguments(initdb: &InitDb, major: u32) -> Vec<String> {
     args
 }
 
+/// What the role of replicas may call: what `pg_rewind` of PostgreSQL 13 to 18 reads the source with, and the switch of
+/// a WAL segment.
+pub const REPLICATION_FUNCTIONS: [&str; 5] = [
+    "pg_catalog.pg_ls_dir(text, boolean, boolean)",
+    "pg_catalog.pg_stat_file(text, boolean)",
+    "pg_catalog.pg_read_binary_file(text)",
+    "pg_catalog.pg_read_binary_file(text, bigint, bigint, boolean)",
+    "pg_catalog.pg_switch_wal()",
+];
+
 /// Statements in the database `postgres` that make the role of replicas. It has no password: it comes with a
 /// certificate. It may read what `pg_rewind` reads and may close a WAL segment.
 #[must_use]
 pub fn replication_role() -> Vec<String> {
     let role = ident(REPLICATION_USER);
     let mut all = vec![format!("CREATE ROLE {role} LOGIN REPLICATION")];
-    for function in [
-        "pg_ls_dir(text, boolean, boolean)",
-        "pg_stat_file(text, boolean)",
-        "pg_read_binary_file(text)",
-        "pg_read_binary_file(text, bigint, bigint, boolean)",
-        "pg_switch_wal()",
-    ] {
-        all.push(format!("GRANT EXECUTE ON FUNCTION pg_catalog.{function} TO {role}"));
-    }
+    all.extend(REPLICATION_FUNCTIONS.iter().map(|function| grant(function)));
     all
+}
+
+/// Lets the role of replicas call a function.
+#[must_use]
+pub fn grant(function: &str) -> String {
+    format!("GRANT EXECUTE ON FUNCTION {function} TO {}", ident(REPLICATION_USER))
 }
 
 /// Statements in `postgres` that make the application's role and database. `verifier` is a SCRAM verifier, never

@@ -33,8 +33,7 @@ const PROGRESS_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
 /// store, or the target out of reach.
 pub async fn run(context: &Context) -> Result<()> {
     let paths = &context.env.paths;
-    if marker::look(paths)? == marker::Found::Done {
-        tracing::info!("the data directory is finished already");
+    if marker::is_settled(paths)? {
         return Ok(());
     }
     let spec = &context.cluster.spec;

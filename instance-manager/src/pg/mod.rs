@@ -4,6 +4,7 @@ pub mod children;
 pub mod files;
 pub mod probe;
 pub mod programs;
+pub mod relayed;
 pub mod server;
 pub mod sql;
 pub mod stale;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use howdah_api::cluster_status::RepositoryLag;
 use howdah_api::instance::ArchiverStatus;
-use howdah_engine::{Archiver, ArchiverStats, Group, Lag, Member, Policy, Refusal};
+use howdah_engine::{Archiver, ArchiverStats, Group, Lag, Member, Policy, Refusal, Refused};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::environment::Paths;
@@ -51,7 +51,19 @@ impl Archives {
     /// # Errors
     /// When too few have it; the words name each that failed, when there are several.
     pub async fn archive(&self, path: &Path) -> Result<(), Refusal> {
-        let Err(refused) = self.0.archive(path).await else { return Ok(()) };
+        self.told(self.0.archive(path).await)
+    }
+
+    /// Archives this file in every repository, and nothing that waits behind it.
+    ///
+    /// # Errors
+    /// When one does not have it.
+    pub async fn archive_alone(&self, path: &Path) -> Result<(), Refusal> {
+        self.told(self.0.archive_alone(path).await)
+    }
+
+    fn told(&self, outcome: Result<(), Refused>) -> Result<(), Refusal> {
+        let Err(refused) = outcome else { return Ok(()) };
         let code = refused.first().map_or(crate::wal_client::GENERAL, |(_, refusal)| refusal.code);
         let count = self.0.members().len();
         let words: Vec<String> =

@@ -6,6 +6,7 @@ use std::fmt;
 
 use howdah_api::{ClusterSpec, naming};
 
+use super::replication_role;
 use crate::error::{Error, Result};
 use crate::kube::secrets::SecretValues;
 use crate::pg::sql::{LocalServer, MAINTENANCE_DB, SUPERUSER, ident, literal};
@@ -120,6 +121,10 @@ impl Wanted {
         sql.batch_execute("SET log_statement = none; SET log_min_duration_statement = -1; SET log_min_error_statement = panic")
             .await?;
         sql.batch_execute(&superuser_statement(self.superuser.as_ref())).await?;
+        // Every primary comes by here once after its start: a restored database need not have the role of replicas.
+        if replication_role::ensure(&sql).await? {
+            tracing::info!("the role of replicas was made, or given what it lacked");
+        }
         if let Some(login) = &self.application {
             let known = sql
                 .query_opt("SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = $1", &[&login.username])

@@ -250,6 +250,17 @@ impl WalService {
         }
     }
 
+    /// Archives one file that a former primary still holds, and nothing that waits behind it.
+    pub async fn archive_alone(&self, path: &str) -> SocketAnswer {
+        let Some(archives) = self.read().archives.clone() else {
+            return refuse(GENERAL, STARTING.to_owned());
+        };
+        match archives.archive_alone(Path::new(path)).await {
+            Ok(()) => done(),
+            Err(refusal) => refuse(refusal.code, refusal.error),
+        }
+    }
+
     /// Answers `restore`.
     pub async fn restore(&self, name: &str, path: &str) -> SocketAnswer {
         let recovery = match &self.read().restore {

@@ -15,6 +15,7 @@ mod install;
 mod join;
 mod pod;
 mod recovery;
+mod rejoin;
 mod removal;
 mod repo_host;
 mod settings;

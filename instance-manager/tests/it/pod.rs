@@ -73,7 +73,7 @@ impl Pod {
     }
 
     /// A program as the pod's user, in a mount namespace with the pod's own /etc/hosts.
-    fn command(&self, program: &Path, args: &[&str]) -> Command {
+    pub fn command(&self, program: &Path, args: &[&str]) -> Command {
         let mut command = Command::new("/usr/bin/unshare");
         let enter = format!(
             "mount --bind {} /etc/hosts && exec setpriv --reuid {} --regid {} --clear-groups \"$@\"",

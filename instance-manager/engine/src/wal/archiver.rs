@@ -122,6 +122,23 @@ impl Archiver {
         outcome
     }
 
+    /// As [`Archiver::archive`], and nothing that waits behind it begins to travel: for who must choose what is archived.
+    pub async fn archive_alone(&self, path: &Path) -> Result<()> {
+        let path = self.0.config.pgdata.join(path);
+        let text = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let outcome = async {
+            let name: WalName = text.parse()?;
+            let segment_size = self.0.owner().await?;
+            self.0.upload(name, &path, segment_size, Lane::Requested).await
+        }
+        .await;
+        match &outcome {
+            Ok(()) => lock(&self.0.stats).last_error = None,
+            Err(error) => self.failed(text, error.report()),
+        }
+        outcome
+    }
+
     /// Archives a file under its name from a copy of it: for one that PostgreSQL does not keep any more.
     pub(super) async fn archive_copy(&self, name: WalName, copy: &Path) -> Result<()> {
         let outcome = async {

@@ -214,6 +214,23 @@ impl Group {
             _ => self.inner.everywhere(path).await,
         }
     }
+
+    /// Archives the file at `path` and nothing that waits behind it. Returns when every repository has it, whatever the
+    /// policy says: nobody keeps account of what one lacks.
+    ///
+    /// # Errors
+    /// Who did not take it.
+    pub async fn archive_alone(&self, path: &Path) -> Result<(), Refused> {
+        let all = self.inner.members.iter().map(|member| async {
+            let refused = match &member.archiver {
+                Err(why) => Some(Refusal { code: GENERAL, error: why.clone() }),
+                Ok(archiver) => archiver.archive_alone(path).await.err().map(|error| refusal(&error)),
+            };
+            refused.map(|refusal| (member.name.clone(), refusal))
+        });
+        let refused: Refused = join_all(all).await.into_iter().flatten().collect();
+        if refused.is_empty() { Ok(()) } else { Err(refused) }
+    }
 }
 
 impl Inner {
