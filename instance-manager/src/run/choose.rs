@@ -1,32 +1,35 @@
 //! What comes before a server is started: the role, the lease, and data that fits the role.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use howdah_api::labels;
+use howdah_api::{Cluster, labels};
 use howdah_engine::ControlData;
+use kube::runtime::events::EventType;
+use tokio::sync::watch::Receiver;
 use tokio::time::sleep;
 
+use super::divergence::Verdict;
+use super::rejoin::{self, Rejoined};
 use super::role::{Facts, Start, start};
 use super::shared::{FormerPrimary, ServerState, Shared};
 use crate::bootstrap::recovery_file::RecoveryFile;
 use crate::error::{Error, Result};
 use crate::pg::files::{RECOVERY_SIGNAL, STANDBY_SIGNAL};
-use std::sync::Arc;
 
 /// Pause between two attempts to take the lease or to rejoin.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Waits until the server may be started, and says as what.
+/// Waits until the server may be started, and says as what. `astray` is what was found out about the replica that ran
+/// last.
 ///
 /// # Errors
 /// When the data directory needs a person.
-pub async fn choose(shared: &Arc<Shared>) -> Result<Start> {
+pub async fn choose(shared: &Arc<Shared>, astray: &Verdict) -> Result<Start> {
     let mut changes = shared.cluster.subscribe();
     loop {
         changes.mark_unchanged();
-        let facts = facts(shared)?;
-        let target = shared.cluster().status.as_ref().and_then(|s| s.target_primary.clone());
-        let chosen = start(&shared.env.pod, target.as_deref(), facts);
+        let (chosen, facts) = wanted(shared, astray)?;
         let former = (!facts.standby && !facts.recovering).then(|| former_primary(shared)).flatten();
         let say = |message: &str| {
             shared.server.send_modify(|s| {
@@ -56,8 +59,19 @@ pub async fn choose(shared: &Arc<Shared>) -> Result<Start> {
                 }
             },
             Start::Rejoin => {
-                say(&format!("a former primary: waiting for {}", target.as_deref().unwrap_or("the primary")));
-                return Ok(chosen);
+                say("coming back as a replica");
+                match come_back(shared, &mut changes, astray).await {
+                    Some(Ok(rejoined)) => {
+                        tell(shared, &rejoined).await;
+                        return Ok(Start::Standby);
+                    }
+                    Some(Err(error)) if error.is_permanent() => return Err(error),
+                    Some(Err(error)) => {
+                        say(&format!("coming back as a replica: {}", error.report()));
+                        Some(RETRY)
+                    }
+                    None => continue,
+                }
             }
         };
         tokio::select! {
@@ -67,6 +81,57 @@ pub async fn choose(shared: &Arc<Shared>) -> Result<Start> {
             () = sleep(again.unwrap_or(Duration::MAX)) => {}
         }
     }
+}
+
+/// What this instance shall be now.
+fn wanted(shared: &Shared, astray: &Verdict) -> Result<(Start, Facts)> {
+    let facts = facts(shared)?;
+    let target = shared.cluster().status.as_ref().and_then(|s| s.target_primary.clone());
+    let chosen = start(&shared.env.pod, target.as_deref(), facts);
+    let chosen = match (chosen, rejoin::unfinished(&shared.env.paths)?) {
+        (Start::Standby, true) => Start::Rejoin,
+        (Start::Primary | Start::StandbyToPromote, true) => {
+            return Err(rejoin::cannot_lead(&shared.env.paths));
+        }
+        (Start::Standby, false) if matches!(astray, Verdict::Diverged(_) | Verdict::Gone(_)) => Start::Rejoin,
+        (chosen, _) => chosen,
+    };
+    Ok((chosen, facts))
+}
+
+/// Makes a replica of this instance; `None` when it shall be something else before that is done. What was begun is then
+/// unfinished, and begins anew.
+async fn come_back(
+    shared: &Shared,
+    changes: &mut Receiver<Arc<Cluster>>,
+    astray: &Verdict,
+) -> Option<Result<Rejoined>> {
+    let work = async {
+        match astray {
+            Verdict::Gone(why) => rejoin::join_anew(shared, why).await,
+            _ => rejoin::rejoin(shared).await,
+        }
+    };
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return Some(done),
+            changed = changes.changed() => {
+                let still = changed.is_ok() && matches!(wanted(shared, astray), Ok((Start::Rejoin, _)));
+                if !still {
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+async fn tell(shared: &Shared, rejoined: &Rejoined) {
+    let note = format!("{}: {}", shared.env.pod, rejoined.note());
+    tracing::info!("{note}");
+    let kind = if rejoined.lost_something() { EventType::Warning } else { EventType::Normal };
+    let cluster = shared.cluster();
+    shared.kube.event(&*cluster, kind, "Rejoined", &note).await;
 }
 
 fn former_primary(shared: &Shared) -> Option<FormerPrimary> {

@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
 use super::shared::{PodFacts, Shared};
-use super::{socket, supervisor, watch};
+use super::{rejoin, socket, supervisor, watch};
 use crate::bootstrap::recovery_file::RecoveryFile;
 use crate::environment::Environment;
 use crate::error::{Error, IoContext, Result};
@@ -52,7 +52,7 @@ pub async fn run_with(env: Environment, kube: Kubernetes) -> Result<()> {
 async fn prepare(env: Environment, kube: Kubernetes, children: Children) -> Result<Arc<Shared>> {
     let run = env.paths.run();
     std::fs::create_dir_all(&run).at("cannot make", &run)?;
-    if !env.paths.bootstrap_done().exists() {
+    if !env.paths.bootstrap_done().exists() && !rejoin::unfinished(&env.paths)? {
         return Err(Error::permanent(format!(
             "the data directory {} is not finished ({} is missing): the init container has to run first",
             env.paths.pgdata.display(),

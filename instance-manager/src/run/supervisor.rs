@@ -6,18 +6,20 @@
 //! why.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kube::runtime::events::EventType;
 use tokio::signal::unix::Signal;
 use tokio::time::{interval, sleep, timeout};
 
+use super::divergence::{self, ReplicaLog};
 use super::passwords::Wanted;
 use super::recovery_watch::RecoveryLog;
 use super::role::{Change, Running, Start, change};
 use super::shared::{ServerState, Shared, cluster_port};
 use super::{certificates, choose, configure, watch};
 use crate::bootstrap::recovery_file::RecoveryFile;
+use crate::config::recovery::parse_lsn;
 use crate::error::{Error, Result};
 use crate::pg::files::{STANDBY_SIGNAL, make_private, set_signal};
 use crate::pg::server::{Server, describe, stop_plan};
@@ -50,17 +52,25 @@ enum End {
 /// # Errors
 /// When PostgreSQL ended by itself.
 pub async fn supervise(shared: Arc<Shared>, mut stop: Signal) -> Result<()> {
+    let mut astray = divergence::Verdict::Fine;
     loop {
         let chosen = tokio::select! {
-            chosen = choose::choose(&shared) => chosen?,
+            chosen = choose::choose(&shared, &astray) => chosen,
             _ = stop.recv() => {
                 shared.authority.release().await;
                 return Ok(());
             }
         };
-        let mut life = Life::new(shared.clone(), chosen);
-        let outcome = life.live(&mut stop).await;
+        let (mut life, outcome) = match chosen {
+            Ok(chosen) => {
+                let mut life = Life::new(shared.clone(), chosen);
+                let outcome = life.live(&mut stop).await;
+                (life, outcome)
+            }
+            Err(error) => (Life::new(shared.clone(), Start::Wait), Err(error)),
+        };
         shared.authority.watchdog.guard(None);
+        astray = std::mem::replace(&mut life.astray, divergence::Verdict::Fine);
         match outcome {
             Ok(End::Stopped) => return Ok(()),
             Ok(End::Again) => {}
@@ -98,6 +108,10 @@ struct Life {
     passwords: Option<Wanted>,
     proved: bool,
     last_trouble: String,
+    /// What a replica complains of.
+    replica: Arc<Mutex<ReplicaLog>>,
+    /// What came of its complaints.
+    astray: divergence::Verdict,
 }
 
 impl Life {
@@ -116,6 +130,8 @@ impl Life {
             passwords: None,
             proved: false,
             last_trouble: String::new(),
+            replica: Arc::default(),
+            astray: divergence::Verdict::Fine,
         }
     }
 
@@ -196,7 +212,13 @@ impl Life {
                     }
                 }
                 _ = secrets.changed() => self.follow().await,
-                _ = ticks.tick() => self.tick().await?,
+                _ = ticks.tick() => {
+                    self.tick().await?;
+                    if self.is_astray().await {
+                        self.stop(self.stop_delay()).await?;
+                        return Ok(End::Again);
+                    }
+                }
             }
         }
     }
@@ -227,14 +249,20 @@ impl Life {
             }
         }
         configure::apply(&shared, self.running).await?;
-        let log = self.log.clone();
+        let (log, replica) = (self.log.clone(), self.replica.clone());
+        let follows = self.running == Running::Standby;
         let server = Server::start(
             &shared.programs,
             &shared.children,
             &paths.pgdata,
             shared.local.clone(),
             &[],
-            Arc::new(move |line| log.lock().unwrap_or_else(PoisonError::into_inner).take(line)),
+            Arc::new(move |line| {
+                log.lock().unwrap_or_else(PoisonError::into_inner).take(line);
+                if follows {
+                    replica.lock().unwrap_or_else(PoisonError::into_inner).take(line, Instant::now());
+                }
+            }),
         )?;
         tracing::info!(pid = server.pid(), role = ?self.running, "PostgreSQL was started");
         shared.authority.watchdog.guard(Some(server.pid()));
@@ -254,6 +282,11 @@ impl Life {
         stale::clear(&paths.pgdata, &paths.run(), cluster_port()).await?;
         let lost = self.shared.authority.lost();
         self.shared.authority.release().await;
+        self.astray = self.replica.lock().unwrap_or_else(PoisonError::into_inner).at_end();
+        if self.running == Running::Standby && self.astray != divergence::Verdict::Fine {
+            self.say("the replica ended: it cannot follow as it is", false, false);
+            return Ok(End::Again);
+        }
         if let Some(why) = lost {
             self.say("PostgreSQL was stopped: it may not be the primary any more", false, false);
             let cluster = self.shared.cluster();
@@ -449,6 +482,33 @@ impl Life {
         let cluster = self.shared.cluster();
         self.shared.kube.event(&*cluster, EventType::Normal, reason, &self.named(what)).await;
         Ok(())
+    }
+
+    /// Whether this replica cannot follow its primary any more as it is.
+    async fn is_astray(&mut self) -> bool {
+        if self.running != Running::Standby || self.promote {
+            return false;
+        }
+        let look = |replica: &Mutex<ReplicaLog>| {
+            replica.lock().unwrap_or_else(PoisonError::into_inner).verdict(Instant::now())
+        };
+        if look(&self.replica) == divergence::Verdict::Fine {
+            return false;
+        }
+        // What it complains of has passed when it replays.
+        if let Ok(sample) = crate::serve::sample::sample(&self.shared).await
+            && let Some(replayed) = sample.replayed_lsn.as_deref().and_then(parse_lsn)
+        {
+            self.replica.lock().unwrap_or_else(PoisonError::into_inner).replayed(replayed);
+        }
+        self.astray = look(&self.replica);
+        match &self.astray {
+            divergence::Verdict::Diverged(why) | divergence::Verdict::Gone(why) => {
+                tracing::warn!("this replica cannot follow as it is: {why}");
+                true
+            }
+            divergence::Verdict::Fine | divergence::Verdict::Missing(_) => false,
+        }
     }
 
     async fn set_passwords(&mut self) -> Result<()> {
