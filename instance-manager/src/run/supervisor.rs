@@ -479,6 +479,15 @@ impl Life {
             server.reload();
         }
         tracing::info!("{what}");
+        // Those that come back to a new primary wait for its first checkpoint: `pg_rewind` reads its control file.
+        let shared = self.shared.clone();
+        tokio::spawn(async move {
+            if let Ok(sql) = shared.local.connect(MAINTENANCE_DB).await
+                && let Err(error) = sql.batch_execute("CHECKPOINT").await
+            {
+                tracing::warn!(%error, "no checkpoint after the promotion");
+            }
+        });
         let cluster = self.shared.cluster();
         self.shared.kube.event(&*cluster, EventType::Normal, reason, &self.named(what)).await;
         Ok(())

@@ -158,7 +158,9 @@ impl Two {
     fn archived(&self, segment: &str) -> Option<String> {
         self.world.keys().into_iter().find(|key| {
             let file = key.rsplit('/').next().unwrap_or_default();
-            key.starts_with("pg/wals/") && file.split('.').next() == Some(segment) && !file.contains("partial")
+            key.starts_with("pg/wals/")
+                && file.split('.').next() == Some(segment)
+                && !file.contains("partial")
         })
     }
 }
