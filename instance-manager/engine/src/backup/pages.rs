@@ -56,6 +56,9 @@ pub enum PageState {
 }
 
 /// The checksum that the page should carry. `page` is a whole page; blocks count from the start of the fork.
+///
+/// Compiled several times: 32 lanes are what wide vectors are for, and the processor that is there decides.
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2", "aarch64+neon"))]
 pub fn checksum(page: &[u8], block: u32) -> u16 {
     let mut lanes = OFFSETS;
     let mut rows = page.chunks_exact(LANES * 4);
