@@ -259,7 +259,8 @@ fn missing(
     if others.len() < usize::try_from(asked.maximum).unwrap_or(0) {
         missing.push(match others.len() {
             0 => "there is no replica".to_owned(),
-            n => format!("there are {n} replicas only"),
+            1 => "there is only one replica".to_owned(),
+            n => format!("there are only {n} replicas"),
         });
     }
     if missing.is_empty() {

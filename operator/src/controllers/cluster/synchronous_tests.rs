@@ -146,35 +146,35 @@ fn reported(spec: &str, all: &[Is], names: &str, confirm: &[(&str, &str)]) -> Wo
 #[rstest]
 #[case::enough(
     REQUIRED, &[Is::Primary, Streaming, Streaming], "ANY 1 (\"zoo-2\",\"zoo-3\")", &[("zoo-2", "quorum"), ("zoo-3", "quorum")],
-    "True", "Synchronous", "each commit is confirmed by 1 of zoo-2, zoo-3", Some((1, 1))
+    ("True", "Synchronous"), "each commit is confirmed by 1 of zoo-2, zoo-3", Some((1, 1))
 )]
 #[case::commits_wait(
     REQUIRED, &[Is::Primary, Down, NotStreaming], "ANY 1 (\"zoo-2\",\"zoo-3\",\"zoo-4\")", &[],
-    "False", "CommitsWait",
+    ("False", "CommitsWait"),
     "commits wait: 0 of 1 replicas that each of them needs confirm them (zoo-2 is not ready, zoo-3 does not stream from the primary, zoo-4 does not exist any more); bring those back, or give a smaller postgresql.synchronous.number or dataDurability: preferred",
     Some((0, 1))
 )]
 #[case::being_built(
     REQUIRED_TWO, &[Is::Primary, Streaming], "FIRST 1 (\"zoo-2\")", &[("zoo-2", "sync")],
-    "False", "Degraded",
-    "commits are confirmed by 1 of 2 wanted replicas (there are 1 replicas only); commits do not wait for more until so many have joined",
+    ("False", "Degraded"),
+    "commits are confirmed by 1 of 2 wanted replicas (there is only one replica); commits do not wait for more until so many have joined",
     Some((1, 2))
 )]
 #[case::more_could_confirm(
     PREFERRED, &[Is::Primary, Streaming, Streaming, Fenced], "ANY 1 (\"zoo-2\")", &[("zoo-2", "quorum"), ("zoo-3", "async")],
-    "False", "Degraded",
+    ("False", "Degraded"),
     "commits are confirmed by 1 of 2 wanted replicas (zoo-3 does not confirm yet, zoo-4 is fenced)",
     Some((1, 2))
 )]
 #[case::two_of_one_needed(
     BOUNDS, &[Is::Primary, Streaming, Streaming], "ANY 1 (\"zoo-2\",\"zoo-3\")", &[("zoo-2", "quorum"), ("zoo-3", "quorum")],
-    "False", "Degraded",
+    ("False", "Degraded"),
     "commits are confirmed by 1 of 2 wanted replicas (the primary has not taken up its setting yet)",
     Some((1, 2))
 )]
 #[case::below_the_minimum(
     BOUNDS, &[Is::Primary], "", &[],
-    "False", "Degraded",
+    ("False", "Degraded"),
     "commits are confirmed by 0 of 2 wanted replicas (there is no replica); that is less than minSyncReplicas (1)",
     Some((0, 2))
 )]
@@ -183,8 +183,7 @@ fn condition(
     #[case] all: &[Is],
     #[case] names: &str,
     #[case] confirm: &[(&str, &str)],
-    #[case] value: &str,
-    #[case] reason: &str,
+    #[case] (value, reason): (&str, &str),
     #[case] message: &str,
     #[case] numbers: Option<(i64, i64)>,
 ) {
