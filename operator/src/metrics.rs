@@ -251,13 +251,22 @@ mod tests {
         metrics.cluster(
             "ns",
             "pg",
-            ClusterGauges { instances: 2, ready: 1, archiving: Some(false), synchronous: Some((0, 1)), ..ClusterGauges::default() },
+            ClusterGauges {
+                instances: 2,
+                ready: 1,
+                archiving: Some(false),
+                synchronous: Some((0, 1)),
+                ..ClusterGauges::default()
+            },
         );
         let text = metrics.render();
         assert!(text.contains("howdah_operator_reconciles_total{controller=\"cluster\"} 1"), "{text}");
         assert!(text.contains("cluster_archiving_working{namespace=\"ns\",cluster=\"pg\"} 0"), "{text}");
         assert!(text.contains("cluster_synchronous_replicas{namespace=\"ns\",cluster=\"pg\"} 0"), "{text}");
-        assert!(text.contains("cluster_synchronous_replicas_wanted{namespace=\"ns\",cluster=\"pg\"} 1"), "{text}");
+        assert!(
+            text.contains("cluster_synchronous_replicas_wanted{namespace=\"ns\",cluster=\"pg\"} 1"),
+            "{text}"
+        );
         assert!(!text.contains("cluster_last_backup_timestamp_seconds{"), "{text}");
         metrics.forget_cluster("ns", "pg");
         assert!(!metrics.render().contains("cluster=\"pg\""), "{}", metrics.render());

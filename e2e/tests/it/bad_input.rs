@@ -60,10 +60,7 @@ async fn the_schema_refuses_with_a_remedy() -> Result<()> {
         ),
         (
             "more synchronous replicas than replicas",
-            scene.cluster(
-                "bad",
-                json!({"instances": 2, "postgresql": {"synchronous": {"number": 2}}}),
-            ),
+            scene.cluster("bad", json!({"instances": 2, "postgresql": {"synchronous": {"number": 2}}})),
             "postgresql.synchronous.number must be less than instances",
         ),
         (

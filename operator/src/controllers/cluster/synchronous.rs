@@ -104,9 +104,7 @@ pub fn standby_names(
 /// Whether it is a replica that receives WAL as it is written.
 fn streams(instance: &Instance<'_>) -> bool {
     instance.ready()
-        && instance
-            .report
-            .is_some_and(|r| r.role == Some(InstanceRole::Replica) && r.streaming && !r.fenced)
+        && instance.report.is_some_and(|r| r.role == Some(InstanceRole::Replica) && r.streaming && !r.fenced)
 }
 
 /// What the current primary says; `None` while it does not answer as one.
@@ -219,7 +217,9 @@ fn verdict(
         );
     }
     let more = match asked {
-        Synchronous { waits: true, .. } => "; commits do not wait for more until so many have joined".to_owned(),
+        Synchronous { waits: true, .. } => {
+            "; commits do not wait for more until so many have joined".to_owned()
+        }
         Synchronous { minimum, .. } if number < *minimum => {
             format!("; that is less than minSyncReplicas ({minimum})")
         }

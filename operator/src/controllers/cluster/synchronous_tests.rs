@@ -14,8 +14,7 @@ use super::status::{fold, gauges};
 use super::synchronous::{Standbys, at_rest, standby_names};
 use crate::fixtures::{World, now};
 
-const REQUIRED: &str =
-    "instances: 4\nstorage: {size: 5Gi}\npostgresql: {synchronous: {number: 1}}\n";
+const REQUIRED: &str = "instances: 4\nstorage: {size: 5Gi}\npostgresql: {synchronous: {number: 1}}\n";
 const REQUIRED_TWO: &str =
     "instances: 4\nstorage: {size: 5Gi}\npostgresql: {synchronous: {method: first, number: 2}}\n";
 const PREFERRED: &str =
