@@ -59,6 +59,8 @@ pub struct Metrics {
     last_backup: Family<ClusterLabels, Gauge>,
     last_failed_backup: Family<ClusterLabels, Gauge>,
     first_recoverability: Family<ClusterLabels, Gauge>,
+    synchronous: Family<ClusterLabels, Gauge>,
+    synchronous_wanted: Family<ClusterLabels, Gauge>,
     backups: Family<BackupLabels, Gauge>,
     leader: Gauge,
 }
@@ -78,6 +80,8 @@ pub struct ClusterGauges {
     pub last_failed_backup: Option<i64>,
     /// Earliest restorable time, Unix seconds.
     pub first_recoverability: Option<i64>,
+    /// Replicas that have each acknowledged commit, and how many were asked for.
+    pub synchronous: Option<(i64, i64)>,
     /// Number of Backup objects: not done, completed, failed.
     pub backups: [i64; 3],
 }
@@ -100,6 +104,7 @@ impl Metrics {
         let gauge = Family::<ClusterLabels, Gauge>::default;
         let (instances, ready, archiving) = (gauge(), gauge(), gauge());
         let (last_backup, last_failed_backup, first_recoverability) = (gauge(), gauge(), gauge());
+        let (synchronous, synchronous_wanted) = (gauge(), gauge());
         let backups = Family::default();
         let leader = Gauge::default();
         registry.register("reconciles", "Reconciliations that ended, by controller", reconciles.clone());
@@ -131,6 +136,16 @@ impl Metrics {
             "Earliest time that can be restored; absent when unknown",
             first_recoverability.clone(),
         );
+        registry.register(
+            "cluster_synchronous_replicas",
+            "Replicas that have each acknowledged commit; absent with asynchronous replication or when unknown",
+            synchronous.clone(),
+        );
+        registry.register(
+            "cluster_synchronous_replicas_wanted",
+            "How many of them were asked for",
+            synchronous_wanted.clone(),
+        );
         registry.register("cluster_backups", "Backup objects by phase", backups.clone());
         registry.register("leader", "Whether this process leads: 1 or 0", leader.clone());
         Self {
@@ -144,6 +159,8 @@ impl Metrics {
             last_backup,
             last_failed_backup,
             first_recoverability,
+            synchronous,
+            synchronous_wanted,
             backups,
             leader,
         }
@@ -183,6 +200,8 @@ impl Metrics {
         set(&self.last_backup, gauges.last_backup);
         set(&self.last_failed_backup, gauges.last_failed_backup);
         set(&self.first_recoverability, gauges.first_recoverability);
+        set(&self.synchronous, gauges.synchronous.map(|(has, _)| has));
+        set(&self.synchronous_wanted, gauges.synchronous.map(|(_, wanted)| wanted));
         for (phase, count) in ["active", "completed", "failed"].into_iter().zip(gauges.backups) {
             let label = BackupLabels { namespace: namespace.to_owned(), cluster: cluster.to_owned(), phase };
             self.backups.get_or_create(&label).set(count);
@@ -199,6 +218,8 @@ impl Metrics {
             &self.last_backup,
             &self.last_failed_backup,
             &self.first_recoverability,
+            &self.synchronous,
+            &self.synchronous_wanted,
         ] {
             family.remove(&label);
         }
@@ -230,11 +251,22 @@ mod tests {
         metrics.cluster(
             "ns",
             "pg",
-            ClusterGauges { instances: 2, ready: 1, archiving: Some(false), ..ClusterGauges::default() },
+            ClusterGauges {
+                instances: 2,
+                ready: 1,
+                archiving: Some(false),
+                synchronous: Some((0, 1)),
+                ..ClusterGauges::default()
+            },
         );
         let text = metrics.render();
         assert!(text.contains("howdah_operator_reconciles_total{controller=\"cluster\"} 1"), "{text}");
         assert!(text.contains("cluster_archiving_working{namespace=\"ns\",cluster=\"pg\"} 0"), "{text}");
+        assert!(text.contains("cluster_synchronous_replicas{namespace=\"ns\",cluster=\"pg\"} 0"), "{text}");
+        assert!(
+            text.contains("cluster_synchronous_replicas_wanted{namespace=\"ns\",cluster=\"pg\"} 1"),
+            "{text}"
+        );
         assert!(!text.contains("cluster_last_backup_timestamp_seconds{"), "{text}");
         metrics.forget_cluster("ns", "pg");
         assert!(!metrics.render().contains("cluster=\"pg\""), "{}", metrics.render());

@@ -58,6 +58,21 @@ async fn the_schema_refuses_with_a_remedy() -> Result<()> {
             scene.cluster("bad", json!({"postgresql": {"parameters": {"restore_command": "true"}}})),
             "managed by the operator",
         ),
+        (
+            "more synchronous replicas than replicas",
+            scene.cluster("bad", json!({"instances": 2, "postgresql": {"synchronous": {"number": 2}}})),
+            "postgresql.synchronous.number must be less than instances",
+        ),
+        (
+            "more synchronous replicas at most than replicas",
+            scene.cluster("bad", json!({"instances": 2, "maxSyncReplicas": 2})),
+            "maxSyncReplicas must be less than instances",
+        ),
+        (
+            "a minimum without a maximum",
+            scene.cluster("bad", json!({"instances": 2, "minSyncReplicas": 1})),
+            "give maxSyncReplicas as well",
+        ),
         ("a name too long", scene.cluster(&"x".repeat(60), json!({})), "50 characters"),
     ];
     for (what, manifest, word) in &cases {

@@ -33,6 +33,8 @@ pub struct ConfInput<'a> {
     pub manager: &'a Path,
     /// What the server is.
     pub role: &'a ConfRole,
+    /// Value of `synchronous_standby_names`; a recovery has none.
+    pub synchronous: &'a str,
 }
 
 /// What the server is.
@@ -76,6 +78,7 @@ pub fn render(input: &ConfInput<'_>) -> String {
     set("log_destination", "stderr");
     set("logging_collector", "off");
     set("port", &input.port.to_string());
+    set("synchronous_standby_names", input.synchronous);
     set("unix_socket_directories", &input.socket_dir.to_string_lossy());
     if input.major >= 17 {
         set("allow_alter_system", "off");
@@ -99,6 +102,7 @@ pub fn render(input: &ConfInput<'_>) -> String {
         }
         ConfRole::Recovery(recovery) => {
             set("restore_command", &format!("{manager} wal-restore %f %p"));
+            set("synchronous_standby_names", "");
             for (name, value) in recovery.parameters() {
                 set(name, &value);
             }
@@ -186,6 +190,7 @@ mod tests {
             certificates,
             manager: Path::new("/controller/instance-manager"),
             role,
+            synchronous: "ANY 1 (\"pg-2\",\"pg-3\")",
         })
     }
 

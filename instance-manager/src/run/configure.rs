@@ -61,10 +61,26 @@ pub fn render(
             certificates: tls.then_some(certificates.as_path()),
             manager: &manager,
             role: &role,
+            synchronous: synchronous(env, cluster, running),
         }),
         hba: hba::render(&postgresql.pg_hba, tls).map_err(|e| Error::permanent(e.to_string()))?,
         ident: hba::render_ident(&os_user(&env.paths)?),
     })
+}
+
+/// What the server sets as `synchronous_standby_names`.
+///
+/// A primary has what the status says for as long as it runs, even when another instance shall be the primary: to take the
+/// value away would acknowledge the commits that wait, and nobody else may have those. A replica that shall be the primary
+/// has it before it is promoted, so that no commit slips through before the next change of the configuration.
+fn synchronous<'a>(env: &Environment, cluster: &'a Cluster, running: Running) -> &'a str {
+    let Some(status) = &cluster.status else { return "" };
+    let names = status.synchronous_standby_names.as_deref().unwrap_or_default();
+    match running {
+        Running::Primary => names,
+        Running::Standby if status.target_primary.as_deref() == Some(env.pod.as_str()) => names,
+        Running::Standby | Running::Recovery => "",
+    }
 }
 
 /// The five settings of the control file, by name. A primary may lower them; replicas and recoveries must not.
@@ -131,20 +147,46 @@ mod tests {
         }
     }
 
-    fn listen(ip: &str) -> String {
+    fn conf(ip: &str, cluster: &Cluster, running: Running) -> String {
         let dir = tempfile::tempdir().unwrap();
         let mut env = env(ip);
         env.paths.controller = dir.path().into();
         let own = crate::install::passwd(crate::install::Ids::or_own(None, None));
         std::fs::write(dir.path().join("passwd"), own).unwrap();
-        let files =
-            render(&env, &Cluster::default(), 15, false, Running::Primary, &BTreeMap::new(), None).unwrap();
-        files.conf.lines().find(|l| l.starts_with("listen_addresses")).unwrap().to_owned()
+        render(&env, cluster, 15, false, running, &BTreeMap::new(), None).unwrap().conf
+    }
+
+    fn line(conf: &str, name: &str) -> String {
+        conf.lines().find(|l| l.starts_with(name)).unwrap().to_owned()
+    }
+
+    fn listen(ip: &str) -> String {
+        line(&conf(ip, &Cluster::default(), Running::Primary), "listen_addresses")
     }
 
     #[test]
     fn a_pod_that_shares_its_network_keeps_to_its_own_address() {
         assert_eq!(listen("127.1.2.3"), "listen_addresses = '127.1.2.3'");
         assert_eq!(listen("10.0.0.3"), "listen_addresses = '*'");
+    }
+
+    #[rstest::rstest]
+    #[case::primary(Running::Primary, "pg-1", true)]
+    #[case::a_primary_on_its_way_out(Running::Primary, "pg-2", true)]
+    #[case::a_replica_about_to_be_promoted(Running::Standby, "pg-1", true)]
+    #[case::a_replica(Running::Standby, "pg-2", false)]
+    #[case::a_recovery(Running::Recovery, "pg-1", false)]
+    fn who_waits_for_replicas(#[case] running: Running, #[case] target: &str, #[case] waits: bool) {
+        let status = howdah_api::ClusterStatus {
+            target_primary: Some(target.into()),
+            synchronous_standby_names: Some("ANY 1 (\"pg-2\")".into()),
+            ..Default::default()
+        };
+        let cluster = Cluster { status: Some(status), ..Cluster::default() };
+        let value = if waits { "ANY 1 (\"pg-2\")" } else { "" };
+        assert_eq!(
+            line(&conf("10.0.0.3", &cluster, running), "synchronous_standby_names"),
+            format!("synchronous_standby_names = '{value}'")
+        );
     }
 }

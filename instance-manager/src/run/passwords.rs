@@ -118,6 +118,9 @@ impl Wanted {
     /// When PostgreSQL refuses, or the application's owner does not exist.
     pub async fn apply(&self, local: &LocalServer) -> Result<()> {
         let sql = local.connect(MAINTENANCE_DB).await?;
+        // They are set again by whichever instance becomes the primary: nothing here is worth waiting for replicas that are
+        // away, and what waits here keeps the manager from bringing help.
+        sql.batch_execute("SET synchronous_commit = local").await?;
         sql.batch_execute("SET log_statement = none; SET log_min_duration_statement = -1; SET log_min_error_statement = panic")
             .await?;
         sql.batch_execute(&superuser_statement(self.superuser.as_ref())).await?;

@@ -121,6 +121,7 @@ fn registry(status: &InstanceStatus, progress: Option<&Progress>) -> Registry {
         );
         m.gauge("backups", "Backups of any type in the store that can be restored", f64::from(known.backups));
     }
+    replicas(&mut m, status);
     repositories(&mut m, &status.repositories);
     m.gauge("backup_running", "Whether this instance takes a backup", yes(progress.is_some()));
     if let Some(progress) = progress {
@@ -129,6 +130,24 @@ fn registry(status: &InstanceStatus, progress: Option<&Progress>) -> Registry {
         m.gauge("backup_bytes_stored", "Bytes of the running backup sent", progress.bytes_stored() as f64);
     }
     m.0
+}
+
+/// What each replica has not flushed yet of what its primary has written.
+#[allow(clippy::cast_precision_loss)]
+fn replicas(m: &mut Metrics, status: &InstanceStatus) {
+    let Some(written) = status.received_lsn.as_deref().and_then(parse_lsn) else { return };
+    let family = Family::<[(&'static str, String); 1], Gauge<f64, AtomicU64>>::default();
+    let mut known = false;
+    for replica in &status.replicas {
+        if let Some(flushed) = replica.flush_lsn.as_deref().and_then(parse_lsn) {
+            known = true;
+            let lag = written.saturating_sub(flushed) as f64;
+            family.get_or_create(&[("replica", replica.name.clone())]).set(lag);
+        }
+    }
+    if known {
+        m.0.register("replication_lag_bytes", "Bytes of WAL that a replica has not flushed yet", family);
+    }
 }
 
 /// One gauge for all repositories; those of which it is not known are left out.
@@ -275,6 +294,29 @@ mod tests {
         for absent in ["archiver", "recoverability", "timeline", "lsn", "backup_bytes"] {
             assert!(!text.contains(absent), "{absent} in {text}");
         }
+    }
+
+    #[test]
+    fn replicas_lag_behind_what_was_written() {
+        let replica = |name: &str, flushed: Option<&str>| howdah_api::instance::ReplicaState {
+            name: name.into(),
+            flush_lsn: flushed.map(str::to_owned),
+            ..Default::default()
+        };
+        let status = InstanceStatus {
+            received_lsn: Some("0/3000060".into()),
+            replicas: vec![
+                replica("pg-2", Some("0/3000000")),
+                // Looked at after the primary's own position, so it may be ahead of that.
+                replica("pg-3", Some("0/3000070")),
+                replica("pg-4", None),
+            ],
+            ..InstanceStatus::default()
+        };
+        let text = text(&status, None);
+        assert!(text.contains("howdah_replication_lag_bytes{replica=\"pg-2\"} 96"), "{text}");
+        assert!(text.contains("howdah_replication_lag_bytes{replica=\"pg-3\"} 0"), "{text}");
+        assert!(!text.contains("pg-4"), "{text}");
     }
 
     /// S0.40: a label names the repository.

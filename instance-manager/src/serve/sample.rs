@@ -1,6 +1,6 @@
-//! What PostgreSQL says about itself, in one query.
+//! What PostgreSQL says about itself, in one query, and about its replicas, in another.
 
-use howdah_api::instance::InstanceRole;
+use howdah_api::instance::{InstanceRole, ReplicaState};
 use tokio::time::{Duration, timeout};
 
 use crate::error::{Error, Result};
@@ -29,6 +29,10 @@ pub struct Sample {
     pub streaming: bool,
     /// Whether a parameter waits for a restart.
     pub pending_restart: bool,
+    /// `synchronous_standby_names`, on a primary.
+    pub synchronous_standby_names: Option<String>,
+    /// Who streams from it, on a primary.
+    pub replicas: Vec<ReplicaState>,
 }
 
 /// Works on PostgreSQL 13 to 18, on primaries and replicas.
@@ -43,8 +47,15 @@ SELECT r.recovering,
        CASE WHEN r.recovering THEN pg_last_wal_receive_lsn()::text ELSE pg_current_wal_lsn()::text END,
        CASE WHEN r.recovering THEN pg_last_wal_replay_lsn()::text END,
        EXISTS (SELECT 1 FROM pg_stat_wal_receiver WHERE status = 'streaming'),
-       EXISTS (SELECT 1 FROM pg_settings WHERE pending_restart)
+       EXISTS (SELECT 1 FROM pg_settings WHERE pending_restart),
+       CASE WHEN NOT r.recovering THEN current_setting('synchronous_standby_names') END
 FROM (SELECT pg_is_in_recovery() AS recovering) r";
+
+/// By name, so that the same state is the same answer.
+const REPLICAS: &str = "
+SELECT application_name, coalesce(state, ''), coalesce(sync_state, ''), flush_lsn::text
+FROM pg_stat_replication
+ORDER BY application_name, pid";
 
 /// Looks once.
 ///
@@ -55,6 +66,17 @@ pub async fn sample(shared: &Shared) -> Result<Sample> {
         let sql = shared.local.connect(MAINTENANCE_DB).await?;
         let row = sql.query_one(QUERY, &[]).await?;
         let recovering: bool = row.try_get(0)?;
+        let mut replicas = Vec::new();
+        if !recovering {
+            for row in sql.query(REPLICAS, &[]).await? {
+                replicas.push(ReplicaState {
+                    name: row.try_get(0)?,
+                    state: row.try_get(1)?,
+                    sync_state: row.try_get(2)?,
+                    flush_lsn: row.try_get(3)?,
+                });
+            }
+        }
         Ok(Sample {
             role: if recovering { InstanceRole::Replica } else { InstanceRole::Primary },
             server_version: row.try_get(1)?,
@@ -64,6 +86,8 @@ pub async fn sample(shared: &Shared) -> Result<Sample> {
             replayed_lsn: row.try_get(5)?,
             streaming: row.try_get(6)?,
             pending_restart: row.try_get(7)?,
+            synchronous_standby_names: row.try_get(8)?,
+            replicas,
         })
     };
     timeout(ANSWER, asking).await.map_err(|_| Error::transient("PostgreSQL does not answer in time"))?

@@ -189,6 +189,8 @@ fn fold(server: &ServerState, sampled: Option<Result<Sample, Error>>) -> Instanc
             status.replayed_lsn = sample.replayed_lsn;
             status.streaming = sample.streaming;
             status.pending_restart = sample.pending_restart;
+            status.synchronous_standby_names = sample.synchronous_standby_names;
+            status.replicas = sample.replicas;
         }
         Some(Err(error)) => status.message = format!("{}: {}", server.message, error.report()),
         None => {}
@@ -199,7 +201,7 @@ fn fold(server: &ServerState, sampled: Option<Result<Sample, Error>>) -> Instanc
 #[cfg(test)]
 mod tests {
     use super::*;
-    use howdah_api::instance::InstanceRole;
+    use howdah_api::instance::{InstanceRole, ReplicaState};
 
     fn sample() -> Sample {
         Sample {
@@ -211,6 +213,13 @@ mod tests {
             replayed_lsn: None,
             streaming: false,
             pending_restart: true,
+            synchronous_standby_names: Some("ANY 1 (\"pg-2\")".into()),
+            replicas: vec![ReplicaState {
+                name: "pg-2".into(),
+                state: "streaming".into(),
+                sync_state: "quorum".into(),
+                flush_lsn: Some("0/3000060".into()),
+            }],
         }
     }
 
@@ -232,7 +241,7 @@ mod tests {
             ..ServerState::default()
         };
         let status = fold(&server, Some(Err(Error::transient("too many clients"))));
-        assert!(!status.ready && status.role.is_none());
+        assert!(!status.ready && status.role.is_none() && status.server_running);
         assert_eq!(status.message, "PostgreSQL takes connections: too many clients");
     }
 

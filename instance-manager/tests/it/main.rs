@@ -21,4 +21,5 @@ mod repo_host;
 mod settings;
 mod several;
 mod sources;
+mod synchronous;
 mod world;

@@ -60,9 +60,12 @@ pub fn changes(before: &ClusterStatus, after: &ClusterStatus) -> Vec<Note> {
             message: after.phase_reason.clone().unwrap_or_default(),
         });
     }
-    for type_ in
-        [conditions::CONTINUOUS_ARCHIVING, conditions::BACKUP_CONFIGURED, conditions::REPOSITORIES_UP_TO_DATE]
-    {
+    for type_ in [
+        conditions::CONTINUOUS_ARCHIVING,
+        conditions::BACKUP_CONFIGURED,
+        conditions::REPOSITORIES_UP_TO_DATE,
+        conditions::SYNCHRONOUS_REPLICATION,
+    ] {
         let (old, new) =
             (conditions::get(&before.conditions, type_), conditions::get(&after.conditions, type_));
         let Some(new) = new else { continue };

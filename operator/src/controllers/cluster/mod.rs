@@ -13,6 +13,7 @@ pub mod recovery_target;
 pub mod repo_host;
 pub mod repositories;
 pub mod status;
+pub mod synchronous;
 pub mod trouble;
 pub mod validate;
 
@@ -32,6 +33,8 @@ mod rolling_tests;
 mod source_tests;
 #[cfg(test)]
 mod status_tests;
+#[cfg(test)]
+mod synchronous_tests;
 
 use std::time::Duration;
 
@@ -69,7 +72,10 @@ pub async fn reconcile(ctx: &Context, namespace: &str, name: &str) -> Result<Act
     repo_host::fold(&repositories, &observed, now, &mut status);
     let outcome = carry_out(ctx, &validated, observed, (&plan, &repositories), &status).await;
     match outcome {
-        Ok(()) => Ok(Action::requeue(if plan.at_rest && repositories.at_rest() { REST } else { BUSY })),
+        Ok(()) => {
+            let at_rest = plan.at_rest && repositories.at_rest() && synchronous::at_rest(&status);
+            Ok(Action::requeue(if at_rest { REST } else { BUSY }))
+        }
         Err(error) => Err(error),
     }
 }

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::decide::Plan;
 use super::observed::{Instance, Observed};
 use super::validate::Validated;
-use super::{phases, repositories, trouble};
+use super::{phases, repositories, synchronous, trouble};
 use crate::context::Context;
 use crate::error::Error;
 use crate::metrics::ClusterGauges;
@@ -48,8 +48,10 @@ pub fn fold(
     status.ready_instances = count(instances.iter().filter(|i| i.ready()).count());
     status.instances_status = instances.iter().map(|i| summary(&validated.name, observed, i)).collect();
     fold_primary(validated, observed, &instances, &mut status);
+    synchronous::fold(&validated.name, observed, &instances, &mut status);
     fold_backups(observed, &mut status);
     fold_conditions(validated, observed, plan, generation, now, &mut status);
+    synchronous::tell(&validated.name, observed, &instances, now, &mut status);
     status
 }
 
@@ -308,6 +310,7 @@ pub fn gauges(observed: &Observed, status: &ClusterStatus) -> ClusterGauges {
         last_backup: seconds(&status.last_successful_backup),
         last_failed_backup: seconds(&status.last_failed_backup),
         first_recoverability: seconds(&status.first_recoverability_point),
+        synchronous: synchronous::counts(observed, status),
         backups: [
             number(|p| !p.is_terminal()),
             number(|p| p == BackupPhase::Completed),

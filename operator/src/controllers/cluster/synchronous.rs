@@ -1,0 +1,280 @@
+//! Synchronous replication: which replicas the primary shall wait for, and whether they confirm its commits. Pure.
+//!
+//! What the primary shall set as `synchronous_standby_names` is written into the status; the primary takes it from there
+//! and reports what it has set. With `dataDurability: required`:
+//!
+//! - All other instances are named, ready or not, so that any of them may confirm. Those whose volumes are missing or are
+//!   being deleted are left out: what they confirm is not kept. While no other has its volumes, the former names stay.
+//! - The number only grows, up to the one that is asked for. While the cluster is being built it is how many replicas
+//!   stream: PostgreSQL would wait for ever for more than there are. What was reached once stays, whichever instances
+//!   fail afterwards: the number in the text of the status is the memory of that.
+//!
+//! Otherwise (`preferred`, or `minSyncReplicas` and `maxSyncReplicas`) the replicas that stream are named, and the number is
+//! how many they are, at most the one that is asked for. The fewest that `minSyncReplicas` wants cannot be had from fewer
+//! replicas, so it changes nothing here; the condition tells.
+//!
+//! The value changes only while the primary itself says that it is one. Its replicas stop streaming when it dies, and
+//! taking them off the list then would forget who has the last commits, just when a new primary is chosen by that.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use howdah_api::availability::SynchronousMethod;
+use howdah_api::cluster::Synchronous;
+use howdah_api::conditions::{self, FALSE, SYNCHRONOUS_REPLICATION, TRUE};
+use howdah_api::instance::{InstanceRole, InstanceStatus};
+use howdah_api::{ClusterSpec, ClusterStatus, naming};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+
+use super::observed::{Instance, Observed};
+
+/// A value of `synchronous_standby_names` in the one form that we write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standbys {
+    /// Any of them, or the first.
+    pub method: SynchronousMethod,
+    /// How many of them a commit waits for.
+    pub number: usize,
+    /// Names of instances, by serial.
+    pub names: Vec<String>,
+}
+
+impl fmt::Display for Standbys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let method = match self.method {
+            SynchronousMethod::Any => "ANY",
+            SynchronousMethod::First => "FIRST",
+        };
+        let names: Vec<String> = self.names.iter().map(|name| format!("\"{name}\"")).collect();
+        write!(f, "{method} {} ({})", self.number, names.join(","))
+    }
+}
+
+impl Standbys {
+    /// Reads what [`Display`](fmt::Display) wrote; `None` for the empty text and for anything else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (method, rest) = text.trim().split_once(' ')?;
+        let method = match method {
+            "ANY" => SynchronousMethod::Any,
+            "FIRST" => SynchronousMethod::First,
+            _ => return None,
+        };
+        let (number, list) = rest.split_once('(')?;
+        let names = list.strip_suffix(')')?.split(',').map(|name| name.trim().trim_matches('"').to_owned());
+        Some(Self { method, number: number.trim().parse().ok()?, names: names.collect() })
+    }
+}
+
+/// The text that the primary `primary` of `cluster` shall set, empty for asynchronous replication; `before` is the one that
+/// it was told last.
+#[must_use]
+pub fn standby_names(
+    spec: &ClusterSpec,
+    cluster: &str,
+    instances: &[Instance<'_>],
+    primary: &str,
+    before: &str,
+) -> String {
+    let Some(asked) = spec.synchronous() else { return String::new() };
+    let with_wal = spec.wal_storage.is_some();
+    let name = |instance: &&Instance<'_>| naming::instance(cluster, instance.serial);
+    let others: Vec<&Instance<'_>> =
+        instances.iter().filter(|i| name(i) != primary && i.has_volumes(with_wal)).collect();
+    let streaming: Vec<&Instance<'_>> = others.iter().copied().filter(|i| streams(i)).collect();
+    let wanted = usize::try_from(asked.maximum).unwrap_or(0);
+    let (number, chosen) = if asked.waits {
+        let reached = Standbys::parse(before).map_or(0, |standbys| standbys.number);
+        (streaming.len().max(reached).min(wanted), others)
+    } else {
+        (streaming.len().min(wanted), streaming)
+    };
+    if number == 0 {
+        return String::new();
+    }
+    let mut names: Vec<String> = chosen.iter().map(name).collect();
+    if names.is_empty() {
+        // The number was reached before, so there are former names. None of them will answer, and commits wait.
+        names = Standbys::parse(before).map(|standbys| standbys.names).unwrap_or_default();
+    }
+    Standbys { method: asked.method, number, names }.to_string()
+}
+
+/// Whether it is a replica that receives WAL as it is written.
+fn streams(instance: &Instance<'_>) -> bool {
+    instance.ready()
+        && instance.report.is_some_and(|r| r.role == Some(InstanceRole::Replica) && r.streaming && !r.fenced)
+}
+
+/// What the current primary says; `None` while it does not answer as one.
+fn primary_report<'a>(observed: &'a Observed, status: &ClusterStatus) -> Option<&'a InstanceStatus> {
+    let report = observed.reports.get(status.current_primary.as_ref()?)?.as_ref().ok()?;
+    (report.role == Some(InstanceRole::Primary)).then_some(report)
+}
+
+/// Folds what the primary has set and what it shall set into `status`, whose primaries are those of now.
+pub fn fold(cluster: &str, observed: &Observed, instances: &[Instance<'_>], status: &mut ClusterStatus) {
+    let Some(report) = primary_report(observed, status) else { return };
+    if report.synchronous_standby_names.is_some() {
+        status.synchronous_standby_names_in_effect.clone_from(&report.synchronous_standby_names);
+    }
+    // A primary that is on its way out keeps its value to the end.
+    if status.target_primary != status.current_primary {
+        return;
+    }
+    let spec = &observed.cluster.spec;
+    let told = status.synchronous_standby_names.as_ref();
+    let before = told.or(status.synchronous_standby_names_in_effect.as_ref()).cloned().unwrap_or_default();
+    let primary = status.current_primary.clone().unwrap_or_default();
+    let names = standby_names(spec, cluster, instances, &primary, &before);
+    status.synchronous_standby_names = spec.synchronous().is_some().then_some(names);
+}
+
+/// Whether the primary has set what it was told.
+#[must_use]
+pub fn at_rest(status: &ClusterStatus) -> bool {
+    let told = status.synchronous_standby_names.as_deref().unwrap_or_default();
+    told == status.synchronous_standby_names_in_effect.as_deref().unwrap_or_default()
+}
+
+/// Who confirms commits, by the primary's report.
+struct Confirmation<'a> {
+    /// How many the primary waits for.
+    needed: usize,
+    /// Replicas that confirm.
+    replicas: BTreeSet<&'a str>,
+}
+
+impl<'a> Confirmation<'a> {
+    fn of(report: &'a InstanceStatus) -> Self {
+        let set = report.synchronous_standby_names.as_deref().and_then(Standbys::parse);
+        let confirms = |state: &str| matches!(state, "sync" | "quorum");
+        let replicas = report
+            .replicas
+            .iter()
+            .filter(|r| r.state == "streaming" && confirms(&r.sync_state))
+            .map(|r| r.name.as_str());
+        Self { needed: set.map_or(0, |standbys| standbys.number), replicas: replicas.collect() }
+    }
+
+    /// How many replicas have each commit that is acknowledged.
+    fn count(&self) -> usize {
+        self.needed.min(self.replicas.len())
+    }
+}
+
+/// Numbers for the metrics: replicas that have each acknowledged commit, and how many were asked for. `None` with
+/// asynchronous replication, and while the primary says nothing.
+#[must_use]
+pub fn counts(observed: &Observed, status: &ClusterStatus) -> Option<(i64, i64)> {
+    let asked = observed.cluster.spec.synchronous()?;
+    let confirmation = Confirmation::of(primary_report(observed, status)?);
+    Some((i64::try_from(confirmation.count()).unwrap_or(i64::MAX), i64::from(asked.maximum)))
+}
+
+/// Sets the condition. While the primary says nothing, the last verdict stays.
+pub fn tell(
+    cluster: &str,
+    observed: &Observed,
+    instances: &[Instance<'_>],
+    now: Timestamp,
+    status: &mut ClusterStatus,
+) {
+    let Some(asked) = observed.cluster.spec.synchronous() else {
+        status.conditions.retain(|condition| condition.type_ != SYNCHRONOUS_REPLICATION);
+        return;
+    };
+    let Some(report) = primary_report(observed, status) else { return };
+    let confirmation = Confirmation::of(report);
+    let missing = missing(cluster, instances, status, &confirmation, &asked);
+    let (value, reason, message) = verdict(&asked, &confirmation, &missing);
+    let generation = observed.cluster.metadata.generation;
+    let now = Time(crate::clock::to_seconds(now));
+    let list = &mut status.conditions;
+    conditions::set(list, SYNCHRONOUS_REPLICATION, value, reason, &message, generation, now);
+}
+
+fn verdict(
+    asked: &Synchronous,
+    confirmation: &Confirmation<'_>,
+    missing: &str,
+) -> (&'static str, &'static str, String) {
+    let (count, needed) = (confirmation.count(), confirmation.needed);
+    let wanted = asked.maximum;
+    let number = i32::try_from(count).unwrap_or(i32::MAX);
+    let names = confirmation.replicas.iter().copied().collect::<Vec<_>>().join(", ");
+    if number >= wanted {
+        return (TRUE, "Synchronous", format!("each commit is confirmed by {count} of {names}"));
+    }
+    if asked.waits && count < needed {
+        return (
+            FALSE,
+            "CommitsWait",
+            format!(
+                "commits wait: {count} of {needed} replicas that each of them needs confirm them ({missing}); bring those back, or give a smaller postgresql.synchronous.number or dataDurability: preferred"
+            ),
+        );
+    }
+    let more = match asked {
+        Synchronous { waits: true, .. } => {
+            "; commits do not wait for more until so many have joined".to_owned()
+        }
+        Synchronous { minimum, .. } if number < *minimum => {
+            format!("; that is less than minSyncReplicas ({minimum})")
+        }
+        _ => String::new(),
+    };
+    (
+        FALSE,
+        "Degraded",
+        format!("commits are confirmed by {count} of {wanted} wanted replicas ({missing}){more}"),
+    )
+}
+
+/// Who does not confirm, and why, in words.
+fn missing(
+    cluster: &str,
+    instances: &[Instance<'_>],
+    status: &ClusterStatus,
+    confirmation: &Confirmation<'_>,
+    asked: &Synchronous,
+) -> String {
+    let others: Vec<(String, &Instance<'_>)> = instances
+        .iter()
+        .map(|i| (naming::instance(cluster, i.serial), i))
+        .filter(|(name, _)| status.current_primary.as_ref() != Some(name))
+        .collect();
+    let mut missing: Vec<String> = others
+        .iter()
+        .filter(|(name, _)| !confirmation.replicas.contains(name.as_str()))
+        .map(|(name, instance)| format!("{name} {}", why(instance)))
+        .collect();
+    let in_effect = status.synchronous_standby_names_in_effect.as_deref().and_then(Standbys::parse);
+    for name in in_effect.into_iter().flat_map(|standbys| standbys.names) {
+        if status.current_primary.as_ref() != Some(&name) && !others.iter().any(|(other, _)| *other == name) {
+            missing.push(format!("{name} does not exist any more"));
+        }
+    }
+    if others.len() < usize::try_from(asked.maximum).unwrap_or(0) {
+        missing.push(match others.len() {
+            0 => "there is no replica".to_owned(),
+            1 => "there is only one replica".to_owned(),
+            n => format!("there are only {n} replicas"),
+        });
+    }
+    if missing.is_empty() {
+        missing.push("the primary has not taken up its setting yet".to_owned());
+    }
+    missing.join(", ")
+}
+
+fn why(instance: &Instance<'_>) -> &'static str {
+    match instance.report {
+        _ if instance.terminating() => "is ending",
+        Some(report) if report.fenced => "is fenced",
+        _ if !instance.ready() => "is not ready",
+        Some(report) if !report.streaming => "does not stream from the primary",
+        _ => "does not confirm yet",
+    }
+}
