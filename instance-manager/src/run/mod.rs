@@ -3,6 +3,7 @@
 pub mod archives;
 pub mod certificates;
 pub mod configure;
+pub mod news;
 pub mod passwords;
 pub mod recovery_wal;
 pub mod recovery_watch;
@@ -12,6 +13,7 @@ pub mod shared;
 pub mod socket;
 pub mod start;
 pub mod supervisor;
+pub mod take_over;
 pub mod wal;
 pub mod watch;
 

@@ -136,9 +136,12 @@ impl Watch {
         self.state().judged(name, size)
     }
 
-    /// Whether it is time to ask ahead of an upload; somebody who is told so does.
+    /// Whether to ask ahead of an upload: when that costs no request, or was not done for a while.
     pub fn is_due(&self) -> bool {
         let mut state = self.state();
+        if state.is_fresh() {
+            return true;
+        }
         let due = state.tried.is_none_or(|tried| tried.elapsed() >= TRUST);
         if due {
             state.tried = Some(Instant::now());

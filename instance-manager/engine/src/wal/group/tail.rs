@@ -70,7 +70,7 @@ impl<'a> Way<'a> {
     fn names(&self, number: u64) -> impl Iterator<Item = Segment> + '_ {
         let at = Segment::from_number(1, number, self.size).start(self.size);
         let names = self.history.segments_at(at, self.size).into_iter();
-        names.filter(|segment| is_before(self.history, *segment, self.size))
+        names.filter(move |segment| is_before(self.history, *segment, self.size))
     }
 
     fn is_in(&self, number: u64, names: &BTreeSet<WalName>) -> bool {
@@ -131,7 +131,7 @@ impl Group {
     }
 
     /// Has everything sent that an archive lacks of the way to `timeline`, the one that this server was promoted to.
-    /// `held` is what [`super::super::hold`] gave before the promotion; what all archives have leaves it and waits no
+    /// `held` is what [`crate::wal::hold`](fn@crate::wal::hold) gave before the promotion; what all archives have leaves it and waits no
     /// more. Call it again while [`Tail::silent`] is not empty.
     ///
     /// # Errors
@@ -199,6 +199,8 @@ impl Inner {
         }
         if tail.silent.is_empty() {
             tail.hole = way.hole(&shelves);
+            // Of the rest PostgreSQL has archived and removed some meanwhile.
+            held.0.clear();
         }
         Ok(tail)
     }
