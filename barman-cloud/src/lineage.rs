@@ -6,8 +6,19 @@
 //!
 //! A copy of a server has the same system identifier. Who claims an archive by name is refused one that was claimed by
 //! another name: a copy must not write into the archive that it came from.
+//!
+//! Within one system only one server may write at a time. Each primary announces its timeline ([`Announcement`]), and a
+//! file is judged by that and by the histories ([`Standing`]): a former primary that does not know of its successor yet
+//! is refused.
+
+mod announce;
+mod standing;
+
+pub use announce::{Announcement, Reception};
+pub use standing::Standing;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::lsn::Lsn;
 use crate::repository::Repository;
 use crate::store::Created;
 use chrono::{DateTime, Utc};
@@ -27,6 +38,41 @@ pub struct Lineage {
     /// Who claimed it, for people who look: for example namespace and name of the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claimed_by: Option<String>,
+    /// The highest timeline that a primary announced; `None` when none did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeline: Option<u32>,
+    /// Where that timeline began: the one before was left there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begin_lsn: Option<Lsn>,
+    /// Who announced it: `<instance>/<uid of its pod>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary: Option<String>,
+    /// When it was announced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub announced_at: Option<DateTime<Utc>>,
+}
+
+impl Lineage {
+    /// A record without a timeline.
+    pub fn new(system_identifier: &str, by: Option<&str>, now: DateTime<Utc>) -> Self {
+        Self {
+            system_identifier: system_identifier.to_owned(),
+            claimed_at: now,
+            claimed_by: by.map(str::to_owned),
+            timeline: None,
+            begin_lsn: None,
+            primary: None,
+            announced_at: None,
+        }
+    }
+
+    /// Whether both are of one claim, whoever was the primary when each was read.
+    pub fn is_same_claim(&self, other: &Self) -> bool {
+        let of = |lineage: &Self| {
+            (lineage.system_identifier.clone(), lineage.claimed_at, lineage.claimed_by.clone())
+        };
+        of(self) == of(other)
+    }
 }
 
 /// What a claim found.
@@ -41,14 +87,20 @@ pub enum Claim {
 impl Repository {
     /// The record, or `None` when the archive has none.
     pub async fn lineage(&self) -> Result<Option<Lineage>> {
+        Ok(self.marked_lineage().await?.map(|(lineage, _)| lineage))
+    }
+
+    /// The record and the mark of its version.
+    async fn marked_lineage(&self) -> Result<Option<(Lineage, Option<String>)>> {
         let key = self.layout().lineage();
-        let Some(body) = self.store().get_if_exists(&key, MAX_SIZE).await? else { return Ok(None) };
-        serde_json::from_slice(&body).map(Some).map_err(|error| {
+        let Some((info, body)) = self.store().get_marked(&key, MAX_SIZE).await? else { return Ok(None) };
+        let lineage = serde_json::from_slice(&body).map_err(|error| {
             Error::corrupt("it is not a lineage record")
                 .with_key(self.store().url_of(&key))
                 .with_source(error)
                 .with_remedy("delete the object if the archive belongs to this cluster; it is written again")
-        })
+        })?;
+        Ok(Some((lineage, info.etag)))
     }
 
     /// Claims the archive for a system. [`ErrorKind::AlreadyExists`] when it belongs to another, or `by` is given and it
@@ -67,13 +119,7 @@ impl Repository {
         if let Some(owner) = self.owner_by_backups().await? {
             self.judge(&owner, system_identifier)?;
         }
-        let lineage = Lineage {
-            system_identifier: system_identifier.to_owned(),
-            claimed_at: now,
-            claimed_by: by.map(str::to_owned),
-        };
-        let body = serde_json::to_vec_pretty(&lineage)
-            .map_err(|error| Error::new(ErrorKind::Other, "writing the lineage record").with_source(error))?;
+        let body = rendered(&Lineage::new(system_identifier, by, now))?;
         match self.store().create(&self.layout().lineage(), body.into()).await? {
             Created::Yes => Ok(Claim::New),
             Created::Exists => {
@@ -128,4 +174,9 @@ impl Repository {
         let catalog = self.catalog().await?;
         Ok(catalog.entries.iter().rev().find_map(|entry| entry.info.as_ref().ok()?.systemid.clone()))
     }
+}
+
+fn rendered(lineage: &Lineage) -> Result<Vec<u8>> {
+    serde_json::to_vec_pretty(lineage)
+        .map_err(|error| Error::new(ErrorKind::Other, "writing the lineage record").with_source(error))
 }

@@ -56,6 +56,8 @@ pub(super) struct Cheaper {
 pub(super) struct Known {
     /// The store takes `If-None-Match` on writes.
     pub(super) conditional: AtomicBool,
+    /// The store takes `If-Match` on writes.
+    pub(super) replace: AtomicBool,
     /// The store deletes many objects in one request.
     pub(super) bulk_delete: AtomicBool,
     /// 0 as long as nobody has tried; else the check's number.
@@ -70,6 +72,7 @@ impl Default for Known {
     fn default() -> Self {
         Self {
             conditional: AtomicBool::new(true),
+            replace: AtomicBool::new(true),
             bulk_delete: AtomicBool::new(true),
             body: AtomicU8::new(0),
             uploads: AtomicU8::new(0),
@@ -122,6 +125,14 @@ impl Inner {
             BodyCheck::Crc64Nvme => self.cheaper.crc.as_ref(),
             BodyCheck::Transport => self.cheaper.transport.as_ref(),
         }
+    }
+}
+
+#[cfg(test)]
+impl Store {
+    /// As if the store had refused to replace a version on condition.
+    pub(crate) fn forget_replacing(&self) {
+        self.inner.known.replace.store(false, Ordering::Relaxed);
     }
 }
 

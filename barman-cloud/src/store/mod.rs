@@ -99,6 +99,15 @@ pub enum Created {
     Exists,
 }
 
+/// What became of a write in place of one version of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replaced {
+    /// The object is the new one.
+    Yes,
+    /// It is another version by now, or gone; it was left alone.
+    Changed,
+}
+
 /// A destination path in a bucket. Cheap to clone; clones share connections.
 #[derive(Clone)]
 pub struct Store {

@@ -16,6 +16,10 @@ pub type ObjectStream = BoxStream<'static, Result<Bytes>>;
 impl Store {
     /// A whole object of at most `limit` bytes, as they were before encryption.
     pub async fn get(&self, key: &str, limit: u64) -> Result<Bytes> {
+        self.whole(key, limit).await.map(|(_, content)| content)
+    }
+
+    async fn whole(&self, key: &str, limit: u64) -> Result<(ObjectInfo, Bytes)> {
         let (info, mut stream) = self.open(key, None).await?;
         if info.size > self.stored_size(key, limit) {
             let text =
@@ -27,13 +31,22 @@ impl Store {
         while let Some(piece) = stream.next().await {
             content.extend_from_slice(&piece?);
         }
-        Ok(content.freeze())
+        Ok((info, content.freeze()))
     }
 
     /// A whole small object, or `None` when there is none.
     pub async fn get_if_exists(&self, key: &str, limit: u64) -> Result<Option<Bytes>> {
         match self.get(key, limit).await {
             Ok(content) => Ok(Some(content)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The same with what the store says of it: its version mark is what [`Store::replace`] asks for.
+    pub async fn get_marked(&self, key: &str, limit: u64) -> Result<Option<(ObjectInfo, Bytes)>> {
+        match self.whole(key, limit).await {
+            Ok(found) => Ok(Some(found)),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }

@@ -1,9 +1,9 @@
 //! Writing small objects.
 
-use super::{Created, Sealed, Store};
+use super::{Created, Replaced, Sealed, Store};
 use crate::error::{Error, ErrorKind, Result};
 use bytes::Bytes;
-use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion};
 use std::sync::atomic::Ordering;
 
 impl Store {
@@ -44,15 +44,55 @@ impl Store {
         }
     }
 
+    /// Writes an object in place of the version with this mark, and of no other. Where the store has no such condition,
+    /// or gave no mark, it is replaced whatever it is now: who must know reads it back.
+    pub async fn replace(&self, key: &str, content: Bytes, mark: Option<&str>) -> Result<Replaced> {
+        let content = self.seal(key, content).await?.0;
+        if let Some(mark) = mark
+            && self.inner.known.replace.load(Ordering::Relaxed)
+        {
+            match self.retrying(|| self.put_over(key, content.clone(), mark)).await {
+                Err(error) if refuses_condition(&error) => {
+                    tracing::info!(
+                        store = self.url(),
+                        "a version cannot be replaced on condition; it is read back"
+                    );
+                    self.inner.known.replace.store(false, Ordering::Relaxed);
+                }
+                other => return other,
+            }
+        }
+        self.put_mode(key, content, PutMode::Overwrite).await.map(|()| Replaced::Yes)
+    }
+
+    async fn put_over(&self, key: &str, content: Bytes, mark: &str) -> Result<Replaced> {
+        let version = UpdateVersion { e_tag: Some(mark.to_owned()), version: None };
+        match self.put_raw(key, content, PutMode::Update(version)).await? {
+            Ok(()) => Ok(Replaced::Yes),
+            Err(object_store::Error::Precondition { .. }) => Ok(Replaced::Changed),
+            Err(error) => match self.error("writing", key, error) {
+                error if error.kind() == ErrorKind::AlreadyExists || error.is_not_found() => {
+                    Ok(Replaced::Changed)
+                }
+                error => Err(error),
+            },
+        }
+    }
+
     async fn put_mode(&self, key: &str, content: Bytes, mode: PutMode) -> Result<()> {
+        self.put_raw(key, content, mode).await?.map_err(|error| self.error("writing", key, error))
+    }
+
+    async fn put_raw(
+        &self,
+        key: &str,
+        content: Bytes,
+        mode: PutMode,
+    ) -> Result<Result<(), object_store::Error>> {
         let path = self.path(key)?;
         let options = PutOptions { mode, tags: self.inner.tags.of(key), ..PutOptions::default() };
-        self.inner
-            .objects_for(self.inner.body_check(content.len()))
-            .put_opts(&path, PutPayload::from_bytes(content), options)
-            .await
-            .map(|_| ())
-            .map_err(|error| self.error("writing", key, error))
+        let objects = self.inner.objects_for(self.inner.body_check(content.len()));
+        Ok(objects.put_opts(&path, PutPayload::from_bytes(content), options).await.map(|_| ()))
     }
 
     /// An object's size, time and version mark. Fails with [`ErrorKind::NotFound`] when there is none.
@@ -71,7 +111,7 @@ fn refuses_condition(error: &Error) -> bool {
     let report = error.report();
     error.kind() == ErrorKind::Unsupported
         || (error.kind() == ErrorKind::Other
-            && ["InvalidArgument", "InvalidRequest", "If-None-Match"]
+            && ["InvalidArgument", "InvalidRequest", "If-None-Match", "If-Match"]
                 .iter()
                 .any(|word| report.contains(word)))
 }

@@ -28,6 +28,6 @@ pub use error::{Error, ErrorKind, Result};
 pub use progress::{BackupStart, Phase, Progress};
 pub use restore::{BackupChoice, RecoveryTarget, RestoreRequest, RestoreResult, TargetTimeline};
 pub use wal::{
-    Archiver, ArchiverConfig, ArchiverStats, Group, Lag, Member, Policy, Refusal, Refused, Restorer,
-    RestorerConfig, WalFetch,
+    Archiver, ArchiverConfig, ArchiverStats, Group, Held, Hole, Lag, Member, Policy, Refusal, Refused,
+    Restorer, RestorerConfig, Tail, WalFetch,
 };

@@ -84,7 +84,7 @@ pub async fn is_source(own: &Repository, sources: &[Repository], plan: &RestoreP
     for source in sources {
         // One that cannot be asked says nothing.
         if let Ok(Some(other)) = source.lineage().await
-            && other == lineage
+            && other.is_same_claim(&lineage)
         {
             return Ok(true);
         }

@@ -6,6 +6,7 @@ pub mod certificates;
 pub mod choose;
 pub mod configure;
 pub mod divergence;
+pub mod news;
 pub mod passwords;
 pub mod recovery_wal;
 pub mod recovery_watch;
@@ -17,6 +18,7 @@ pub mod shared;
 pub mod socket;
 pub mod start;
 pub mod supervisor;
+pub mod take_over;
 pub mod wal;
 pub mod watch;
 

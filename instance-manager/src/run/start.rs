@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
 use super::shared::{PodFacts, Shared};
-use super::{rejoin, socket, supervisor, watch};
+use super::{news, rejoin, socket, supervisor, watch};
 use crate::bootstrap::recovery_file::RecoveryFile;
 use crate::environment::Environment;
 use crate::error::{Error, IoContext, Result};
@@ -43,6 +43,7 @@ pub async fn run_with(env: Environment, kube: Kubernetes) -> Result<()> {
     };
     tokio::spawn(watch::follow_cluster(prepared.clone()));
     tokio::spawn(watch::follow_secrets(prepared.clone()));
+    tokio::spawn(news::tell(prepared.clone()));
     tokio::spawn(backup::runner::run(prepared.clone()));
     tokio::spawn(backup::catalogue::follow(prepared.clone()));
     tokio::spawn(crate::pages::keep_small(prepared.clone()));

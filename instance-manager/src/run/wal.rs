@@ -5,18 +5,23 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use barman_cloud::Segment;
 use howdah_api::instance::{ArchiverStatus, RepositoryState, SocketAnswer};
 use howdah_api::object_store::BarmanObjectStore;
 use howdah_api::repository::NamedStore;
-use howdah_engine::{Archiver, ArchiverConfig, ArchiverStats, Policy, Restorer, RestorerConfig, WalFetch};
+use howdah_engine::{
+    Archiver, ArchiverConfig, ArchiverStats, Held, Policy, Restorer, RestorerConfig, WalFetch, wal,
+};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::archives::{Archive, Archives, status, together};
 use super::recovery_wal::{RecoverySource, RecoveryWal, Timelines};
+use super::take_over::{News, take_over};
 use crate::bootstrap::recovery_file::RecoveryFile;
 use crate::environment::Paths;
 use crate::kube::secrets::SecretValues;
@@ -26,6 +31,8 @@ use crate::wal_client::{GENERAL, OPERATION, STOP_RECOVERY};
 /// How long a replica waits for its archive before it turns to its primary again. In a replica "not there" only
 /// means "try streaming", so a store that is away must not hold it up.
 const STANDBY_PATIENCE: Duration = Duration::from_secs(20);
+/// How long marking files may hold up a promotion.
+const HOLD_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The services. One writer (the supervisor), many readers (requests).
 pub struct WalService {
@@ -34,6 +41,11 @@ pub struct WalService {
     /// Who claims archives.
     owner: String,
     state: RwLock<State>,
+    /// WAL that waits until it is known whether the archives have it.
+    held: Arc<tokio::sync::Mutex<Held>>,
+    news: mpsc::UnboundedSender<News>,
+    /// Until somebody takes it.
+    heard: Mutex<Option<mpsc::UnboundedReceiver<News>>>,
 }
 
 struct State {
@@ -44,6 +56,10 @@ struct State {
     made_from: Option<(Vec<NamedStore>, Policy, SecretValues)>,
     /// Whether this is the primary, which looks after repositories that are behind.
     leading: bool,
+    /// Name and timeline under which this primary is known to the archives.
+    primary: Option<(String, u32)>,
+    /// Makes it known, and has sent what its predecessor did not.
+    taking_over: JoinSet<()>,
     /// Counters of services that were replaced, by repository.
     before: BTreeMap<String, ArchiverStats>,
 }
@@ -63,7 +79,11 @@ impl WalService {
     /// Services that do not know their store yet. `namespace` and `cluster` together are the owner of archives.
     #[must_use]
     pub fn new(paths: Paths, namespace: &str, cluster: String) -> Self {
+        let (news, heard) = mpsc::unbounded_channel();
         Self {
+            held: Arc::default(),
+            news,
+            heard: Mutex::new(Some(heard)),
             paths,
             owner: format!("{namespace}/{cluster}"),
             cluster,
@@ -72,6 +92,8 @@ impl WalService {
                 restore: Restore::None,
                 made_from: None,
                 leading: false,
+                primary: None,
+                taking_over: JoinSet::new(),
                 before: BTreeMap::new(),
             }),
         }
@@ -113,6 +135,7 @@ impl WalService {
             archives.group().start();
         }
         state.archives = Some(archives);
+        self.make_known(&mut state);
         if matches!(state.restore, Restore::Standby(_)) {
             state.restore = self.standby_sources(stores, secrets);
         }
@@ -219,6 +242,49 @@ impl WalService {
     /// Looks after repositories that are behind: this is the primary.
     pub fn lead(&self) {
         lead(&mut self.write(), true);
+    }
+
+    /// This replica is about to be promoted. WAL that its lost primary may not have archived is kept, which the first
+    /// checkpoint after the promotion would remove; [`WalService::became_primary`] finds out what the archives have of it.
+    /// Never fails, never takes long, and does no harm when there is no promotion after all.
+    pub async fn about_to_promote(&self) {
+        let pgdata = self.paths.pgdata.clone();
+        let holding = tokio::task::spawn_blocking(move || wal::hold(&pgdata));
+        match timeout(HOLD_PATIENCE, holding).await {
+            Ok(Ok(Ok(held))) => {
+                tracing::debug!(files = held.len(), "WAL is kept for the archive");
+                self.held.lock().await.extend(held);
+            }
+            Ok(Ok(Err(error))) => tracing::warn!("WAL is not kept for the archive: {}", error.report()),
+            Ok(Err(error)) => tracing::warn!(%error, "WAL is not kept for the archive"),
+            Err(_) => tracing::warn!("marking WAL for the archive takes too long; the promotion goes on"),
+        }
+    }
+
+    /// This is the primary now, by promotion or from its start: all archives hear of its timeline, so that they refuse
+    /// former primaries, and get what these had not archived. `me` is `<pod>/<uid of the pod>`, or the pod alone. Goes on
+    /// in the background and never fails; what a person should know comes as [`WalService::news`].
+    pub async fn became_primary(&self, me: &str, timeline: u32) {
+        let mut state = self.write();
+        state.primary = Some((me.to_owned(), timeline));
+        lead(&mut state, true);
+        self.make_known(&mut state);
+    }
+
+    /// Begins to take over, when this is the primary and it is known where WAL goes.
+    fn make_known(&self, state: &mut State) {
+        state.taking_over.abort_all();
+        state.taking_over = JoinSet::new();
+        let (Some((name, timeline)), Some(archives)) = (&state.primary, &state.archives) else { return };
+        archives.group().lead(name, *timeline);
+        let work = take_over(archives.clone(), *timeline, self.held.clone(), self.news.clone());
+        state.taking_over.spawn(work);
+    }
+
+    /// What people should hear, for the first who asks.
+    #[must_use]
+    pub fn news(&self) -> Option<mpsc::UnboundedReceiver<News>> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Serves no more restores.
@@ -346,6 +412,14 @@ impl WalService {
 
 fn lead(state: &mut State, leading: bool) {
     state.leading = leading;
+    if !leading {
+        state.primary = None;
+        state.taking_over.abort_all();
+        state.taking_over = JoinSet::new();
+        if let Some(archives) = &state.archives {
+            archives.group().follow();
+        }
+    }
     if let Some(archives) = &state.archives {
         if leading { archives.group().start() } else { archives.group().stop() }
     }
@@ -385,6 +459,20 @@ mod tests {
         let answer = wal.archive("pg_wal/000000010000000000000001", true).await;
         assert_eq!((answer.ok, answer.code), (false, Some(1)));
         assert_eq!(wal.restore("00000002.history", "pg_wal/RECOVERYHISTORY").await.code, Some(1));
+    }
+
+    /// Whatever is wrong, a promotion is not held up.
+    #[tokio::test]
+    async fn a_promotion_waits_for_nothing() {
+        let wal = service();
+        wal.about_to_promote().await;
+        wal.became_primary("pg-2/uid", 2).await;
+        wal.configure(&[], Policy::All, &SecretValues::default());
+        wal.became_primary("pg-2/uid", 3).await;
+        assert_eq!(wal.read().primary, Some(("pg-2/uid".into(), 3)));
+        wal.serve_standby(&[], &SecretValues::default());
+        assert_eq!(wal.read().primary, None);
+        assert!(wal.news().is_some() && wal.news().is_none());
     }
 
     #[tokio::test]

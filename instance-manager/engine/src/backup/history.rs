@@ -1,6 +1,7 @@
 //! The history file of the backup's timeline must be in the archive, or recovery cannot find its way.
 
 use crate::error::{Error, Result};
+use crate::wal::local_history;
 use barman_cloud::archive::{ArchiveOptions, WalSource};
 use barman_cloud::{Repository, TimelineHistory, WalName};
 use std::path::Path;
@@ -8,14 +9,8 @@ use std::path::Path;
 /// The history of the server's timeline: from `pg_wal`, else from the archive. A timeline whose file is nowhere has no
 /// ancestors that are known.
 pub async fn of(repository: &Repository, pgdata: &Path, timeline: u32) -> Result<TimelineHistory> {
-    if timeline < 2 {
-        return Ok(TimelineHistory::root(timeline));
-    }
-    let path = pgdata.join("pg_wal").join(WalName::History(timeline).to_string());
-    match std::fs::read_to_string(&path) {
-        Ok(text) => return Ok(TimelineHistory::parse(timeline, &text)?),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(Error::io("cannot read", &path, error)),
+    if let Some(history) = local_history(pgdata, timeline)? {
+        return Ok(history);
     }
     Ok(repository.read_history(timeline).await?.unwrap_or_else(|| TimelineHistory::root(timeline)))
 }

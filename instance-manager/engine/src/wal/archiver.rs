@@ -11,6 +11,7 @@
 use super::ahead::{Ahead, Fingerprint, Upload};
 use super::pace::Pace;
 use super::queue::{self, Queue};
+use super::watch::{Watch, Writer};
 use crate::control::ControlData;
 use crate::error::{Error, ErrorKind, Result};
 use barman_cloud::archive::{ArchiveOptions, Lane, WalSource, WalWriter, WriterLimits};
@@ -18,11 +19,14 @@ use barman_cloud::{Compression, Repository, SegmentSize, WalName};
 use chrono::{DateTime, Utc};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::OnceCell;
+use tokio::time::timeout;
 
 /// Bytes in memory of files that were not asked for yet.
 const AHEAD_MEMORY: u64 = 32 << 20;
+/// How long an archive may take to say whether this server is overtaken, while files wait that go elsewhere too.
+const LOOK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How WAL is archived.
 #[derive(Debug, Clone)]
@@ -65,12 +69,21 @@ pub struct Archiver(Arc<Inner>);
 struct Inner {
     config: ArchiverConfig,
     writer: WalWriter,
-    /// Segment size of the server that the archive was claimed for.
-    owner: OnceCell<SegmentSize>,
+    /// The server that the archive was claimed for.
+    owner: OnceCell<Owner>,
+    /// Whether it may still write.
+    watch: Watch,
     queue: Mutex<Queue>,
     ahead: Mutex<Ahead>,
     pace: Mutex<Pace>,
     stats: Mutex<ArchiverStats>,
+}
+
+/// What the archive was claimed for.
+#[derive(Debug, Clone, Copy)]
+struct Owner {
+    system_id: u64,
+    segment_size: SegmentSize,
 }
 
 impl std::fmt::Debug for Archiver {
@@ -98,6 +111,7 @@ impl Archiver {
             pace: Mutex::new(Pace::new(config.max_parallel)),
             config,
             owner: OnceCell::new(),
+            watch: Watch::default(),
             queue: Mutex::new(Queue::default()),
             ahead: Mutex::new(Ahead::default()),
             stats: Mutex::new(ArchiverStats::default()),
@@ -142,7 +156,10 @@ impl Archiver {
     /// Archives a file under its name from a copy of it: for one that PostgreSQL does not keep any more.
     pub(super) async fn archive_copy(&self, name: WalName, copy: &Path) -> Result<()> {
         let outcome = async {
-            let segment_size = self.0.owner().await?;
+            let segment_size = self.0.owner().await?.segment_size;
+            if let Some(error) = self.0.watch.stale() {
+                return Err(error);
+            }
             let source = WalSource::File(copy.to_owned());
             self.0.send(name, copy, &source, segment_size, Lane::Ahead).await
         }
@@ -164,7 +181,7 @@ impl Archiver {
 
     /// Whose archive it is: segment size and system identifier of this server, once the archive is claimed for it.
     pub(super) async fn owned(&self) -> Result<SegmentSize> {
-        self.0.owner().await
+        Ok(self.0.owner().await?.segment_size)
     }
 
     /// Where WAL goes.
@@ -186,15 +203,87 @@ impl Archiver {
     }
 
     /// Claims the archive for this server, unless that was done already: [`ErrorKind::Lineage`] when it belongs to
-    /// another. [`Archiver::archive`] does it by itself; ask beforehand to learn of a conflict early.
+    /// another, or this one may not write any more. [`Archiver::archive`] does it by itself; ask beforehand to learn of a
+    /// conflict early.
     pub async fn claim(&self) -> Result<()> {
-        self.0.owner().await.map(|_| ())
+        let owner = self.0.owner().await?;
+        // No file is meant, so none is refused: this looks, and announces what is to be announced.
+        self.0.watch.permit(&self.0.writer(owner), WalName::History(1)).await
+    }
+
+    /// This server has become the primary, or was started as one, on `timeline`. `name` is its instance, or
+    /// `<instance>/<uid of its pod>`. The timeline is announced before the next file, or by [`Archiver::announce`]; what was
+    /// found out about a former primary is found out anew. Makes no request.
+    pub fn lead(&self, name: &str, timeline: u32) {
+        self.0.watch.lead(name, timeline);
+    }
+
+    /// It is no primary any more. Nothing is announced from now on.
+    pub fn follow(&self) {
+        self.0.watch.follow();
+    }
+
+    /// Announces the timeline of [`Archiver::lead`] now.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Lineage`] when the archive belongs to another server, or this one is a former primary.
+    pub async fn announce(&self) -> Result<()> {
+        let owner = self.0.owner().await?;
+        self.0.watch.announce(&self.0.writer(owner)).await
+    }
+
+    /// Why nothing is taken from this server any more: it was found to be a former primary.
+    pub fn stale(&self) -> Option<Error> {
+        self.0.watch.stale()
+    }
+
+    /// Why a file is taken by no archive: this one knows that the server is a former primary. Asks now and then, and
+    /// not for long; an archive that does not answer knows nothing.
+    pub(super) async fn overtaken(&self, name: WalName) -> Option<Error> {
+        let inner = &self.0;
+        if let Some(owner) = inner.owner.get()
+            && let Some(known) = inner.watch.known(name, owner.segment_size)
+        {
+            return known.err();
+        }
+        if !inner.watch.is_due() {
+            return None;
+        }
+        let asking = async {
+            let owner = inner.owner().await?;
+            inner.watch.permit(&inner.writer(owner), name).await
+        };
+        match timeout(LOOK_PATIENCE, asking).await {
+            // Its upload tells of other errors.
+            Ok(Err(_)) => inner.watch.stale(),
+            Ok(Ok(())) | Err(_) => None,
+        }
     }
 }
 
 impl Inner {
     async fn archive(self: &Arc<Self>, name: WalName, path: &Path) -> Result<()> {
-        let segment_size = self.owner().await?;
+        let owner = self.owner().await?;
+        self.watch.permit(&self.writer(owner), name).await?;
+        let outcome = self.archive_ours(name, path, owner.segment_size).await;
+        let Err(error) = outcome else { return Ok(()) };
+        if error.kind() == ErrorKind::Store(barman_cloud::ErrorKind::AlreadyExists) {
+            // Somebody else archives: perhaps a new primary that was not heard of yet.
+            self.watch.distrust();
+            let permitted = self.watch.permit(&self.writer(owner), name).await;
+            if let Some(stale) = permitted.err().and_then(|_| self.watch.stale()) {
+                return Err(stale);
+            }
+        }
+        Err(error)
+    }
+
+    async fn archive_ours(
+        self: &Arc<Self>,
+        name: WalName,
+        path: &Path,
+        segment_size: SegmentSize,
+    ) -> Result<()> {
         let file = Fingerprint::of(path).map_err(|error| Error::io("cannot archive", path, error))?;
         let known = lock(&self.ahead).take(name, file);
         let ahead = self.look_ahead(name, segment_size);
@@ -274,6 +363,9 @@ impl Inner {
             if ahead.contains(name) {
                 continue;
             }
+            if !self.watch.allows(name, segment_size) {
+                return;
+            }
             let path = self.config.pgdata.join("pg_wal").join(name.to_string());
             let Ok(file) = Fingerprint::of(&path) else { continue };
             let inner = Arc::clone(self);
@@ -284,7 +376,7 @@ impl Inner {
     }
 
     /// Claims the archive once; nothing is uploaded into another server's archive.
-    async fn owner(&self) -> Result<SegmentSize> {
+    async fn owner(&self) -> Result<Owner> {
         let claim = || async {
             let control = ControlData::read(&self.config.pgdata)?;
             let by = self.config.claimed_by.as_deref();
@@ -295,9 +387,19 @@ impl Inner {
                 .map_err(Error::foreign)?;
             // How the store lets a body be protected at the least cost.
             self.config.repository.learn().await;
-            Ok(control.wal_segment_size)
+            Ok(Owner { system_id: control.system_id, segment_size: control.wal_segment_size })
         };
         self.owner.get_or_try_init(claim).await.copied()
+    }
+
+    fn writer(&self, owner: Owner) -> Writer<'_> {
+        Writer {
+            pgdata: &self.config.pgdata,
+            repository: &self.config.repository,
+            system_id: owner.system_id,
+            segment_size: owner.segment_size,
+            claimed_by: self.config.claimed_by.as_deref(),
+        }
     }
 }
 

@@ -27,5 +27,6 @@ mod several;
 mod site;
 mod standby;
 mod storages;
+mod succession;
 mod verify;
 mod volume;

@@ -152,7 +152,7 @@ async fn one_is_enough_and_the_other_gets_the_rest_from_pg_wal() {
     for number in 2..5 {
         place.segment(&group, number).await;
     }
-    let history = b"1\t0/500000\tno recovery target specified\n";
+    let history = b"1\t0/700000\tno recovery target specified\n";
     place.ready("00000002.history", history);
     place.archived(&group, "00000002.history").await.expect("archived");
     until("it is known what is missing", || async { lag(&group, "repo2").files == 4 }).await;

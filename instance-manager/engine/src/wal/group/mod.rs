@@ -6,6 +6,9 @@
 //! new files. It gets what it lacks in order ([`catch_up`]). What makes this safe across crashes and failovers are the
 //! words in the other repositories ([`notes`]), and the listings.
 //!
+//! A file that one archive refuses because this server is a former primary goes to none: it must not fill the others. They
+//! are all asked about that, now and then, before the file is sent ([`Inner::overtaken`]).
+//!
 //! Uploads that outlive their acknowledgement read files that PostgreSQL may reuse: see [`WalSource::pinned`].
 //!
 //! [`WalSource::pinned`]: barman_cloud::archive::WalSource::pinned
@@ -14,9 +17,11 @@ mod catch_up;
 mod debt;
 mod notes;
 mod source;
+mod tail;
 mod verdict;
 
 pub use debt::Lag;
+pub use tail::{Hole, Tail};
 
 use super::archiver::Archiver;
 use crate::control::ControlData;
@@ -206,6 +211,11 @@ impl Group {
     /// Who did not take it. PostgreSQL keeps the file then and asks again.
     pub async fn archive(&self, path: &Path) -> Result<(), Refused> {
         let name = path.file_name().and_then(|name| name.to_str()?.parse().ok());
+        if let Some(name) = name
+            && let Some(refused) = self.inner.overtaken(name).await
+        {
+            return Err(refused);
+        }
         match name {
             Some(name) if self.inner.needed < self.inner.members.len() => {
                 self.inner.by_number(name, path).await
@@ -234,6 +244,30 @@ impl Group {
 }
 
 impl Inner {
+    /// Who says that this server is a former primary. One that does not answer in time says nothing: its own upload fails
+    /// then, or is refused, and what another took meanwhile is little.
+    async fn overtaken(&self, name: WalName) -> Option<Refused> {
+        if self.members.len() < 2 {
+            // Its upload asks.
+            return None;
+        }
+        let all = self.members.iter().map(|member| async {
+            let error = member.archiver.as_ref().ok()?.overtaken(name).await?;
+            Some((member.name.clone(), refusal(&error)))
+        });
+        let refused: Refused = join_all(all).await.into_iter().flatten().collect();
+        let (_, first) = refused.first()?;
+        for archiver in self.members.iter().filter_map(|member| member.archiver.as_ref().ok()) {
+            archiver.failed(name.to_string(), first.error.clone());
+        }
+        Some(refused)
+    }
+
+    /// Whether a repository has found this server to be a former primary.
+    fn is_stale(&self, at: usize) -> bool {
+        self.members[at].archiver.as_ref().is_ok_and(|archiver| archiver.stale().is_some())
+    }
+
     async fn everywhere(&self, path: &Path) -> Result<(), Refused> {
         let all = self.members.iter().map(|member| async {
             let refused = match &member.archiver {
@@ -266,6 +300,9 @@ impl Inner {
                 }
                 Verdict::Wait => match flights.next().await {
                     Some((at, Ok(()))) => have.push(at),
+                    Some((at, Err(refusal))) if self.is_stale(at) => {
+                        return Err(vec![(self.members[at].name.clone(), refusal)]);
+                    }
                     Some((at, Err(refusal))) => refused.push((self.members[at].name.clone(), refusal)),
                     None => return Err(refused),
                 },

@@ -3,11 +3,9 @@
 use super::{Inner, Member};
 use crate::control::ControlData;
 use crate::error::{Error, ErrorKind, Result};
+use crate::wal::hold::holds_segment;
 use barman_cloud::WalName;
 use barman_cloud::archive::{FetchOptions, WalObject, WalSource};
-use barman_cloud::wal_header::{LONG_HEADER, WalHeader};
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// A file that one repository lacks, and the objects that hold it in others (by their place in the group).
@@ -82,14 +80,8 @@ fn copy_local(name: WalName, wal: &Path, to: &Path, control: &ControlData) -> Re
     if source.check().is_err() {
         return Ok(false);
     }
-    let size = std::fs::metadata(to).map_err(|error| Error::io("cannot look at", to, error))?.len();
-    let Some(segment) = name.segment().filter(|_| name.has_segment_size()) else { return Ok(size > 0) };
-    let mut head = [0; LONG_HEADER];
-    let read = File::open(to).and_then(|mut file| file.read_exact(&mut head));
-    read.map_err(|error| Error::io("cannot read", to, error))?;
-    let wal = control.wal_segment_size;
-    Ok(size == wal.bytes()
-        && WalHeader::parse(&head).is_none_or(|header| {
-            header.system_id == control.system_id && header.address == segment.start(wal)
-        }))
+    match name.segment().filter(|_| name.has_segment_size()) {
+        Some(segment) => holds_segment(to, segment, control),
+        None => Ok(std::fs::metadata(to).map_err(|error| Error::io("cannot look at", to, error))?.len() > 0),
+    }
 }
