@@ -36,12 +36,7 @@ pub fn without_libpq_settings(command: &mut Command) {
 ///
 /// # Errors
 /// When it cannot be started or awaited; a failure of the program itself is in the result.
-pub async fn run(
-    children: &Children,
-    mut command: Command,
-    name: &str,
-    heard: Heard<'_>,
-) -> Result<Ended> {
+pub async fn run(children: &Children, mut command: Command, name: &str, heard: Heard<'_>) -> Result<Ended> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     without_libpq_settings(&mut command);
     let mut child = children

@@ -212,7 +212,9 @@ mod tests {
     }
 
     #[rstest::rstest]
-    #[case("2026-11-21 10:00:00 UTC [9] FATAL:  highest timeline 1 of the primary is behind recovery timeline 2")]
+    #[case(
+        "2026-11-21 10:00:00 UTC [9] FATAL:  highest timeline 1 of the primary is behind recovery timeline 2"
+    )]
     #[case("2026-11-21 10:00:00 UTC [9] FATAL:  could not connect to the primary server: refused")]
     #[case(
         "2026-11-21 10:00:00 UTC [9] [user=app,db=app,app=psql] ERROR:  requested WAL segment 000000010000000000000003 has already been removed"

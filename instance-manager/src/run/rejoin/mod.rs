@@ -125,7 +125,8 @@ pub async fn rejoin(shared: &Shared) -> Result<Rejoined> {
     };
     if source.timeline == Some(own.timeline) {
         // pg_rewind compares timelines only, and would find nothing to do.
-        let why = format!("both servers wrote timeline {}, so that nothing tells their WAL apart", own.timeline);
+        let why =
+            format!("both servers wrote timeline {}, so that nothing tells their WAL apart", own.timeline);
         return copied(shared, why, Some(before), drained).await;
     }
     if is_contained(&before) {
@@ -181,7 +182,9 @@ async fn rewound(shared: &Shared, own: &Own) -> Result<Verdict> {
         let signal = match &verdict {
             Ok(Verdict::CopyAnew(_)) => return verdict,
             Ok(Verdict::ArchiveAway(why)) if attempt == ARCHIVE_TRIES => {
-                return Ok(Verdict::CopyAnew(format!("{why}; the archive, which may have more, does not answer")));
+                return Ok(Verdict::CopyAnew(format!(
+                    "{why}; the archive, which may have more, does not answer"
+                )));
             }
             Ok(Verdict::Rewound { .. } | Verdict::NothingToDo) => Some(STANDBY_SIGNAL),
             Ok(Verdict::Later(_) | Verdict::ArchiveAway(_) | Verdict::Person(_)) | Err(_) => as_it_was,
@@ -201,12 +204,7 @@ async fn rewound(shared: &Shared, own: &Own) -> Result<Verdict> {
 
 /// Empties PGDATA and copies the primary into it. At every step of it the mark is there, so that the next start of this
 /// instance begins it anew.
-async fn copied(
-    shared: &Shared,
-    why: String,
-    before: Option<Before>,
-    drained: Drained,
-) -> Result<Rejoined> {
+async fn copied(shared: &Shared, why: String, before: Option<Before>, drained: Drained) -> Result<Rejoined> {
     let paths = &shared.env.paths;
     tracing::warn!("the data directory is emptied and copied from the primary: {why}");
     marker::begin_return(paths, COPY)?;

@@ -99,7 +99,9 @@ impl Transcript {
             return Verdict::Person(format!("{said}; the volume is full: enlarge it"));
         }
         if says("different systems") {
-            return Verdict::Person(format!("{said}; delete this instance's volumes so that it is made anew"));
+            return Verdict::Person(format!(
+                "{said}; delete this instance's volumes so that it is made anew"
+            ));
         }
         if killed || SOURCE_AWAY.iter().any(|what| says(what)) {
             return Verdict::Later(said);
