@@ -96,7 +96,7 @@ impl Two {
         old.bootstrapped("initdb");
         old.ready().await;
         until("WAL is archived", || async {
-            old.status().and_then(|s| s.archiver).is_some_and(|a| a.confirmed && a.waiting == 0)
+            old.status().and_then(|s| s.archiver).is_some_and(|a| a.confirmed)
         })
         .await;
         superuser(&old).await.batch_execute("CREATE TABLE t (id int)").await.unwrap();
@@ -115,8 +115,14 @@ impl Two {
         until("the row arrives", || async { rows(&follower).await.contains(&id) }).await;
     }
 
+    /// Whether everything that was closed so far is in the archive.
+    fn is_archived(&self) -> bool {
+        self.old.status().and_then(|s| s.archiver).is_some_and(|a| a.confirmed && a.waiting == 0)
+    }
+
     /// From now on no WAL reaches the archive.
-    fn close_archive(&self) {
+    async fn close_archive(&self) {
+        until("nothing waits", || async { self.is_archived() }).await;
         self.world.s3.faults().add(Rule::new(Action::access_denied()).key("pg/wals/*").method("PUT"));
     }
 
@@ -205,7 +211,7 @@ async fn diverge(two: &mut Two) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_former_primary_that_crashed_is_rewound_and_what_both_have_is_archived() {
     let mut two = Two::begin().await;
-    two.close_archive();
+    two.close_archive().await;
     two.common(1).await;
     let common = close_segment(&superuser(&two.old).await).await;
     two.common(2).await;
@@ -240,7 +246,7 @@ async fn a_former_primary_that_ended_cleanly_comes_back_as_it_is() {
 async fn an_interrupted_return_ends_with_a_new_copy() {
     let mut two = Two::begin().await;
     two.common(1).await;
-    two.close_archive();
+    two.close_archive().await;
     diverge(&mut two).await;
     two.promote().await;
     let volume = two.old.pgdata().parent().unwrap().to_owned();
@@ -264,7 +270,7 @@ async fn recycled(two: &mut Two) -> String {
     let needed = close_segment(&sql).await;
     until("it is archived", || async { two.archived(&needed).is_some() }).await;
     two.common(2).await;
-    two.close_archive();
+    two.close_archive().await;
     assert!(two.new.stop().success());
     for id in 1000..1010 {
         insert(&sql, id).await;
