@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use howdah_operator::cli::Cli;
 use howdah_operator::clock::SystemClock;
+use howdah_operator::controllers::cluster::nodes::NodeAccess;
 use howdah_operator::context::{AppliedCache, Attempts, Context, Heartbeats, Locks, Settings};
 use howdah_operator::http::Readiness;
 use howdah_operator::instance_client::HttpInstances;
@@ -78,6 +79,7 @@ async fn operate(cli: Cli) -> anyhow::Result<()> {
         attempts: Attempts::default(),
         applied: AppliedCache::default(),
         heartbeats: Heartbeats::default(),
+        nodes: NodeAccess::default(),
         dispatch: Locks::default(),
         client,
     });

@@ -117,11 +117,12 @@ impl Scope {
                     let namespace = object.namespace().unwrap_or_default();
                     gone.metrics.forget_cluster(&namespace, &object.name_any());
                     gone.applied.forget(&cluster::apply::cache_key(&namespace, &object.name_any()));
+                    cluster::lease::forget(&gone, &namespace, &object.name_any());
                 }
             })
             .reflect(writer)
             .applied_objects()
-            .predicate_filter(spec_fingerprint::<Cluster>, Default::default());
+            .predicate_filter(cluster_fingerprint, Default::default());
         let store = reader.clone();
         Controller::for_stream(main, reader)
             .with_config(self.config())
@@ -228,6 +229,14 @@ fn hash(parts: impl Hash) -> u64 {
 fn spec_fingerprint<K: Resource<DynamicType = ()>>(object: &DeserializeGuard<K>) -> Option<u64> {
     let meta = object.meta();
     Some(hash((&meta.uid, meta.generation, meta.deletion_timestamp.is_some(), object.0.is_ok())))
+}
+
+/// Changes also with what people ask for beside the specification: annotations, and another primary.
+fn cluster_fingerprint(object: &DeserializeGuard<Cluster>) -> Option<u64> {
+    let asked = [labels::SWITCHOVER, labels::FENCED, labels::HIBERNATION, labels::RESTARTED_AT]
+        .map(|key| object.annotations().get(key).cloned());
+    let target = object.0.as_ref().ok().and_then(|c| c.status.as_ref()?.target_primary.as_deref());
+    Some(hash((spec_fingerprint(object), asked, target)))
 }
 
 /// Changes with the phase as well.

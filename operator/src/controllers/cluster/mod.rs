@@ -5,6 +5,8 @@ pub mod build;
 pub mod decide;
 pub mod events;
 pub mod fetch;
+pub mod lease;
+pub mod nodes;
 pub mod observed;
 pub mod ownership;
 pub mod phases;
@@ -48,6 +50,7 @@ pub async fn reconcile(ctx: &Context, namespace: &str, name: &str) -> Result<Act
     let Some(observed) = fetch::fetch(ctx, namespace, name).await? else {
         ctx.metrics.forget_cluster(namespace, name);
         ctx.applied.forget(&apply::cache_key(namespace, name));
+        lease::forget(ctx, namespace, name);
         return Ok(Action::await_change());
     };
     if observed.cluster.metadata.deletion_timestamp.is_some() {
@@ -62,10 +65,9 @@ pub async fn reconcile(ctx: &Context, namespace: &str, name: &str) -> Result<Act
     let mut status = status::fold(&validated, &observed, &plan, &hash, now);
     repo_host::fold(&repositories, &observed, now, &mut status);
     let outcome = carry_out(ctx, &validated, observed, (&plan, &repositories), &status).await;
-    match outcome {
-        Ok(()) => Ok(Action::requeue(if plan.at_rest && repositories.at_rest() { REST } else { BUSY })),
-        Err(error) => Err(error),
-    }
+    let usual = if plan.at_rest && repositories.at_rest() { REST } else { BUSY };
+    let pause = plan.look_again.map_or(usual, |seconds| Duration::from_secs(seconds.into()));
+    outcome.map(|()| Action::requeue(pause))
 }
 
 async fn carry_out(
@@ -85,6 +87,9 @@ async fn carry_out(
         first.phase_reason.clone_from(&before.phase_reason);
     }
     tell(ctx, &mut observed, &before, &first).await?;
+    if let Some(handover) = events::handover(&before, &first) {
+        ctx.metrics.handed_over(&validated.namespace, &validated.name, handover);
+    }
     ctx.metrics.cluster(&validated.namespace, &validated.name, status::gauges(&observed, status));
     if validated.predecessor {
         return Ok(());

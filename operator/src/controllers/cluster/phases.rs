@@ -26,5 +26,13 @@ pub const SCALING_DOWN: &str = "Scaling down";
 pub const HEALTHY: &str = "Cluster in healthy state";
 /// The primary's data is gone.
 pub const UNRECOVERABLE: &str = "Cluster is unrecoverable and needs manual intervention";
+/// The primary does not serve; another instance takes its place, or may soon.
+pub const FAILING_OVER: &str = "Failing over";
+/// Another instance becomes the primary because somebody wants it so.
+pub const SWITCHING_OVER: &str = "Switchover in progress";
+/// The primary does not serve, and no other instance may take its place.
+pub const NO_CANDIDATE: &str = "No instance can take over";
+/// PostgreSQL of the primary is kept down by the annotation of fenced instances.
+pub const FENCED: &str = "Primary is fenced";
 /// The API server refuses an object that the specification asks for.
 pub const REJECTED: &str = "Cluster cannot be reconciled";

@@ -75,6 +75,11 @@ impl Round<'_> {
                 let reason =
                     format!("pod {} is replaced by one of the present specification", self.name(serial));
                 plan.steps.push(Step::DeletePod { serial, reason: reason.clone() });
+                if serial == self.primary {
+                    // It comes back in its place: nobody takes over meanwhile.
+                    plan.primary_restart =
+                        self.primary_instance().and_then(Instance::pod_uid).map(str::to_owned);
+                }
                 return (phases::UPGRADING, reason);
             }
             Some(Replacement::Wait(reason)) if failing.is_none() => return (phases::UPGRADING, reason),
