@@ -23,6 +23,8 @@ mod build_tests;
 #[cfg(test)]
 mod decide_tests;
 #[cfg(test)]
+mod failover_tests;
+#[cfg(test)]
 mod repo_host_tests;
 #[cfg(test)]
 mod source_tests;
