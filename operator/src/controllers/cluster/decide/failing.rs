@@ -1,4 +1,4 @@
-//! Whether the primary serves, and whether there is a good reason why it does not. Pure.
+//! Whether the primary serves, and whether the operator itself is the reason why it does not. Pure.
 
 use super::scene::{Scene, with_detail};
 use crate::controllers::cluster::observed::Instance;
@@ -39,27 +39,10 @@ pub(super) fn stopped(scene: &Scene<'_>, instance: &Instance<'_>) -> bool {
     })
 }
 
-/// Why a primary that does not serve is left in its place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Excuse {
-    /// A person keeps it down.
-    Fenced,
-    /// All of the cluster is kept down.
-    Hibernating,
-    /// The operator itself has taken it down, or has let it up again.
-    Restarting,
-}
-
-/// The excuse of the primary `name`, which has been failing since `since` (Unix seconds).
-pub(super) fn excuse(scene: &Scene<'_>, name: &str, since: i64) -> Option<Excuse> {
-    if scene.hibernating() {
-        return Some(Excuse::Hibernating);
-    }
-    if scene.fenced(name) {
-        return Some(Excuse::Fenced);
-    }
-    let restart = scene.status.primary_restart.as_deref()?;
+/// Whether the primary `name`, which has been failing since `since` (Unix seconds), was taken down by the operator itself or
+/// was let up again, and has time left for coming back.
+pub(super) fn restarting(scene: &Scene<'_>, name: &str, since: i64) -> bool {
+    let Some(restart) = scene.status.primary_restart.as_deref() else { return false };
     let ending = scene.find(name).is_some_and(|i| i.terminating() && i.pod_uid() == Some(restart));
-    let recent = scene.observed.now.as_second() - since < RESTART;
-    (ending || recent).then_some(Excuse::Restarting)
+    ending || scene.observed.now.as_second() - since < RESTART
 }

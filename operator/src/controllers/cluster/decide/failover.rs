@@ -7,7 +7,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::candidate::{Candidate, Field, field};
 use super::evidence;
-use super::failing::{Excuse, excuse, failing};
+use super::failing::{failing, restarting};
 use super::scene::Scene;
 use super::{Plan, Step, keep, quorum, switchover, transition};
 use crate::controllers::cluster::observed::Instance;
@@ -38,7 +38,7 @@ pub(super) fn run(scene: &Scene<'_>, hash: &str, plan: &mut Plan) -> bool {
     };
     plan.primary_failing = true;
     let since = since(scene);
-    if excuse(scene, &current, since.as_second()) == Some(Excuse::Restarting) {
+    if restarting(scene, &current, since.as_second()) {
         return false;
     }
     fail_over(scene, &current, &why, since, hash, plan)
@@ -93,6 +93,7 @@ fn fail_over(
     let Some(best) = field.fit.first() else {
         if !scene.find(current).is_some_and(|i| scene.whole(i)) {
             // Told as what it is: the data is gone.
+            plan.look_again = None;
             return false;
         }
         plan.phase = phases::NO_CANDIDATE;

@@ -61,7 +61,7 @@ impl<'a> Scene<'a> {
     pub(super) fn node(&self, instance: &Instance<'_>) -> Option<(&'a str, NodeFacts)> {
         let name = instance.pod?.spec.as_ref()?.node_name.as_deref()?;
         let (name, facts) = self.observed.nodes.get_key_value(name)?;
-        Some((name, *facts))
+        Some((name.as_str(), *facts))
     }
 
     /// What an instance says of itself, or why it says nothing.
