@@ -1,6 +1,6 @@
 //! The command line: what the operator is told from outside. Every option is an environment variable too.
 
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// PostgreSQL on Kubernetes with backups that can be proved.
 #[derive(Parser, Debug, Clone)]
@@ -54,6 +54,35 @@ pub struct Cli {
     /// Reconciliations of one kind that may run at the same time.
     #[arg(long, env = "MAX_CONCURRENT_RECONCILES", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub max_concurrent_reconciles: u16,
+
+    /// What to do instead of running the operator.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// Commands for people; they use the kubeconfig of whoever runs them.
+#[derive(Subcommand, Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Makes another instance of a cluster the primary, and follows the change.
+    Switchover(Switchover),
+}
+
+/// Which cluster, and which instance.
+#[derive(Args, Debug, Clone, PartialEq, Eq)]
+pub struct Switchover {
+    /// Name of the Cluster.
+    pub cluster: String,
+
+    /// The replica that shall become the primary. Left out: the most advanced one.
+    pub instance: Option<String>,
+
+    /// Namespace of the Cluster. Default: that of the kubeconfig's context.
+    #[arg(short, long)]
+    pub namespace: Option<String>,
+
+    /// Longest time to wait for the new primary, in seconds.
+    #[arg(long, default_value_t = 300, value_name = "SECONDS")]
+    pub wait: u64,
 }
 
 /// Form of log lines.
@@ -122,6 +151,17 @@ mod tests {
     fn leader_election_can_be_turned_off() {
         assert!(parse(&[]).leader_election);
         assert!(!parse(&["--leader-election=false"]).leader_election);
+    }
+
+    #[test]
+    fn a_switchover_names_the_cluster_and_perhaps_the_instance() {
+        assert_eq!(parse(&[]).command, None);
+        let Some(Command::Switchover(found)) = parse(&["switchover", "pg", "pg-2", "-n", "shop"]).command else {
+            panic!("a command");
+        };
+        assert_eq!((found.cluster.as_str(), found.instance.as_deref()), ("pg", Some("pg-2")));
+        assert_eq!((found.namespace.as_deref(), found.wait), (Some("shop"), 300));
+        assert!(Cli::try_parse_from(["operator", "switchover"]).is_err());
     }
 
     #[test]

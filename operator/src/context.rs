@@ -8,6 +8,7 @@ use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder};
 
 use crate::clock::Clock;
+use crate::controllers::cluster::nodes::NodeAccess;
 use crate::instance_client::InstanceApi;
 use crate::metrics::Metrics;
 
@@ -40,6 +41,8 @@ pub struct Context {
     pub applied: AppliedCache,
     /// Heartbeats seen.
     pub heartbeats: Heartbeats,
+    /// Whether nodes may be read.
+    pub nodes: NodeAccess,
     /// Held while a backup of one cluster is being decided on, so that two never start together.
     pub dispatch: Locks,
 }

@@ -67,7 +67,7 @@ pub struct World {
 
 impl World {
     pub fn new(spec: &str) -> Self {
-        Self { observed: Observed { cluster: cluster(spec), ..Observed::default() } }
+        Self { observed: Observed { cluster: cluster(spec), now: now(), ..Observed::default() } }
     }
 
     pub fn validated(&self) -> Validated {
@@ -206,6 +206,7 @@ pub fn report(pod: &str, role: InstanceRole) -> InstanceStatus {
         timeline_id: Some(1),
         received_lsn: Some("0/5000060".into()),
         streaming: role == InstanceRole::Replica,
+        server_running: true,
         archiver: Some(ArchiverStatus { working: true, confirmed: true, ..ArchiverStatus::default() }),
         ..InstanceStatus::default()
     }

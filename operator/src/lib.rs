@@ -9,6 +9,7 @@ pub mod error;
 pub mod http;
 pub mod instance_client;
 pub mod leader;
+pub mod lsn;
 pub mod merge;
 pub mod metrics;
 pub mod password;
@@ -16,6 +17,7 @@ pub mod pki;
 pub mod rbac;
 pub mod run;
 pub mod schedule;
+pub mod switchover;
 pub mod telemetry;
 
 #[cfg(test)]

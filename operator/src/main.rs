@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
-use howdah_operator::cli::Cli;
+use howdah_operator::cli::{Cli, Command};
 use howdah_operator::clock::SystemClock;
+use howdah_operator::controllers::cluster::nodes::NodeAccess;
 use howdah_operator::context::{AppliedCache, Attempts, Context, Heartbeats, Locks, Settings};
 use howdah_operator::http::Readiness;
 use howdah_operator::instance_client::HttpInstances;
 use howdah_operator::leader::Elector;
 use howdah_operator::metrics::Metrics;
-use howdah_operator::{http, run, telemetry};
+use howdah_operator::{http, run, switchover, telemetry};
 use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
 use tokio::signal::unix::{SignalKind, signal};
@@ -23,6 +24,12 @@ fn main() -> anyhow::Result<()> {
         .install_default()
         .map_err(|_| anyhow::anyhow!("a TLS provider is installed already"))?;
     let cli = Cli::parse();
+    if let Some(Command::Switchover(wanted)) = &cli.command {
+        return tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+            let client = Client::try_default().await.context("cannot find out how to reach the API server")?;
+            switchover::run(client, wanted, &mut std::io::stdout()).await
+        });
+    }
     telemetry::init(&cli)?;
     // Two workers: everything here waits for the network.
     tokio::runtime::Builder::new_multi_thread()
@@ -78,6 +85,7 @@ async fn operate(cli: Cli) -> anyhow::Result<()> {
         attempts: Attempts::default(),
         applied: AppliedCache::default(),
         heartbeats: Heartbeats::default(),
+        nodes: NodeAccess::default(),
         dispatch: Locks::default(),
         client,
     });

@@ -10,6 +10,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use crate::controllers::cluster::events::Handover;
+
 /// Label: which controller.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ControllerLabel {
@@ -62,6 +64,8 @@ pub struct Metrics {
     synchronous: Family<ClusterLabels, Gauge>,
     synchronous_wanted: Family<ClusterLabels, Gauge>,
     backups: Family<BackupLabels, Gauge>,
+    failovers: Family<ClusterLabels, Counter>,
+    switchovers: Family<ClusterLabels, Counter>,
     leader: Gauge,
 }
 
@@ -106,6 +110,7 @@ impl Metrics {
         let (last_backup, last_failed_backup, first_recoverability) = (gauge(), gauge(), gauge());
         let (synchronous, synchronous_wanted) = (gauge(), gauge());
         let backups = Family::default();
+        let (failovers, switchovers) = (Family::default(), Family::default());
         let leader = Gauge::default();
         registry.register("reconciles", "Reconciliations that ended, by controller", reconciles.clone());
         registry.register("reconcile_duration_seconds", "Duration of reconciliations", durations.clone());
@@ -147,6 +152,16 @@ impl Metrics {
             synchronous_wanted.clone(),
         );
         registry.register("cluster_backups", "Backup objects by phase", backups.clone());
+        registry.register(
+            "cluster_failovers",
+            "Times that another instance became the primary because the former one failed",
+            failovers.clone(),
+        );
+        registry.register(
+            "cluster_switchovers",
+            "Times that another instance became the primary because somebody wanted it so",
+            switchovers.clone(),
+        );
         registry.register("leader", "Whether this process leads: 1 or 0", leader.clone());
         Self {
             registry: Arc::new(registry),
@@ -162,6 +177,8 @@ impl Metrics {
             synchronous,
             synchronous_wanted,
             backups,
+            failovers,
+            switchovers,
             leader,
         }
     }
@@ -208,6 +225,16 @@ impl Metrics {
         }
     }
 
+    /// Another instance of a cluster became the primary.
+    pub fn handed_over(&self, namespace: &str, cluster: &str, handover: Handover) {
+        let label = ClusterLabels { namespace: namespace.to_owned(), cluster: cluster.to_owned() };
+        let counter = match handover {
+            Handover::Failover => &self.failovers,
+            Handover::Switchover => &self.switchovers,
+        };
+        counter.get_or_create(&label).inc();
+    }
+
     /// A cluster is gone.
     pub fn forget_cluster(&self, namespace: &str, cluster: &str) {
         let label = ClusterLabels { namespace: namespace.to_owned(), cluster: cluster.to_owned() };
@@ -223,6 +250,8 @@ impl Metrics {
         ] {
             family.remove(&label);
         }
+        self.failovers.remove(&label);
+        self.switchovers.remove(&label);
         for phase in ["active", "completed", "failed"] {
             let label = BackupLabels { namespace: namespace.to_owned(), cluster: cluster.to_owned(), phase };
             self.backups.remove(&label);

@@ -20,7 +20,8 @@ fn rule(groups: &[&str], resources: &[&str], verbs: &[&str]) -> PolicyRule {
 #[must_use]
 pub fn rules() -> Vec<PolicyRule> {
     vec![
-        rule(&[GROUP], &["clusters"], &["get", "list", "watch"]),
+        // Patched to take the annotation away with which a switchover is asked for.
+        rule(&[GROUP], &["clusters"], &["get", "list", "patch", "watch"]),
         // Those of the repositories are made and removed with them.
         rule(&[GROUP], &["scheduledbackups"], &["create", "delete", "get", "list", "patch", "watch"]),
         // Patched for the finalizer of those whose data goes with them.
@@ -40,8 +41,10 @@ pub fn rules() -> Vec<PolicyRule> {
         ),
         rule(&["", "events.k8s.io"], &["events"], &["create", "patch"]),
         rule(&["policy"], &["poddisruptionbudgets"], &["create", "delete", "get", "list", "patch", "watch"]),
-        // The lease of the leader, and those of the primaries, whose names are the clusters'.
-        rule(&["coordination.k8s.io"], &["leases"], &["create", "get", "update"]),
+        // The lease of the leader, and that of each cluster's primary: their names are not known beforehand.
+        rule(&["coordination.k8s.io"], &["leases"], &["create", "get", "patch", "update"]),
+        // Whether the primary's node is lost or being drained. Not to be had in an installation for some namespaces only.
+        rule(&[""], &["nodes"], &["get"]),
     ]
 }
 

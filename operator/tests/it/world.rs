@@ -7,6 +7,7 @@ use std::time::Duration;
 use howdah_api::{Backup, Cluster, ScheduledBackup};
 use howdah_lab_apiserver::ApiServer;
 use howdah_operator::clock::{Clock, ManualClock, SystemClock};
+use howdah_operator::controllers::cluster::nodes::NodeAccess;
 use howdah_operator::context::{AppliedCache, Attempts, Context, Heartbeats, Locks, Settings};
 use howdah_operator::instance_client::HttpInstances;
 use howdah_operator::metrics::Metrics;
@@ -113,6 +114,7 @@ impl World {
             attempts: Attempts::default(),
             applied: AppliedCache::default(),
             heartbeats: Heartbeats::default(),
+            nodes: NodeAccess::default(),
             dispatch: Locks::default(),
             client,
         })

@@ -182,7 +182,7 @@ fn primary<'a>(observed: &'a Observed, cluster: &Cluster) -> Option<(&'a Pod, &'
 fn most_advanced_replica(observed: &Observed) -> Option<(&Pod, &InstanceStatus)> {
     let mut replicas: Vec<_> = ready(observed, InstanceRole::Replica).filter(|(_, r)| r.streaming).collect();
     replicas.sort_by_key(|(pod, report)| {
-        (std::cmp::Reverse(report.received_lsn.as_deref().and_then(lsn)), pod.name_any())
+        (std::cmp::Reverse(report.received_lsn.as_deref().and_then(crate::lsn::parse)), pod.name_any())
     });
     replicas.into_iter().next()
 }

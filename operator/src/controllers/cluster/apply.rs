@@ -17,7 +17,7 @@ use super::decide::{Fill, Plan, Step};
 use super::observed::Observed;
 use super::ownership::require_ours;
 use super::validate::Validated;
-use super::{build, fetch};
+use super::{build, fetch, lease};
 use crate::context::Context;
 use crate::error::Error;
 
@@ -231,6 +231,19 @@ async fn apply_step(
             let note = format!("{volume} grows to {size}");
             ctx.event(&reference, EventType::Normal, "ResizingVolume", note).await;
         }
+        Step::ReleaseLease { holder } => {
+            lease::release(ctx, &validated.namespace, observed, holder).await?;
+        }
+        Step::ClearAnnotation { key } => {
+            // Only what was decided on: another request that came meanwhile is another decision.
+            let patch = json!({
+                "metadata": {"resourceVersion": cluster.metadata.resource_version, "annotations": {*key: null}},
+            });
+            merge::<Cluster>(ctx, &validated.namespace, &validated.name, &patch).await?;
+        }
+        Step::RefuseSwitchover { reason } => {
+            ctx.event(&reference, EventType::Warning, "SwitchoverRefused", reason.clone()).await;
+        }
     }
     tracing::info!(cluster = validated.name, namespace = validated.namespace, ?step, "step done");
     Ok(())
@@ -265,7 +278,11 @@ async fn ensure_instance(
         create(ctx, validated, &volume).await?;
     }
     let instance = naming::instance(&validated.name, serial);
-    let role = if plan.target_primary.as_deref() == Some(instance.as_str()) {
+    // A new primary gets its role when it says that it has it.
+    let current = cluster.status.as_ref().and_then(|s| s.current_primary.as_deref());
+    let role = if plan.target_primary.as_deref() == Some(instance.as_str())
+        && current.is_none_or(|name| name == instance)
+    {
         labels::ROLE_PRIMARY
     } else {
         labels::ROLE_REPLICA

@@ -9,6 +9,15 @@ use super::phases;
 use super::validate::Validated;
 use crate::context::Context;
 
+/// Another instance became the primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handover {
+    /// Because the former one failed.
+    Failover,
+    /// Because somebody wanted it so.
+    Switchover,
+}
+
 /// One event to publish.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Note {
@@ -35,6 +44,7 @@ pub fn changes(before: &ClusterStatus, after: &ClusterStatus) -> Vec<Note> {
                     | phases::INVALID
                     | phases::WAITING_FOR_BACKUP
                     | phases::REJECTED
+                    | phases::NO_CANDIDATE
             )
         )
     };
@@ -60,6 +70,7 @@ pub fn changes(before: &ClusterStatus, after: &ClusterStatus) -> Vec<Note> {
             message: after.phase_reason.clone().unwrap_or_default(),
         });
     }
+    notes.extend(primary_changes(before, after));
     for type_ in [
         conditions::CONTINUOUS_ARCHIVING,
         conditions::BACKUP_CONFIGURED,
@@ -93,6 +104,46 @@ pub fn remarks(validated: &Validated, before: &ClusterStatus) -> Vec<Note> {
         message: problem.message.clone(),
     })
     .collect()
+}
+
+/// What the change to `after` means for the primary, when that became another instance. Pure.
+#[must_use]
+pub fn handover(before: &ClusterStatus, after: &ClusterStatus) -> Option<Handover> {
+    let (old, new) = (before.current_primary.as_ref()?, after.current_primary.as_ref()?);
+    let wanted = before.phase.as_deref() == Some(phases::SWITCHING_OVER);
+    (old != new).then_some(if wanted { Handover::Switchover } else { Handover::Failover })
+}
+
+/// What there is to tell about who is the primary.
+fn primary_changes(before: &ClusterStatus, after: &ClusterStatus) -> Option<Note> {
+    let reason_text = || after.phase_reason.clone().unwrap_or_default();
+    let note = |warning: bool, reason: &str, message: String| Some(Note { warning, reason: reason.into(), message });
+    if let Some(handover) = handover(before, after) {
+        let name = |status: &ClusterStatus| status.current_primary.clone().unwrap_or_default();
+        let message = format!("{} is the primary now, after {}", name(after), name(before));
+        let reason = match handover {
+            Handover::Failover => "FailedOver",
+            Handover::Switchover => "SwitchedOver",
+        };
+        return note(false, reason, message);
+    }
+    let current = after.current_primary.as_ref()?;
+    let (phase, earlier) = (after.phase.as_deref()?, before.phase.as_deref());
+    let moved = before.target_primary != after.target_primary;
+    let settled = after.target_primary.as_ref() == Some(current);
+    match phase {
+        phases::FAILING_OVER if settled && earlier != Some(phase) => note(true, "PrimaryNotReady", reason_text()),
+        phases::FAILING_OVER if !settled && (moved || earlier != Some(phase)) => {
+            note(true, "FailingOver", reason_text())
+        }
+        phases::SWITCHING_OVER if !settled && (moved || earlier != Some(phase)) => {
+            note(false, "SwitchingOver", reason_text())
+        }
+        phases::SWITCHING_OVER if settled && moved && earlier == Some(phase) => {
+            note(true, "SwitchoverGivenUp", reason_text())
+        }
+        _ => None,
+    }
 }
 
 /// `Recovery failed` → `RecoveryFailed`.

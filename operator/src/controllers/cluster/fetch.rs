@@ -11,7 +11,7 @@ use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::observed::{Observed, RepoHost};
-use super::validate;
+use super::{lease, nodes, validate};
 use crate::context::Context;
 use crate::error::Error;
 use crate::instance_client::{Credentials, Target};
@@ -24,6 +24,8 @@ pub async fn fetch(ctx: &Context, namespace: &str, name: &str) -> Result<Option<
     else {
         return Ok(None);
     };
+    // Before the pods: what these say of its holder is newer, and emptying it fails when it was renewed meanwhile.
+    let lease = lease::read(ctx, namespace, name).await?;
     let (pods, volumes, backups) = tokio::try_join!(
         children::<Pod>(client, namespace, name),
         volumes(client, namespace, &cluster),
@@ -37,11 +39,22 @@ pub async fn fetch(ctx: &Context, namespace: &str, name: &str) -> Result<Option<
         }
         None => None,
     };
-    let mut observed = Observed { cluster, pods, volumes, backups, recovery_backup, ..Observed::default() };
+    let mut observed = Observed {
+        cluster,
+        pods,
+        volumes,
+        backups,
+        recovery_backup,
+        lease,
+        now: ctx.clock.now(),
+        ..Observed::default()
+    };
+    observed.nodes = nodes::read(ctx, &observed.pods).await;
     observed.repo_host = repo_host(client, namespace, &observed).await?;
     observed.secrets = secrets(client, namespace, &observed).await?;
     let credentials = credentials(&observed.secrets, name);
     observed.reports = poll(ctx, namespace, name, &observed.pods, credentials).await;
+    observed.target_unchanged = lease::target_unchanged(ctx, namespace, name, &observed);
     Ok(Some(observed))
 }
 

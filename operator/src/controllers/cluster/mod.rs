@@ -5,6 +5,8 @@ pub mod build;
 pub mod decide;
 pub mod events;
 pub mod fetch;
+pub mod lease;
+pub mod nodes;
 pub mod observed;
 pub mod ownership;
 pub mod phases;
@@ -25,6 +27,8 @@ mod decide_tests;
 mod fencing_tests;
 #[cfg(test)]
 mod hibernation_tests;
+#[cfg(test)]
+mod failover_tests;
 #[cfg(test)]
 mod repo_host_tests;
 #[cfg(test)]
@@ -57,6 +61,7 @@ pub async fn reconcile(ctx: &Context, namespace: &str, name: &str) -> Result<Act
     let Some(observed) = fetch::fetch(ctx, namespace, name).await? else {
         ctx.metrics.forget_cluster(namespace, name);
         ctx.applied.forget(&apply::cache_key(namespace, name));
+        lease::forget(ctx, namespace, name);
         return Ok(Action::await_change());
     };
     if observed.cluster.metadata.deletion_timestamp.is_some() {
@@ -74,7 +79,9 @@ pub async fn reconcile(ctx: &Context, namespace: &str, name: &str) -> Result<Act
     match outcome {
         Ok(()) => {
             let at_rest = plan.at_rest && repositories.at_rest() && synchronous::at_rest(&status);
-            Ok(Action::requeue(if at_rest { REST } else { BUSY }))
+            let usual = if at_rest { REST } else { BUSY };
+            let pause = plan.look_again.map_or(usual, |seconds| Duration::from_secs(seconds.into()));
+            Ok(Action::requeue(pause))
         }
         Err(error) => Err(error),
     }
@@ -98,6 +105,9 @@ async fn carry_out(
     }
     tell(ctx, &mut observed, &before, &first).await?;
     events::send(ctx, &observed.cluster, events::remarks(validated, &before)).await;
+    if let Some(handover) = events::handover(&before, &first) {
+        ctx.metrics.handed_over(&validated.namespace, &validated.name, handover);
+    }
     ctx.metrics.cluster(&validated.namespace, &validated.name, status::gauges(&observed, status));
     if validated.predecessor {
         return Ok(());

@@ -1,10 +1,12 @@
 //! What `fetch` brought: plain data, looked at by the pure steps.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use howdah_api::instance::{InstanceRole, InstanceStatus};
 use howdah_api::{Backup, Cluster, ClusterStatus, labels, naming};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::ownership::{Owner, owner};
@@ -29,6 +31,36 @@ pub struct Observed {
     pub repo_host: RepoHost,
     /// What each running instance said, by pod name.
     pub reports: BTreeMap<String, Result<InstanceStatus, InstanceError>>,
+    /// When all this was looked at.
+    pub now: Timestamp,
+    /// The lease of the primary; `None` when there is none. It was read before the pods: what these say is newer.
+    pub lease: Option<PrimaryLease>,
+    /// The nodes of the pods; one that is not named is not known.
+    pub nodes: BTreeMap<String, NodeFacts>,
+    /// For how long, by our own clock, the chosen primary has said the same; zero while there is no change of the primary.
+    pub target_unchanged: Duration,
+}
+
+/// Who may take writes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PrimaryLease {
+    /// An instance and its pod (`naming::lease_holder`); empty when nobody holds it.
+    pub holder: String,
+    /// For how long it was not renewed, by our own clock.
+    pub unchanged: Duration,
+    /// It was not renewed for longer than it lasts.
+    pub expired: bool,
+    /// Version of the object that was read.
+    pub resource_version: Option<String>,
+}
+
+/// What matters of a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeFacts {
+    /// Its kubelet has reported lately that it is well.
+    pub ready: bool,
+    /// It takes no new pods: it is being drained, mostly.
+    pub unschedulable: bool,
 }
 
 /// What serves repositories on volumes.
@@ -142,6 +174,12 @@ impl Instance<'_> {
     #[must_use]
     pub fn volume_ready(&self) -> bool {
         self.data.is_some_and(volume_ready)
+    }
+
+    /// UID of its pod.
+    #[must_use]
+    pub fn pod_uid(&self) -> Option<&str> {
+        self.pod?.metadata.uid.as_deref()
     }
 
     /// Whether its pod is on its way out.

@@ -38,5 +38,9 @@ pub const WAKING_UP: &str = "Cluster is waking up";
 pub const HEALTHY: &str = "Cluster in healthy state";
 /// The primary's data is gone.
 pub const UNRECOVERABLE: &str = "Cluster is unrecoverable and needs manual intervention";
+/// The primary does not serve; another instance takes its place, or may soon.
+pub const FAILING_OVER: &str = "Failing over";
+/// The primary does not serve, and no other instance may take its place.
+pub const NO_CANDIDATE: &str = "No instance can take over";
 /// The API server refuses an object that the specification asks for.
 pub const REJECTED: &str = "Cluster cannot be reconciled";

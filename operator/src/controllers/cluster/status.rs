@@ -37,8 +37,15 @@ pub fn fold(
         std::iter::once(plan.reason.as_str()).chain(remarks).filter(|text| !text.is_empty()).collect();
     status.phase_reason = Some(said.join("; ")).filter(|r| !r.is_empty());
     status.observed_generation = generation;
+    if plan.target_chosen || status.target_primary != plan.target_primary {
+        status.target_primary_timestamp = Some(Time(crate::clock::to_seconds(now)));
+    }
     status.target_primary.clone_from(&plan.target_primary);
     status.primary_restart.clone_from(&plan.primary_restart);
+    let failing_since = status.current_primary_failing_since_timestamp.take();
+    status.current_primary_failing_since_timestamp = plan
+        .primary_failing
+        .then(|| failing_since.unwrap_or_else(|| Time(crate::clock::to_seconds(now))));
     status.latest_generated_serial = plan.latest_serial;
     status.image = Some(validated.image.clone());
     status.pod_spec_hash = Some(hash.to_owned());
@@ -46,8 +53,10 @@ pub fn fold(
     status.read_service = Some(naming::service_r(&validated.name));
     status.instances = count(instances.iter().filter(|i| i.data.is_some() || i.pod.is_some()).count());
     status.ready_instances = count(instances.iter().filter(|i| i.ready()).count());
-    status.instances_status = instances.iter().map(|i| summary(&validated.name, observed, i)).collect();
-    fold_primary(validated, observed, &instances, &mut status);
+    let head = head(validated, &instances, &status);
+    status.instances_status =
+        instances.iter().map(|i| summary(&validated.name, observed, i, head)).collect();
+    fold_primary(validated, observed, &instances, now, &mut status);
     synchronous::fold(&validated.name, observed, &instances, &mut status);
     fold_backups(observed, &mut status);
     fold_conditions(validated, observed, plan, generation, now, &mut status);
@@ -59,7 +68,28 @@ fn count(n: usize) -> i32 {
     i32::try_from(n).unwrap_or(i32::MAX)
 }
 
-fn summary(cluster: &str, observed: &Observed, instance: &Instance<'_>) -> InstanceSummary {
+/// How far the primary's WAL goes.
+fn head(validated: &Validated, instances: &[Instance<'_>], status: &ClusterStatus) -> Option<u64> {
+    let target = status.target_primary.as_deref()?;
+    let serial = naming::serial_of(&validated.name, target)?;
+    let report = instances.iter().find(|i| i.serial == serial)?.report?;
+    let primary = report.role == Some(InstanceRole::Primary);
+    report.received_lsn.as_deref().filter(|_| primary).and_then(crate::lsn::parse)
+}
+
+/// Bytes of WAL up to `head` that a replica has not received.
+fn lag(instance: &Instance<'_>, head: Option<u64>) -> Option<i64> {
+    let report = instance.report.filter(|r| r.role == Some(InstanceRole::Replica))?;
+    let received = report.received_lsn.as_deref().and_then(crate::lsn::parse)?;
+    i64::try_from(head?.saturating_sub(received)).ok()
+}
+
+fn summary(
+    cluster: &str,
+    observed: &Observed,
+    instance: &Instance<'_>,
+    head: Option<u64>,
+) -> InstanceSummary {
     let name = naming::instance(cluster, instance.serial);
     let report = instance.report;
     let trouble = instance.pod.and_then(trouble::of).map(|t| t.message);
@@ -81,7 +111,7 @@ fn summary(cluster: &str, observed: &Observed, instance: &Instance<'_>) -> Insta
         message: Some(trouble.or(said).or(silent).unwrap_or_else(|| fallback.to_owned())),
         fenced: report.is_some_and(|r| r.fenced),
         streaming: report.is_some_and(|r| r.streaming),
-        lag_bytes: None,
+        lag_bytes: lag(instance, head),
         name,
     }
 }
@@ -91,6 +121,7 @@ fn fold_primary(
     validated: &Validated,
     observed: &Observed,
     instances: &[Instance<'_>],
+    now: Timestamp,
     status: &mut ClusterStatus,
 ) {
     let target = status.target_primary.as_deref();
@@ -105,9 +136,17 @@ fn fold_primary(
     if report.role != Some(InstanceRole::Primary) {
         return;
     }
-    status.timeline_id = report.timeline_id.or(status.timeline_id);
-    if report.ready && !report.recovering {
-        status.current_primary = Some(naming::instance(&validated.name, instance.serial));
+    status.timeline_id = report.timeline_id.max(status.timeline_id);
+    let name = naming::instance(&validated.name, instance.serial);
+    // One that takes another's place has done so when Kubernetes sends clients to it.
+    let first = status.current_primary.is_none();
+    if report.ready
+        && !report.recovering
+        && status.current_primary.as_ref() != Some(&name)
+        && (first || instance.ready())
+    {
+        status.current_primary = Some(name);
+        status.current_primary_timestamp = Some(Time(crate::clock::to_seconds(now)));
     }
     if !observed.cluster.spec.has_stores() {
         status.last_archived_time = None;

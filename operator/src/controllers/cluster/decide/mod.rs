@@ -2,14 +2,24 @@
 
 mod fencing;
 pub mod hibernation;
+mod candidate;
+mod evidence;
+mod failing;
+mod failover;
+mod keep;
 mod lifecycle;
+mod quorum;
 mod rolling;
+mod scene;
+mod switchover;
+mod transition;
 
 use howdah_api::naming;
 use howdah_api::{instance::InstanceRole, labels};
 use kube::ResourceExt;
 use serde::Serialize;
 
+use self::scene::Scene;
 use super::observed::{Instance, Observed};
 use super::validate::{Blocks, Origin, Validated};
 use super::{phases, quantity};
@@ -86,6 +96,21 @@ pub enum Step {
         /// New size.
         size: String,
     },
+    /// Empty the lease of the primary, when it is still that holder's.
+    ReleaseLease {
+        /// Who holds it and has ended.
+        holder: String,
+    },
+    /// Take an annotation of the Cluster away.
+    ClearAnnotation {
+        /// Its key.
+        key: &'static str,
+    },
+    /// Tell that a switchover is not begun.
+    RefuseSwitchover {
+        /// Why.
+        reason: String,
+    },
 }
 
 /// What shall be done, and what there is to say about it.
@@ -107,6 +132,15 @@ pub struct Plan {
     pub reason: String,
     /// Nothing is going on: look again later rather than soon.
     pub at_rest: bool,
+    /// Look again after so many seconds, whatever `at_rest` says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub look_again: Option<u32>,
+    /// The target was chosen now, even if it bears the same name as before.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub target_chosen: bool,
+    /// The primary does not serve.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub primary_failing: bool,
 }
 
 /// Decides. `hash` is the fingerprint of the pods that would be made now.
@@ -120,10 +154,13 @@ pub fn decide(validated: &Validated, observed: &Observed, hash: &str) -> Plan {
         steps: Vec::new(),
         target_primary: status.target_primary.clone(),
         latest_serial,
-        primary_restart: status.primary_restart.clone(),
         phase: phases::HEALTHY,
         reason: String::new(),
         at_rest: false,
+        look_again: None,
+        target_chosen: false,
+        primary_failing: false,
+        primary_restart: status.primary_restart.clone(),
     };
     if hibernation::begins(observed) {
         let primary = primary_serial(validated, observed, &instances, &mut plan);
@@ -143,8 +180,14 @@ pub fn decide(validated: &Validated, observed: &Observed, hash: &str) -> Plan {
             ),
         );
     };
+    let scene = Scene::new(validated, observed, &instances);
+    let complete = failover::run(&scene, hash, &mut plan);
+    let chosen = plan.target_primary.as_deref().and_then(|t| naming::serial_of(&validated.name, t));
+    let primary_serial = chosen.unwrap_or(primary_serial);
     maintain(observed, &instances, primary_serial, &mut plan);
-    lifecycle::run(validated, observed, &instances, primary_serial, hash, &mut plan);
+    if !complete {
+        lifecycle::run(validated, observed, &instances, primary_serial, hash, &mut plan);
+    }
     plan
 }
 
@@ -205,20 +248,12 @@ fn primary_serial(
 fn maintain(observed: &Observed, instances: &[Instance<'_>], primary: i32, plan: &mut Plan) {
     let spec = &observed.cluster.spec;
     for instance in instances {
-        if let (Some(pod), Some(report)) = (instance.pod, instance.report)
-            && let Some(role) = report.role
-        {
-            let role = if role == InstanceRole::Primary && instance.serial == primary {
-                labels::ROLE_PRIMARY
-            } else {
-                labels::ROLE_REPLICA
-            };
-            if pod.labels().get(labels::ROLE).map(String::as_str) != Some(role) {
-                plan.steps.push(Step::Label { serial: instance.serial, role });
-            }
-            if report.ready && !report.recovering && instance.data.is_some() && !instance.volume_ready() {
-                plan.steps.push(Step::MarkVolume { serial: instance.serial });
-            }
+        if let Some(role) = role_to_write(instance, primary) {
+            plan.steps.push(Step::Label { serial: instance.serial, role });
+        }
+        let filled = instance.report.is_some_and(|r| r.role.is_some() && r.ready && !r.recovering);
+        if filled && instance.data.is_some() && !instance.volume_ready() {
+            plan.steps.push(Step::MarkVolume { serial: instance.serial });
         }
         let sizes = [(instance.data, Some(&spec.storage)), (instance.wal, spec.wal_storage.as_ref())];
         for (volume, wanted) in sizes {
@@ -228,6 +263,19 @@ fn maintain(observed: &Observed, instances: &[Instance<'_>], primary: i32, plan:
             }
         }
     }
+}
+
+/// The role that the label of a pod must be changed to. The primary bears its role when it says that it has it; everybody
+/// else loses it at once, so that clients are sent to nobody rather than to a former primary.
+fn role_to_write(instance: &Instance<'_>, primary: i32) -> Option<&'static str> {
+    let written = instance.pod?.labels().get(labels::ROLE).map(String::as_str);
+    let role = match instance.report.and_then(|r| r.role) {
+        Some(InstanceRole::Primary) if instance.serial == primary => labels::ROLE_PRIMARY,
+        Some(_) => labels::ROLE_REPLICA,
+        None if instance.serial != primary && written == Some(labels::ROLE_PRIMARY) => labels::ROLE_REPLICA,
+        None => return None,
+    };
+    (written != Some(role)).then_some(role)
 }
 
 fn unrecoverable(mut plan: Plan, reason: String) -> Plan {

@@ -1,0 +1,113 @@
+//! What proves that an instance is not the running primary. A pod that is not ready may still take writes, and a pod object
+//! that is gone may still run on a node that is cut off. Pure.
+
+use std::time::Duration;
+
+use howdah_api::naming;
+use k8s_openapi::api::core::v1::Pod;
+
+use super::failing::stopped;
+use super::scene::{Scene, with_detail};
+use crate::controllers::cluster::observed::Instance;
+use crate::controllers::cluster::trouble;
+
+/// A running primary renews its lease every 3 s. One that was not renewed for this long belongs to nobody who could just
+/// have been started again without Kubernetes having said so yet.
+const QUIET: Duration = Duration::from_secs(4);
+
+/// What proves that `name` does not run as the primary, in words; `None` when nothing does.
+pub(super) fn down(scene: &Scene<'_>, name: &str) -> Option<String> {
+    let instance = scene.find(name);
+    let uid = instance.and_then(Instance::pod_uid);
+    // No lease at all proves nothing: instances of earlier versions run without.
+    if let Some(lease) = &scene.observed.lease {
+        if lease.holder.is_empty() {
+            return Some("nobody holds the lease of the primary".to_owned());
+        }
+        let (holder, _) = lease.holder.split_once('/').unwrap_or((&lease.holder, ""));
+        if holder != name {
+            return Some(format!("{holder} holds the lease of the primary"));
+        }
+        if uid.is_some_and(|uid| lease.holder != naming::lease_holder(name, uid)) {
+            return Some("a former pod of it holds the lease of the primary".to_owned());
+        }
+        if lease.expired {
+            return Some("its lease has ended".to_owned());
+        }
+    }
+    let instance = instance?;
+    if !instance.ready() && stopped(scene, instance) {
+        return Some("its manager says that PostgreSQL does not run".to_owned());
+    }
+    container_ended(scene, instance)
+}
+
+/// What is waited for while nothing proves that `name` is down.
+pub(super) fn awaited(scene: &Scene<'_>, name: &str) -> String {
+    let kubernetes = "Kubernetes says that its container has ended";
+    if scene.observed.lease.is_some() {
+        let seconds = naming::PRIMARY_LEASE_SECONDS;
+        format!("waiting until its lease ends ({seconds} s after it was last renewed) or {kubernetes}")
+    } else {
+        format!(
+            "there is no Lease {} that would say whether it still runs: waiting until it is back or {kubernetes}; \
+             when it certainly does not run, set targetPrimary by hand: {}",
+            naming::primary_lease(&scene.validated.name),
+            by_hand(scene)
+        )
+    }
+}
+
+/// The command with which a person chooses the primary.
+pub(super) fn by_hand(scene: &Scene<'_>) -> String {
+    format!(
+        "kubectl -n {} patch clusters.postgresql.k8s.enterprisedb.io {} --subresource=status --type=merge \
+         -p '{{\"status\":{{\"targetPrimary\":\"INSTANCE\"}}}}'",
+        scene.validated.namespace, scene.validated.name
+    )
+}
+
+/// What Kubernetes says about the end of the container with PostgreSQL. The word of a kubelet that is not heard any more
+/// does not count.
+fn container_ended(scene: &Scene<'_>, instance: &Instance<'_>) -> Option<String> {
+    let pod = instance.pod?;
+    if node_lost(scene, instance, pod) {
+        return None;
+    }
+    let states: Vec<_> = pod
+        .status
+        .iter()
+        .flat_map(|s| s.container_statuses.iter().flatten())
+        .filter(|c| c.name == naming::CONTAINER_POSTGRES)
+        .filter_map(|c| c.state.as_ref())
+        .collect();
+    if states.iter().any(|s| s.running.is_some()) {
+        return None;
+    }
+    if trouble::is_finished(pod) {
+        return Some("its pod has ended for good".to_owned());
+    }
+    let state = states.first()?;
+    if let Some(ended) = &state.terminated {
+        let code = format!("exit code {}", ended.exit_code);
+        return Some(with_detail("Kubernetes says that its container has ended".to_owned(), &code));
+    }
+    let waiting = state.waiting.as_ref()?;
+    let reason = waiting.reason.as_deref().unwrap_or_default();
+    Some(with_detail("Kubernetes says that its container does not run".to_owned(), reason))
+}
+
+fn node_lost(scene: &Scene<'_>, instance: &Instance<'_>, pod: &Pod) -> bool {
+    let said = pod.status.as_ref().and_then(|s| s.reason.as_deref()) == Some("NodeLost");
+    said || scene.node(instance).is_some_and(|(_, node)| !node.ready)
+}
+
+/// The holder of the lease, when its container has ended and nothing renews the lease any more: it may be emptied, so that
+/// nobody has to wait for its end. `except` keeps it: it is to be started again.
+pub(super) fn ended_holder(scene: &Scene<'_>, except: &str) -> Option<String> {
+    let lease = scene.observed.lease.as_ref()?;
+    let (name, uid) = lease.holder.split_once('/')?;
+    let instance = scene.find(name).filter(|i| name != except && i.pod_uid() == Some(uid))?;
+    container_ended(scene, instance)?;
+    (lease.unchanged >= QUIET).then(|| lease.holder.clone())
+}
