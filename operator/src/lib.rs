@@ -9,6 +9,7 @@ pub mod error;
 pub mod http;
 pub mod instance_client;
 pub mod leader;
+pub mod lsn;
 pub mod merge;
 pub mod metrics;
 pub mod password;

@@ -31,6 +31,7 @@ pub fn rules() -> Vec<PolicyRule> {
         rule(&[""], &["pods"], &["create", "delete", "get", "list", "patch", "watch"]),
         rule(&[""], &["persistentvolumeclaims"], &["create", "delete", "get", "list", "patch", "watch"]),
         rule(&[""], &["services", "serviceaccounts"], &["create", "get", "list", "patch", "watch"]),
+        rule(&["policy"], &["poddisruptionbudgets"], &["create", "delete", "get", "list", "patch", "watch"]),
         // Named by the clusters, so no list and no watch.
         rule(&[""], &["secrets"], &["create", "get", "patch"]),
         rule(
@@ -39,7 +40,6 @@ pub fn rules() -> Vec<PolicyRule> {
             &["create", "get", "list", "patch", "watch"],
         ),
         rule(&["", "events.k8s.io"], &["events"], &["create", "patch"]),
-        rule(&["policy"], &["poddisruptionbudgets"], &["create", "delete", "get", "list", "patch", "watch"]),
         // The lease of the leader, and those of the primaries, whose names are the clusters'.
         rule(&["coordination.k8s.io"], &["leases"], &["create", "get", "update"]),
     ]

@@ -254,11 +254,12 @@ fn spec_fingerprint<K: Resource<DynamicType = ()>>(object: &DeserializeGuard<K>)
     Some(hash((&meta.uid, meta.generation, meta.deletion_timestamp.is_some(), object.0.is_ok())))
 }
 
-/// Changes with what annotations ask for as well.
+/// Changes also with what people ask for beside the specification: annotations, and another primary.
 fn cluster_fingerprint(object: &DeserializeGuard<Cluster>) -> Option<u64> {
-    let asked = [labels::FENCED, labels::SWITCHOVER, labels::HIBERNATION, labels::RESTARTED_AT]
-        .map(|annotation| object.annotations().get(annotation));
-    Some(hash((spec_fingerprint(object), asked)))
+    let asked = [labels::SWITCHOVER, labels::FENCED, labels::HIBERNATION, labels::RESTARTED_AT]
+        .map(|key| object.annotations().get(key).cloned());
+    let target = object.0.as_ref().ok().and_then(|c| c.status.as_ref()?.target_primary.as_deref());
+    Some(hash((spec_fingerprint(object), asked, target)))
 }
 
 /// Changes with the phase as well.

@@ -97,16 +97,15 @@ pub struct Plan {
     pub target_primary: Option<String>,
     /// Highest serial ever given; written before anything is done.
     pub latest_serial: i32,
-    /// UID of the primary's pod that is replaced, or whose PostgreSQL is restarted, by the operator itself; written before
-    /// that is done, and kept until a primary is ready again.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub primary_restart: Option<String>,
     /// Phase.
     pub phase: &'static str,
     /// Why.
     pub reason: String,
     /// Nothing is going on: look again later rather than soon.
     pub at_rest: bool,
+    /// UID of the primary's pod that is taken down on purpose; written before anything is done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub primary_restart: Option<String>,
 }
 
 /// Decides. `hash` is the fingerprint of the pods that would be made now.
@@ -120,10 +119,10 @@ pub fn decide(validated: &Validated, observed: &Observed, hash: &str) -> Plan {
         steps: Vec::new(),
         target_primary: status.target_primary.clone(),
         latest_serial,
-        primary_restart: status.primary_restart.clone(),
         phase: phases::HEALTHY,
         reason: String::new(),
         at_rest: false,
+        primary_restart: status.primary_restart.clone(),
     };
     if hibernation::begins(observed) {
         let primary = primary_serial(validated, observed, &instances, &mut plan);
