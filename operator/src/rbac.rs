@@ -32,6 +32,7 @@ pub fn rules() -> Vec<PolicyRule> {
         rule(&[""], &["pods"], &["create", "delete", "get", "list", "patch", "watch"]),
         rule(&[""], &["persistentvolumeclaims"], &["create", "delete", "get", "list", "patch", "watch"]),
         rule(&[""], &["services", "serviceaccounts"], &["create", "get", "list", "patch", "watch"]),
+        rule(&["policy"], &["poddisruptionbudgets"], &["create", "delete", "get", "list", "patch", "watch"]),
         // Named by the clusters, so no list and no watch.
         rule(&[""], &["secrets"], &["create", "get", "patch"]),
         rule(

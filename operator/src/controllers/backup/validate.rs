@@ -186,22 +186,3 @@ fn most_advanced_replica(observed: &Observed) -> Option<(&Pod, &InstanceStatus)>
     });
     replicas.into_iter().next()
 }
-
-/// A position `X/Y` as a number.
-#[must_use]
-pub fn lsn(text: &str) -> Option<u64> {
-    let (high, low) = text.split_once('/')?;
-    Some((u64::from_str_radix(high, 16).ok()? << 32) | u64::from_str_radix(low, 16).ok()?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::lsn;
-
-    #[test]
-    fn positions_compare_as_numbers() {
-        assert!(lsn("0/A000000") > lsn("0/9FFFFFF"));
-        assert!(lsn("10/0") > lsn("F/FFFFFFFF"));
-        assert_eq!(lsn("x/1"), None);
-    }
-}

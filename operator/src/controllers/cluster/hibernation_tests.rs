@@ -163,3 +163,25 @@ fn a_word_that_is_not_understood_does_nothing_and_is_told() {
         "annotation postgresql.k8s.enterprisedb.io/hibernation is \"yes\"; it does nothing: give on or off";
     assert_eq!(after.phase_reason, Some(format!("all 3 instances are ready; {message}")));
 }
+
+/// Nobody takes its place for having been away.
+#[test]
+fn the_primary_is_spared_until_it_is_ready_again() {
+    let world = annotated(three(), "on");
+    let uid = Some("uid-zoo-1".to_owned());
+    assert_eq!(plan(&world).primary_restart, uid);
+    let world = without_pods(world, &[1, 2, 3]);
+    assert_eq!(plan(&world).primary_restart, Some(String::new()), "even if its status was lost");
+    let world = world.with_status(|s| {
+        s.primary_restart.clone_from(&uid);
+        s.phase = Some(phases::HIBERNATED.into());
+    });
+    assert_eq!(plan(&world).primary_restart, uid);
+    let world = annotated(world, "off").with_pod(1);
+    assert_eq!(plan(&world).primary_restart, uid, "it is not ready yet");
+    let world = world.change(|w| {
+        set_ready(w.pod(1));
+        w.observed.reports.insert("zoo-1".into(), Ok(crate::fixtures::report("zoo-1", Primary)));
+    });
+    assert_eq!(plan(&world).primary_restart, None);
+}

@@ -22,7 +22,7 @@ pub const WAITING_FOR_INSTANCES: &str = "Waiting for the instances to become act
 pub const UPGRADING: &str = "Upgrading cluster";
 /// An instance is being removed.
 pub const SCALING_DOWN: &str = "Scaling down";
-/// Another instance becomes the primary, as ordered.
+/// Another instance becomes the primary because somebody wants it so.
 pub const SWITCHING_OVER: &str = "Switchover in progress";
 /// A rolling change has come to the primary, and a person has to begin its last step.
 pub const WAITING_FOR_USER: &str = "Waiting for user action";

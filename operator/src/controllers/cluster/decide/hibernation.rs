@@ -36,7 +36,10 @@ pub(super) fn run(
     primary: Option<i32>,
     plan: &mut Plan,
 ) {
-    plan.primary_restart = None;
+    // Woken up, the primary has time to come back before another instance would take its place.
+    let pod = instances.iter().find(|i| Some(i.serial) == primary).and_then(|i| i.pod);
+    plan.primary_restart =
+        pod.and_then(ResourceExt::uid).or(plan.primary_restart.take()).or(Some(String::new()));
     let name = |i: &Instance<'_>| naming::instance(&validated.name, i.serial);
     let (last, replicas): (Vec<&Instance<'_>>, Vec<&Instance<'_>>) =
         instances.iter().filter(|i| i.pod.is_some()).partition(|i| Some(i.serial) == primary);

@@ -6,7 +6,7 @@ use howdah_api::{labels, naming};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
 
-use super::rolling::{Replacement, next_change};
+use super::rolling::{Replacement, next_to_replace};
 use super::{Fill, Plan, Step, fencing, hibernation};
 use crate::controllers::cluster::observed::{Instance, Observed};
 use crate::controllers::cluster::phases;
@@ -129,7 +129,7 @@ impl Round<'_> {
     /// The next step of a rolling change, or what a person has to do for it. While something fails nobody is told to wait
     /// for the rolling change (`calm`).
     fn roll(&self, hash: &str, calm: bool, plan: &mut Plan) -> ControlFlow<Verdict, Option<String>> {
-        let change = next_change(self.observed, self.instances, self.primary, hash);
+        let change = next_to_replace(self.observed, self.instances, self.primary, hash);
         let reason = match change {
             None => return ControlFlow::Continue(None),
             Some(Replacement::User(how)) => return ControlFlow::Continue(Some(how)),

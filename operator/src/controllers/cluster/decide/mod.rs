@@ -122,10 +122,6 @@ pub struct Plan {
     pub target_primary: Option<String>,
     /// Highest serial ever given; written before anything is done.
     pub latest_serial: i32,
-    /// UID of the primary's pod that is replaced, or whose PostgreSQL is restarted, by the operator itself; written before
-    /// that is done, and kept until a primary is ready again.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub primary_restart: Option<String>,
     /// Phase.
     pub phase: &'static str,
     /// Why.

@@ -8,9 +8,9 @@ use howdah_api::instance::InstanceRole;
 use howdah_api::{Backup, labels, naming};
 use kube::ResourceExt;
 
-use crate::controllers::backup::validate::lsn;
 use crate::controllers::cluster::observed::{Instance, Observed};
 use crate::controllers::cluster::trouble;
+use crate::lsn;
 
 /// What a rolling change does next.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl Need {
 
 /// The next instance that needs something: replicas first, from the highest serial, the primary last, one at a time and
 /// only while all others are ready. A pod that cannot run anyway is replaced at once.
-pub(super) fn next_change(
+pub(super) fn next_to_replace(
     observed: &Observed,
     instances: &[Instance<'_>],
     primary: i32,
@@ -175,6 +175,8 @@ fn most_advanced(instances: &[Instance<'_>], primary: i32) -> Option<i32> {
     replicas
         .filter_map(|i| Some((i.serial, i.report?)))
         .filter(|(_, r)| r.ready && r.streaming && r.role == Some(InstanceRole::Replica))
-        .max_by_key(|(serial, r)| (r.timeline_id, r.received_lsn.as_deref().and_then(lsn), Reverse(*serial)))
+        .max_by_key(|(serial, r)| {
+            (r.timeline_id, r.received_lsn.as_deref().and_then(lsn::parse), Reverse(*serial))
+        })
         .map(|(serial, _)| serial)
 }
