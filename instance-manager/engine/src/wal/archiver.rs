@@ -142,8 +142,9 @@ impl Archiver {
         let text = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let outcome = async {
             let name: WalName = text.parse()?;
-            let segment_size = self.0.owner().await?;
-            self.0.upload(name, &path, segment_size, Lane::Requested).await
+            let owner = self.0.owner().await?;
+            self.0.watch.permit(&self.0.writer(owner), name).await?;
+            self.0.upload(name, &path, owner.segment_size, Lane::Requested).await
         }
         .await;
         match &outcome {

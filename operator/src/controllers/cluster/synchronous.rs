@@ -3,8 +3,10 @@
 //! What the primary shall set as `synchronous_standby_names` is written into the status; the primary takes it from there
 //! and reports what it has set. With `dataDurability: required`:
 //!
-//! - All other instances are named, ready or not, so that any of them may confirm. Those whose volumes are missing or are
-//!   being deleted are left out: what they confirm is not kept. While no other has its volumes, the former names stay.
+//! - All other instances with data are named, ready or not, so that any of them may confirm. Left out are those whose
+//!   volumes are missing or being deleted, since what they confirm is not kept, and those whose volumes are being filled:
+//!   they cannot confirm anything yet, and a failover would have to wait for their answer. While nobody else is left, the
+//!   former names stay.
 //! - The number only grows, up to the one that is asked for. While the cluster is being built it is how many replicas
 //!   stream: PostgreSQL would wait for ever for more than there are. What was reached once stays, whichever instances
 //!   fail afterwards: the number in the text of the status is the memory of that.
@@ -81,7 +83,7 @@ pub fn standby_names(
     let with_wal = spec.wal_storage.is_some();
     let name = |instance: &&Instance<'_>| naming::instance(cluster, instance.serial);
     let others: Vec<&Instance<'_>> =
-        instances.iter().filter(|i| name(i) != primary && i.has_volumes(with_wal)).collect();
+        instances.iter().filter(|i| name(i) != primary && i.has_volumes(with_wal) && has_data(i)).collect();
     let streaming: Vec<&Instance<'_>> = others.iter().copied().filter(|i| streams(i)).collect();
     let wanted = usize::try_from(asked.maximum).unwrap_or(0);
     let (number, chosen) = if asked.waits {
@@ -99,6 +101,11 @@ pub fn standby_names(
         names = Standbys::parse(before).map(|standbys| standbys.names).unwrap_or_default();
     }
     Standbys { method: asked.method, number, names }.to_string()
+}
+
+/// Whether its volume was filled; what streams may be marked a moment later.
+fn has_data(instance: &Instance<'_>) -> bool {
+    instance.volume_ready() || streams(instance)
 }
 
 /// Whether it is a replica that receives WAL as it is written.

@@ -34,6 +34,8 @@ enum Is {
     Fenced,
     /// Its volume exists, its pod does not.
     Down,
+    /// Its volume is being filled.
+    Joining,
     /// Its pod is being deleted.
     Ending,
     /// Its volume is being deleted.
@@ -41,7 +43,7 @@ enum Is {
     /// There is no such instance.
     Gone,
 }
-use Is::{Down, Ending, Fenced, Gone, Leaving, NotStreaming, Streaming};
+use Is::{Down, Ending, Fenced, Gone, Joining, Leaving, NotStreaming, Streaming};
 
 fn world(spec: &str, all: &[Is]) -> World {
     let mut world = World::new(spec).initialised(i32::try_from(all.len()).unwrap());
@@ -53,6 +55,7 @@ fn world(spec: &str, all: &[Is]) -> World {
             }),
             Gone => world,
             Down => world.with_volumes(serial, true),
+            Joining => world.with_volumes(serial, false).with_pod(serial),
             _ => world.with_ready(serial, Replica),
         };
         match is {
@@ -73,9 +76,10 @@ fn world(spec: &str, all: &[Is]) -> World {
 #[case::asynchronous(ASYNCHRONOUS, &[Is::Primary, Streaming, Streaming], "ANY 1 (\"zoo-2\")", "")]
 // Required, from the first instance on.
 #[case::alone(REQUIRED, &[Is::Primary], "", "")]
-#[case::one_joins(REQUIRED, &[Is::Primary, Down], "", "")]
+#[case::one_joins(REQUIRED, &[Is::Primary, Joining], "", "")]
 #[case::one_has_joined(REQUIRED, &[Is::Primary, Streaming], "", "ANY 1 (\"zoo-2\")")]
-#[case::another_joins(REQUIRED, &[Is::Primary, Streaming, Down], "ANY 1 (\"zoo-2\")", "ANY 1 (\"zoo-2\",\"zoo-3\")")]
+#[case::another_joins(REQUIRED, &[Is::Primary, Streaming, Joining], "ANY 1 (\"zoo-2\")", "ANY 1 (\"zoo-2\")")]
+#[case::another_has_joined(REQUIRED, &[Is::Primary, Streaming, Down], "ANY 1 (\"zoo-2\")", "ANY 1 (\"zoo-2\",\"zoo-3\")")]
 #[case::half_built(REQUIRED_TWO, &[Is::Primary, Streaming, Down], "", "FIRST 1 (\"zoo-2\",\"zoo-3\")")]
 #[case::built(REQUIRED_TWO, &[Is::Primary, Streaming, Streaming], "FIRST 1 (\"zoo-2\",\"zoo-3\")", "FIRST 2 (\"zoo-2\",\"zoo-3\")")]
 #[case::half_built_and_one_fails(REQUIRED_TWO, &[Is::Primary, Down], "FIRST 1 (\"zoo-2\")", "FIRST 1 (\"zoo-2\")")]
@@ -83,6 +87,8 @@ fn world(spec: &str, all: &[Is]) -> World {
 #[case::one_is_left(REQUIRED_TWO, &[Is::Primary, Streaming, Gone, Gone], "FIRST 2 (\"zoo-2\",\"zoo-3\")", "FIRST 2 (\"zoo-2\")")]
 #[case::none_streams(REQUIRED, &[Is::Primary, NotStreaming, Fenced, Ending], "ANY 1 (\"zoo-2\",\"zoo-3\",\"zoo-4\")", "ANY 1 (\"zoo-2\",\"zoo-3\",\"zoo-4\")")]
 #[case::one_leaves(REQUIRED, &[Is::Primary, Streaming, Leaving], "ANY 1 (\"zoo-2\",\"zoo-3\")", "ANY 1 (\"zoo-2\")")]
+#[case::its_successor_joins(REQUIRED, &[Is::Primary, Gone, Joining], "ANY 1 (\"zoo-2\")", "ANY 1 (\"zoo-2\")")]
+#[case::its_successor_has_joined(REQUIRED, &[Is::Primary, Gone, Streaming], "ANY 1 (\"zoo-2\")", "ANY 1 (\"zoo-3\")")]
 #[case::all_leave(REQUIRED, &[Is::Primary, Leaving], "ANY 1 (\"zoo-2\")", "ANY 1 (\"zoo-2\")")]
 // Required, asked for otherwise than before.
 #[case::less(REQUIRED, &[Is::Primary, Streaming, Streaming], "FIRST 2 (\"zoo-2\",\"zoo-3\")", "ANY 1 (\"zoo-2\",\"zoo-3\")")]
