@@ -128,6 +128,10 @@ pub struct Plan {
     pub reason: String,
     /// Nothing is going on: look again later rather than soon.
     pub at_rest: bool,
+    /// UID of the primary's pod that is replaced, or whose PostgreSQL is restarted, by the operator itself; written before
+    /// that is done, and kept until a primary is ready again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub primary_restart: Option<String>,
     /// Look again after so many seconds, whatever `at_rest` says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub look_again: Option<u32>,
