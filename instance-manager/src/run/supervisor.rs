@@ -8,9 +8,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use howdah_api::naming::lease_holder;
 use kube::runtime::events::EventType;
 use tokio::signal::unix::Signal;
 use tokio::time::{interval, sleep, timeout};
+use tokio_postgres::Client;
 
 use super::divergence::{self, ReplicaLog};
 use super::passwords::Wanted;
@@ -434,6 +436,9 @@ impl Life {
             };
             tracing::info!("{what}");
             self.say(what, true, true);
+            if self.running == Running::Primary {
+                self.announce(&sql).await?;
+            }
         }
         match self.running {
             Running::Recovery if !in_recovery => {
@@ -455,6 +460,7 @@ impl Life {
                     return Ok(());
                 }
                 if in_recovery {
+                    self.shared.wal.about_to_promote().await;
                     let promoted: bool =
                         sql.query_one("SELECT pg_promote(true, 60)", &[]).await?.try_get(0)?;
                     if !promoted {
@@ -469,11 +475,21 @@ impl Life {
         Ok(())
     }
 
+    /// Lets the archives know whose WAL comes now.
+    async fn announce(&self, sql: &Client) -> Result<()> {
+        let query = "SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int8";
+        let timeline: i64 = sql.query_one(query, &[]).await?.try_get(0)?;
+        let me = lease_holder(&self.shared.env.pod, &self.shared.env.pod_uid);
+        self.shared.wal.became_primary(&me, u32::try_from(timeline).unwrap_or(0)).await;
+        Ok(())
+    }
+
     async fn became_primary(&mut self, reason: &str, what: &str) -> Result<()> {
         self.running = Running::Primary;
         self.say("PostgreSQL takes connections", true, true);
         self.shared.wal.stop_serving().await;
-        self.shared.wal.lead();
+        let sql = self.shared.local.connect(MAINTENANCE_DB).await?;
+        self.announce(&sql).await?;
         configure::apply(&self.shared, Running::Primary).await?;
         if let Some(server) = &self.server {
             server.reload();

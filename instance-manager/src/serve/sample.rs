@@ -29,6 +29,8 @@ pub struct Sample {
     pub streaming: bool,
     /// Whether a parameter waits for a restart.
     pub pending_restart: bool,
+    /// Whether one of those that a replica must not have lower than its primary is to become lower.
+    pub pending_restart_lowers: bool,
     /// `synchronous_standby_names`, on a primary.
     pub synchronous_standby_names: Option<String>,
     /// Who streams from it, on a primary.
@@ -41,14 +43,21 @@ SELECT r.recovering,
        current_setting('server_version_num')::int4,
        (SELECT system_identifier::text FROM pg_control_system()),
        CASE WHEN r.recovering
-            THEN coalesce((SELECT received_tli FROM pg_stat_wal_receiver LIMIT 1),
-                          (SELECT timeline_id FROM pg_control_checkpoint()))::int8
+            THEN greatest((SELECT max(received_tli) FROM pg_stat_wal_receiver),
+                          (SELECT timeline_id FROM pg_control_checkpoint()),
+                          (SELECT min_recovery_end_timeline FROM pg_control_recovery()))::int8
             ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int8 END,
-       CASE WHEN r.recovering THEN pg_last_wal_receive_lsn()::text ELSE pg_current_wal_lsn()::text END,
+       CASE WHEN r.recovering THEN greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())::text ELSE pg_current_wal_lsn()::text END,
        CASE WHEN r.recovering THEN pg_last_wal_replay_lsn()::text END,
        EXISTS (SELECT 1 FROM pg_stat_wal_receiver WHERE status = 'streaming'),
        EXISTS (SELECT 1 FROM pg_settings WHERE pending_restart),
-       CASE WHEN NOT r.recovering THEN current_setting('synchronous_standby_names') END
+       CASE WHEN NOT r.recovering THEN current_setting('synchronous_standby_names') END,
+       CASE WHEN EXISTS (SELECT 1 FROM pg_settings WHERE pending_restart)
+            THEN EXISTS (SELECT 1 FROM pg_settings s JOIN pg_file_settings f USING (name)
+                         WHERE s.pending_restart AND f.setting ~ '^[0-9]+$' AND f.setting::int8 < s.setting::int8
+                           AND name IN ('max_connections', 'max_locks_per_transaction', 'max_prepared_transactions',
+                                        'max_wal_senders', 'max_worker_processes'))
+            ELSE false END
 FROM (SELECT pg_is_in_recovery() AS recovering) r";
 
 /// By name, so that the same state is the same answer.
@@ -86,6 +95,7 @@ pub async fn sample(shared: &Shared) -> Result<Sample> {
             replayed_lsn: row.try_get(5)?,
             streaming: row.try_get(6)?,
             pending_restart: row.try_get(7)?,
+            pending_restart_lowers: row.try_get(9)?,
             synchronous_standby_names: row.try_get(8)?,
             replicas,
         })

@@ -80,10 +80,15 @@ async fn restart(State(shared): State<Arc<Shared>>, Extension(name): Extension<C
     if let Err(refused) = authorised(&name, &[OPERATOR_CN]) {
         return *refused;
     }
-    if shared.server.borrow().running.is_none() {
-        return refuse(StatusCode::CONFLICT, "PostgreSQL does not run: nothing to restart");
+    // One that is on its way already is what was asked for.
+    let begins = shared.server.send_if_modified(|server| {
+        let begins = server.running.is_some() && !server.stopping;
+        server.stopping |= begins;
+        begins
+    });
+    if begins {
+        shared.restart.notify_one();
     }
-    shared.restart.notify_one();
     StatusCode::ACCEPTED.into_response()
 }
 
@@ -189,6 +194,7 @@ fn fold(server: &ServerState, sampled: Option<Result<Sample, Error>>) -> Instanc
             status.replayed_lsn = sample.replayed_lsn;
             status.streaming = sample.streaming;
             status.pending_restart = sample.pending_restart;
+            status.pending_restart_lowers = sample.pending_restart_lowers;
             status.synchronous_standby_names = sample.synchronous_standby_names;
             status.replicas = sample.replicas;
         }
@@ -213,6 +219,7 @@ mod tests {
             replayed_lsn: None,
             streaming: false,
             pending_restart: true,
+            pending_restart_lowers: false,
             synchronous_standby_names: Some("ANY 1 (\"pg-2\")".into()),
             replicas: vec![ReplicaState {
                 name: "pg-2".into(),

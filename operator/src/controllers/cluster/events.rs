@@ -117,7 +117,8 @@ pub fn handover(before: &ClusterStatus, after: &ClusterStatus) -> Option<Handove
 /// What there is to tell about who is the primary.
 fn primary_changes(before: &ClusterStatus, after: &ClusterStatus) -> Option<Note> {
     let reason_text = || after.phase_reason.clone().unwrap_or_default();
-    let note = |warning: bool, reason: &str, message: String| Some(Note { warning, reason: reason.into(), message });
+    let note =
+        |warning: bool, reason: &str, message: String| Some(Note { warning, reason: reason.into(), message });
     if let Some(handover) = handover(before, after) {
         let name = |status: &ClusterStatus| status.current_primary.clone().unwrap_or_default();
         let message = format!("{} is the primary now, after {}", name(after), name(before));
@@ -132,7 +133,9 @@ fn primary_changes(before: &ClusterStatus, after: &ClusterStatus) -> Option<Note
     let moved = before.target_primary != after.target_primary;
     let settled = after.target_primary.as_ref() == Some(current);
     match phase {
-        phases::FAILING_OVER if settled && earlier != Some(phase) => note(true, "PrimaryNotReady", reason_text()),
+        phases::FAILING_OVER if settled && earlier != Some(phase) => {
+            note(true, "PrimaryNotReady", reason_text())
+        }
         phases::FAILING_OVER if !settled && (moved || earlier != Some(phase)) => {
             note(true, "FailingOver", reason_text())
         }

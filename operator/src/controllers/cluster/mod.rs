@@ -24,11 +24,11 @@ mod build_tests;
 #[cfg(test)]
 mod decide_tests;
 #[cfg(test)]
+mod failover_tests;
+#[cfg(test)]
 mod fencing_tests;
 #[cfg(test)]
 mod hibernation_tests;
-#[cfg(test)]
-mod failover_tests;
 #[cfg(test)]
 mod repo_host_tests;
 #[cfg(test)]

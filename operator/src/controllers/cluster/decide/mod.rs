@@ -1,11 +1,11 @@
 //! What to do next with the instances of a cluster. Pure: the same observation gives the same plan.
 
-mod fencing;
-pub mod hibernation;
 mod candidate;
 mod evidence;
 mod failing;
 mod failover;
+mod fencing;
+pub mod hibernation;
 mod keep;
 mod lifecycle;
 mod quorum;
