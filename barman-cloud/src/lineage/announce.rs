@@ -66,13 +66,7 @@ pub(super) fn instance(primary: &str) -> &str {
 }
 
 /// What a former primary is told.
-pub(super) fn former(
-    newer: u32,
-    lineage: Option<&Lineage>,
-    left: Option<Lsn>,
-    own: u32,
-    url: &str,
-) -> Error {
+pub(super) fn former(newer: u32, lineage: Option<&Lineage>, left: Option<Lsn>, own: u32, url: &str) -> Error {
     let lineage = lineage.filter(|lineage| lineage.timeline == Some(newer));
     let by = lineage.and_then(|lineage| lineage.primary.as_deref());
     let by = by.map(|primary| format!(" by {}", instance(primary))).unwrap_or_default();

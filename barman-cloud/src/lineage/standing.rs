@@ -74,7 +74,8 @@ impl Standing {
             .range(own.saturating_add(1)..)
             .rev()
             .find_map(|(newer, history)| Some((*newer, Some(left(history)?))));
-        let announced = self.lineage.as_ref().and_then(|lineage| Some((lineage.timeline?, lineage.begin_lsn)));
+        let announced =
+            self.lineage.as_ref().and_then(|lineage| Some((lineage.timeline?, lineage.begin_lsn)));
         let Some((announced, begin)) = announced.filter(|(announced, _)| *announced > own) else {
             return by_history;
         };
@@ -125,8 +126,7 @@ mod tests {
     #[case::label("000000010000000000000006.00000028.backup", true)]
     #[case::history("00000002.history", true)]
     fn the_histories_alone_protect(#[case] name: &str, #[case] taken: bool) {
-        let standing =
-            Standing { lineage: None, url: "s3://b/p/srv".into(), histories: histories() };
+        let standing = Standing { lineage: None, url: "s3://b/p/srv".into(), histories: histories() };
         assert_eq!(refusal(&standing, name).is_none(), taken);
         // The record says the same in more words.
         let standing = Standing { lineage: announced(3, Some("0/9000000")), ..standing };

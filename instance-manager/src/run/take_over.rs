@@ -131,7 +131,9 @@ mod tests {
             Tail { hole: Some(howdah_engine::Hole { first, files }), ..Tail::default() }
         };
         let text = gap(&hole(1), 2).unwrap();
-        assert!(text.starts_with("WAL 00000001000000000000002A is in no archive") && text.contains("backup now"));
+        assert!(
+            text.starts_with("WAL 00000001000000000000002A is in no archive") && text.contains("backup now")
+        );
         assert!(gap(&hole(3), 2).unwrap().contains("3 segments are missing"));
         assert_eq!(gap(&Tail::default(), 2), None);
     }

@@ -168,9 +168,8 @@ pub fn holds_segment(path: &Path, segment: Segment, control: &ControlData) -> Re
     }
     let mut head = [0; LONG_HEADER];
     file.read_exact(&mut head).map_err(|error| Error::io("cannot read", path, error))?;
-    Ok(WalHeader::parse(&head).is_none_or(|header| {
-        header.system_id == control.system_id && header.address == segment.start(wal)
-    }))
+    Ok(WalHeader::parse(&head)
+        .is_none_or(|header| header.system_id == control.system_id && header.address == segment.start(wal)))
 }
 
 /// The history of a timeline that was promoted to must be in `pg_wal`.
@@ -225,7 +224,9 @@ mod tests {
         let mut held = hold(temp.path()).expect("held");
         assert_eq!(held.len(), 2);
         let first = marks(&temp);
-        assert!(first.contains(&format!("{segment}.ready")) && first.contains(&"00000002.history.ready".into()));
+        assert!(
+            first.contains(&format!("{segment}.ready")) && first.contains(&"00000002.history.ready".into())
+        );
         assert!(first.contains(&"000000010000000000000002.partial.done".into()), "{first:?}");
         held.extend(hold(temp.path()).expect("again"));
         assert_eq!((held.len(), marks(&temp)), (2, first));
@@ -238,7 +239,8 @@ mod tests {
         assert_eq!(of.get(name), Mark::Done);
         assert!(of.make_ready(name).expect("renamed") && of.make_ready(name).expect("nothing to do"));
         // Nobody has marked it.
-        std::fs::remove_file(temp.path().join(format!("pg_wal/archive_status/{segment}.ready"))).expect("gone");
+        std::fs::remove_file(temp.path().join(format!("pg_wal/archive_status/{segment}.ready")))
+            .expect("gone");
         assert_eq!(of.get(name), Mark::None);
         assert!(of.make_ready(name).expect("made") && of.get(name) == Mark::Ready);
         let gone = "000000010000000000000007".parse().expect("a name");

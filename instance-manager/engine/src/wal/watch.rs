@@ -172,7 +172,10 @@ impl Watch {
                 }
             }
         }
-        Err(raced.map_or_else(|| Error::new(ErrorKind::Lineage, "the archive changes all the time"), Error::foreign))
+        Err(raced.map_or_else(
+            || Error::new(ErrorKind::Lineage, "the archive changes all the time"),
+            Error::foreign,
+        ))
     }
 
     /// Announces the timeline of a primary now.

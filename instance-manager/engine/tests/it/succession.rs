@@ -31,7 +31,9 @@ impl Pair {
         old.configure("wal_keep_size = 0\n");
         old.start();
         old.sql("CREATE TABLE t (n int, x text)");
-        site.backup(&old, site.backup_request(&old, SERVER)).await.unwrap_or_else(|e| panic!("{}", e.report()));
+        site.backup(&old, site.backup_request(&old, SERVER))
+            .await
+            .unwrap_or_else(|e| panic!("{}", e.report()));
         let data = site.path().join("new");
         old.user.make_dir(&data);
         run(old
@@ -288,7 +290,8 @@ async fn one_archive_that_knows_protects_all() {
         group.lead("pg-1/a", 1);
         let ready = |number: u32| {
             let name = format!("0000000100000000{number:08X}");
-            std::fs::write(cluster.data.join("pg_wal").join(&name), vec![number as u8; 1 << 20]).expect("a file");
+            std::fs::write(cluster.data.join("pg_wal").join(&name), vec![number as u8; 1 << 20])
+                .expect("a file");
             Path::new("pg_wal").join(name)
         };
         if policy == Policy::All {

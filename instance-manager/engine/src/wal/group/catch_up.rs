@@ -217,7 +217,11 @@ async fn others(inner: &Inner, at: usize, since: Segment) -> Others {
     found
 }
 
-pub(super) async fn own_names(archiver: &Archiver, dirs: &BTreeSet<Segment>, dir: Segment) -> Result<BTreeSet<WalName>> {
+pub(super) async fn own_names(
+    archiver: &Archiver,
+    dirs: &BTreeSet<Segment>,
+    dir: Segment,
+) -> Result<BTreeSet<WalName>> {
     if !dirs.contains(&dir) {
         return Ok(BTreeSet::new());
     }

@@ -141,7 +141,8 @@ impl Group {
         if timeline < 2 || inner.members.is_empty() {
             return Ok(Tail::default());
         }
-        let (pgdata, segment_size) = (inner.pgdata.clone(), ControlData::read(&inner.pgdata)?.wal_segment_size);
+        let (pgdata, segment_size) =
+            (inner.pgdata.clone(), ControlData::read(&inner.pgdata)?.wal_segment_size);
         let reading = tokio::task::spawn_blocking(move || {
             let history = local_history(&pgdata, timeline)?.ok_or_else(|| no_history(&pgdata, timeline))?;
             let control = ControlData::read(&pgdata)?;
@@ -217,8 +218,7 @@ impl Inner {
 }
 
 async fn shelf(member: &Member, way: &Way<'_>) -> Result<Shelf> {
-    let archiver =
-        member.archiver.as_ref().map_err(|why| Error::new(ErrorKind::Invalid, why.as_str()))?;
+    let archiver = member.archiver.as_ref().map_err(|why| Error::new(ErrorKind::Invalid, why.as_str()))?;
     archiver.owned().await?;
     let (dirs, histories) = archiver.repository().wal_top().await?;
     let dirs: BTreeSet<Segment> = dirs.into_iter().collect();
