@@ -142,7 +142,9 @@ pub struct ClusterSpec {
     #[schemars(range(min = 1))]
     pub stop_delay: Option<i32>,
 
-    /// Seconds that a primary may be unready before another instance takes its place. Default: 0.
+    /// Seconds that a primary may be unready before another instance takes its place. Default: 0; 10 with asynchronous
+    /// replication while the container of the primary is being started again in its place, since that loses nothing and a
+    /// failover may.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub failover_delay: Option<i32>,

@@ -84,8 +84,8 @@ async fn without_the_api_a_primary_needs_the_word_of_its_replica() {
     let mut primary = Pod::new(&world, "pg", 1);
     primary.bootstrapped("initdb");
     primary.ready().await;
-    primary.serve_as("pg-rw");
     let mut replica = Pod::new(&world, "pg", 2);
+    primary.serve_as("pg-rw");
     replica.bootstrapped("join");
     replica.ready().await;
     world

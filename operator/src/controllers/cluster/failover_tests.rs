@@ -37,6 +37,7 @@ fn healthy() -> World {
         .with_ready(1, Primary)
         .with_ready(2, Replica)
         .with_ready(3, Replica)
+        .with_spec(|s| s.failover_delay = Some(0))
         .with_status(|s| {
             s.timeline_id = Some(1);
             s.phase = Some(phases::HEALTHY.into());
@@ -411,6 +412,31 @@ fn a_missing_quorum_is_explained() {
     );
 }
 
+/// Asynchronous replication may lack what was acknowledged: a container that is just started again has a moment to come back.
+#[test]
+fn a_container_that_is_started_again_has_a_moment() {
+    let ended = || {
+        let world = container(unready(healthy(), 1).silent(1), 1, json!({"terminated": {"exitCode": 137}}));
+        world.with_spec(|s| s.failover_delay = None)
+    };
+    let waits = plan(&ended());
+    assert_eq!((waits.phase, target(&waits)), (phases::FAILING_OVER, "zoo-1"), "{waits:?}");
+    assert!(waits.reason.contains("unless it is back before 2026-11-21T10:00:10Z"), "{waits:?}");
+    let since = |seconds| {
+        move |s: &mut howdah_api::ClusterStatus| {
+            s.current_primary_failing_since_timestamp = Some(at(seconds));
+        }
+    };
+    takes_over(&ended().with_status(since(-10)), "zoo-2", "its container has ended");
+    // With synchronous replication nothing can be lost.
+    let synchronous = r#"ANY 1 ("zoo-2","zoo-3")"#;
+    let world = ended().with_status(|s| s.synchronous_standby_names_in_effect = Some(synchronous.into()));
+    takes_over(&world, "zoo-2", "its container has ended");
+    // Nothing starts it again soon.
+    let world = container(ended(), 1, json!({"waiting": {"reason": "CrashLoopBackOff"}}));
+    takes_over(&world, "zoo-2", "CrashLoopBackOff");
+}
+
 /// The lease is emptied only when its holder's container has ended and the lease stood still for longer than the time
 /// between two renewals.
 #[rstest]
@@ -576,7 +602,8 @@ const CLEAR: Step = Step::ClearAnnotation { key: labels::SWITCHOVER };
 fn a_switchover_begins(#[case] world: World, #[case] name: &str) {
     let plan = plan(&world);
     assert_eq!((plan.phase, target(&plan)), (phases::SWITCHING_OVER, name), "{plan:?}");
-    assert_eq!(plan.steps, [CLEAR]);
+    // Clients are sent to nobody rather than to a primary that is going.
+    assert_eq!(plan.steps, [CLEAR, Step::Label { serial: 1, role: labels::ROLE_REPLICA }]);
     assert!(plan.target_chosen && plan.look_again == Some(1));
     let status = fold(&world.validated(), &world.observed, &plan, "hash", now());
     assert_eq!(status.target_primary_timestamp, Some(at(0)));

@@ -99,6 +99,22 @@ fn container_ended(scene: &Scene<'_>, instance: &Instance<'_>) -> Option<String>
     Some(with_detail("Kubernetes says that its container does not run".to_owned(), reason))
 }
 
+/// Whether the kubelet is starting the container with PostgreSQL again, and does not pause for long before it does.
+pub(super) fn is_restarting(scene: &Scene<'_>, instance: &Instance<'_>) -> bool {
+    let Some(pod) = instance.pod.filter(|pod| !trouble::is_finished(pod)) else { return false };
+    if node_lost(scene, instance, pod) {
+        return false;
+    }
+    let statuses = pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten());
+    let postgres = statuses.into_iter().find(|c| c.name == naming::CONTAINER_POSTGRES);
+    let waits = |reason: &str| {
+        let state = postgres.and_then(|c| c.state.as_ref()?.waiting.as_ref());
+        state.and_then(|w| w.reason.as_deref()) == Some(reason)
+    };
+    postgres.is_some_and(|c| c.restart_count > 0 || c.state.as_ref().is_some_and(|s| s.terminated.is_some()))
+        && !waits("CrashLoopBackOff")
+}
+
 fn node_lost(scene: &Scene<'_>, instance: &Instance<'_>, pod: &Pod) -> bool {
     let said = pod.status.as_ref().and_then(|s| s.reason.as_deref()) == Some("NodeLost");
     said || scene.node(instance).is_some_and(|(_, node)| !node.ready)

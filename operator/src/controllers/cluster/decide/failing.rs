@@ -1,5 +1,6 @@
 //! Whether the primary serves, and whether the operator itself is the reason why it does not. Pure.
 
+use super::hibernation;
 use super::scene::{Scene, with_detail};
 use crate::controllers::cluster::observed::Instance;
 use crate::controllers::cluster::trouble;
@@ -41,6 +42,9 @@ pub(super) fn stopped(scene: &Scene<'_>, instance: &Instance<'_>) -> bool {
 /// Whether the primary `name`, which has been failing since `since` (Unix seconds), was taken down by the operator itself or
 /// was let up again, and has time left for coming back.
 pub(super) fn restarting(scene: &Scene<'_>, name: &str, since: i64) -> bool {
+    if hibernation::waking(scene.observed, scene.find(name)) {
+        return true;
+    }
     let Some(restart) = scene.status.primary_restart.as_deref() else { return false };
     let ending = scene.find(name).is_some_and(|i| i.terminating() && i.pod_uid() == Some(restart));
     ending || scene.observed.now.as_second() - since < RESTART

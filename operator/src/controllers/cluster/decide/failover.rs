@@ -16,6 +16,9 @@ use crate::controllers::cluster::phases;
 /// Seconds until the next look while the primary fails or changes.
 pub(super) const SOON: u32 = 1;
 
+/// Seconds that a container has to come back in its place where a failover may lose what was acknowledged.
+const IN_PLACE: i64 = 10;
+
 /// Decides about the primary. True: the plan is complete, and nothing else is to be done now.
 pub(super) fn run(scene: &Scene<'_>, hash: &str, plan: &mut Plan) -> bool {
     // Before there was a primary, there is nothing to fail over to.
@@ -76,7 +79,8 @@ fn fail_over(
     switchover::refuse_request(scene, why, plan);
     plan.phase = phases::FAILING_OVER;
     plan.look_again = Some(SOON);
-    let delay = i64::from(scene.observed.cluster.spec.failover_delay.unwrap_or(0));
+    let usual = if comes_back(scene, current) { IN_PLACE } else { 0 };
+    let delay = scene.observed.cluster.spec.failover_delay.map_or(usual, i64::from);
     let due = since.saturating_add(SignedDuration::from_secs(delay)).unwrap_or(since);
     if scene.observed.now < due {
         let due = crate::clock::to_seconds(due);
@@ -87,7 +91,8 @@ fn fail_over(
     }
     let Some(evidence) = evidence::down(scene, current) else {
         plan.reason = format!("{why}; {}", evidence::awaited(scene, current));
-        keep::alive(scene, plan);
+        let serial = naming::serial_of(&scene.validated.name, current).unwrap_or_default();
+        keep::mend(scene, serial, hash, plan);
         return true;
     };
     let field = field(scene, current);
@@ -117,6 +122,18 @@ fn fail_over(
     );
     release(scene, &best.name, plan);
     true
+}
+
+/// Whether the primary is about to be started again where it is, and has what no replica is sure to have: with asynchronous
+/// replication a moment of waiting loses nothing, a failover may.
+fn comes_back(scene: &Scene<'_>, current: &str) -> bool {
+    let synchronous = scene.status.synchronous_standby_names_in_effect.as_deref();
+    if synchronous.is_some_and(|names| !names.is_empty()) {
+        return false;
+    }
+    scene
+        .find(current)
+        .is_some_and(|instance| !instance.terminating() && evidence::is_restarting(scene, instance))
 }
 
 /// `best` shall be the primary.
