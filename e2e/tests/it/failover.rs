@@ -114,7 +114,7 @@ async fn a_killed_primary_is_replaced_and_nothing_acknowledged_is_lost(#[case] l
 #[tokio::test(flavor = "multi_thread")]
 async fn an_asynchronous_failover_loses_no_more_than_was_reported() -> Result<()> {
     let scene = Scene::new("fo-async").await?;
-    let (before, door, writer) = scene.loaded("pg", three(Value::Null), 1).await?;
+    let (before, door, writer) = scene.loaded("pg", three(json!({})), 1).await?;
     scene.completed_backup("before", "pg").await?;
     let struck = Instant::now();
     scene.delete_by_force(&before.primary).await?;

@@ -66,7 +66,7 @@ async fn a_fenced_replica_is_down_and_comes_back() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fenced_primary_is_not_replaced() -> Result<()> {
     let scene = Scene::new("fence-primary").await?;
-    let (before, door, writer) = scene.loaded("pg", three(Value::Null), WORKERS).await?;
+    let (before, door, writer) = scene.loaded("pg", three(json!({})), WORKERS).await?;
     fence(&scene, &before, &before.primary, &door).await?;
     let written = writer.acknowledged();
     wait::holds("a cluster without a primary", WATCHED, || async {
@@ -97,7 +97,7 @@ async fn a_fenced_primary_is_not_replaced() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hibernated_cluster_wakes_up_as_it_was() -> Result<()> {
     let scene = Scene::new("hibernate").await?;
-    scene.up("pg", three(Value::Null)).await?;
+    scene.up("pg", three(json!({}))).await?;
     scene.settled("pg", 3).await?;
     // Not the first instance, so that nobody can hit on it by chance.
     scene.switch_over("pg", "pg-2").await?;

@@ -17,7 +17,7 @@ use crate::standing::{WORKERS, complete, text, three};
 #[tokio::test(flavor = "multi_thread")]
 async fn a_switchover_by_annotation_loses_nothing() -> Result<()> {
     let scene = Scene::new("so-name").await?;
-    let (before, door, writer) = scene.loaded("pg", three(Value::Null), WORKERS).await?;
+    let (before, door, writer) = scene.loaded("pg", three(json!({})), WORKERS).await?;
     let chosen = *before.replicas().last().context("no replica")?;
     scene.switch_over("pg", chosen).await?;
     writer.goes_on(wait::minutes(2)).await?;
