@@ -338,3 +338,38 @@ async fn the_judgement_costs_no_request_for_each_segment() {
     let other = requests.iter().filter(|r| r.key.contains("howdah/") || r.operation == Operation::GetObject);
     assert_eq!(other.count(), 0);
 }
+
+/// A name that is taken lets the primary ask at once whether it still is one.
+#[tokio::test(flavor = "multi_thread")]
+async fn other_content_under_a_name_makes_it_look() {
+    use barman_cloud::archive::{ArchiveOptions, WalSource};
+    let site = Site::new().await;
+    let cluster = Postgres::init(site.path(), "clash", 1);
+    let archiver = site.archive_from(&cluster, "s", Compression::None, 1);
+    archiver.lead("pg-1/a", 1);
+    archiver.announce().await.unwrap_or_else(|error| panic!("{}", error.report()));
+    let (name, repository) = ("000000010000000000000021", site.repository("s"));
+    let path = Path::new("pg_wal").join(name);
+    std::fs::write(cluster.data.join(&path), vec![1; 1 << 20]).expect("a file");
+    let foreign = WalSource::Bytes(vec![2; 1 << 20].into());
+    let wal: WalName = name.parse().expect("a name");
+    repository.archive_wal(wal, foreign, &ArchiveOptions::default()).await.expect("stored");
+    // Nobody was promoted: the clash is what it is.
+    let error = archiver.archive(&path).await.expect_err("other content");
+    assert_eq!(error.kind(), ErrorKind::Store(barman_cloud::ErrorKind::AlreadyExists), "{}", error.report());
+    let new = barman_cloud::lineage::Announcement {
+        timeline: 2,
+        begin_lsn: Some("0/2100000".parse().expect("an LSN")),
+        primary: "pg-2/b".into(),
+    };
+    let id = repository.lineage().await.expect("read").expect("there").system_identifier;
+    let now = chrono::Utc::now();
+    repository.announce_timeline(&id, Some("a test"), &new, now).await.expect("announced");
+    let error = archiver.archive(&path).await.expect_err("a former primary");
+    assert_eq!((error.kind(), error.exit_code()), (ErrorKind::Lineage, 1), "{}", error.report());
+    assert!(error.to_string().contains("begun by pg-2 at 0/2100000"), "{error}");
+    // No request any more.
+    site.s3.clear_requests();
+    archiver.archive(&path).await.expect_err("still");
+    assert!(site.s3.requests().is_empty());
+}
