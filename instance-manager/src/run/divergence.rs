@@ -41,8 +41,8 @@ enum Said {
     Complaint(Kind, String),
     /// The server ends because of it: it will not be said again.
     Last(String),
-    /// The archive does not have this file.
-    Absent(String),
+    /// The archive does not have this file (`true`), or has it, or did not answer.
+    Archive(String, bool),
 }
 
 #[derive(Clone, Debug)]
@@ -60,7 +60,8 @@ pub struct ReplicaLog {
     complaint: Option<Complaint>,
     replayed: u64,
     last_words: Option<String>,
-    absent: VecDeque<String>,
+    /// What the archive did not have, and when it said so last.
+    absent: VecDeque<(String, Instant)>,
 }
 
 impl ReplicaLog {
@@ -69,11 +70,12 @@ impl ReplicaLog {
         match said(line) {
             Some(Said::Complaint(kind, words)) => self.complain(kind, words, now),
             Some(Said::Last(words)) => self.last_words = Some(words),
-            Some(Said::Absent(name)) => {
-                if self.absent.len() == ABSENT {
-                    self.absent.pop_front();
+            Some(Said::Archive(name, absent)) => {
+                self.absent.retain(|(other, _)| *other != name);
+                if absent {
+                    self.absent.truncate(ABSENT - 1);
+                    self.absent.push_front((name, now));
                 }
-                self.absent.push_back(name);
             }
             None => {}
         }
@@ -112,7 +114,12 @@ impl ReplicaLog {
         let words = complaint.words.clone();
         match complaint.kind {
             Kind::Diverged => Verdict::Diverged(words),
-            Kind::Missing if self.absent.iter().any(|name| words.contains(name)) => Verdict::Gone(words),
+            // What it said before is no answer: the file may have come since.
+            Kind::Missing
+                if self.absent.iter().any(|(name, at)| *at >= complaint.first && words.contains(name)) =>
+            {
+                Verdict::Gone(words)
+            }
             Kind::Missing => Verdict::Missing(words),
         }
     }
@@ -138,7 +145,7 @@ fn said(line: &str) -> Option<Said> {
         let (_, after) = line.split_once("wal-restore ")?;
         let (name, answer) = after.split_once(": ")?;
         let absent = answer.contains("is not in the archive") || answer.contains("no archive is configured");
-        return absent.then(|| Said::Absent(name.trim().to_owned()));
+        return Some(Said::Archive(name.trim().to_owned(), absent));
     }
     let complaint = |kind, words: &str| Some(Said::Complaint(kind, words.to_owned()));
     if let Some(words) = from(line, "requested WAL segment ")
@@ -258,6 +265,11 @@ mod tests {
             let line = format!("instance-manager: wal-restore 000000010000000000000003: {answer}");
             assert!(matches!(after(&[&line, REMOVED], 5), Verdict::Gone(_)), "{answer}");
         }
+        let (mut log, begin) = (ReplicaLog::default(), Instant::now());
+        let absent = "instance-manager: wal-restore 000000010000000000000003: it is not in the archive";
+        log.take(absent, begin);
+        (1..9).for_each(|time| log.take(REMOVED, seconds(begin, 5 * time)));
+        assert!(matches!(log.verdict(seconds(begin, 45)), Verdict::Missing(_)), "an old answer");
         let away = "instance-manager: wal-restore 000000010000000000000003: the archive does not answer";
         assert!(matches!(after(&[away, REMOVED], 5), Verdict::Missing(_)));
     }
