@@ -486,6 +486,10 @@ impl Life {
 
     async fn became_primary(&mut self, reason: &str, what: &str) -> Result<()> {
         self.running = Running::Primary;
+        // Before anybody is told that it is ready: who comes first must find the passwords of the Secrets.
+        if let Err(error) = self.set_passwords().await {
+            self.trouble("PasswordsNotSet", &error).await;
+        }
         self.say("PostgreSQL takes connections", true, true);
         self.shared.wal.stop_serving().await;
         let sql = self.shared.local.connect(MAINTENANCE_DB).await?;

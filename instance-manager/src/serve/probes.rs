@@ -30,10 +30,12 @@ fn answer(ok: bool, message: String) -> Answer {
     (if ok { http::StatusCode::OK } else { http::StatusCode::SERVICE_UNAVAILABLE }, message + "\n")
 }
 
-/// PostgreSQL took connections once. Replaying an archive counts as starting.
+/// PostgreSQL took connections once. Replaying an archive counts as starting; what is kept down, or becomes a replica again
+/// however long that takes, has started.
 async fn startup(State(shared): State<Arc<Shared>>) -> Answer {
     let server = shared.server();
-    let started = server.up && server.running != Some(Running::Recovery);
+    let waits = server.fenced || server.former_primary.is_some();
+    let started = waits || (server.up && server.running != Some(Running::Recovery));
     answer(started, server.message)
 }
 
