@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use howdah_e2e::ledger::Ledger;
 use howdah_e2e::wait;
 use rstest::rstest;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::common::Scene;
 use crate::standing::{Standing, WORKERS, complete, text, three, three_synchronous};
