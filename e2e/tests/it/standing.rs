@@ -138,10 +138,28 @@ impl Scene {
     /// its status, its labels, and PostgreSQL's own word.
     pub async fn settled(&self, cluster: &str, instances: usize) -> Result<Standing> {
         let door = self.door(cluster).await?;
-        wait::until(&format!("{cluster} settled with {instances} instances"), wait::minutes(6), || async {
-            self.standing(cluster, instances, &door).await.map(Some)
-        })
-        .await
+        let settled = wait::until(
+            &format!("{cluster} settled with {instances} instances"),
+            wait::minutes(6),
+            || async { self.standing(cluster, instances, &door).await.map(Some) },
+        )
+        .await;
+        match settled {
+            Ok(standing) => Ok(standing),
+            Err(error) => Err(error.context(self.last_words(cluster).await)),
+        }
+    }
+
+    /// The end of the log of each instance, for whoever has to find out what keeps it.
+    async fn last_words(&self, cluster: &str) -> String {
+        let mut words = String::new();
+        let pods = self.kubectl.list("pod", &format!("{}={cluster}", labels::CLUSTER)).await;
+        for pod in pods.unwrap_or_default() {
+            let name = text(&pod, "/metadata/name");
+            let log = self.kubectl.run(&["logs", name, "-c", "postgres", "--tail=60"]).await;
+            words += &format!("--- {name}\n{}\n", log.unwrap_or_else(|error| error.to_string()));
+        }
+        words
     }
 
     async fn standing(&self, cluster: &str, instances: usize, door: &Door) -> Result<Standing> {
