@@ -156,7 +156,8 @@ mod tests {
     #[test]
     fn a_switchover_names_the_cluster_and_perhaps_the_instance() {
         assert_eq!(parse(&[]).command, None);
-        let Some(Command::Switchover(found)) = parse(&["switchover", "pg", "pg-2", "-n", "shop"]).command else {
+        let Some(Command::Switchover(found)) = parse(&["switchover", "pg", "pg-2", "-n", "shop"]).command
+        else {
             panic!("a command");
         };
         assert_eq!((found.cluster.as_str(), found.instance.as_deref()), ("pg", Some("pg-2")));

@@ -7,8 +7,8 @@ use anyhow::Context as _;
 use clap::Parser;
 use howdah_operator::cli::{Cli, Command};
 use howdah_operator::clock::SystemClock;
-use howdah_operator::controllers::cluster::nodes::NodeAccess;
 use howdah_operator::context::{AppliedCache, Attempts, Context, Heartbeats, Locks, Settings};
+use howdah_operator::controllers::cluster::nodes::NodeAccess;
 use howdah_operator::http::Readiness;
 use howdah_operator::instance_client::HttpInstances;
 use howdah_operator::leader::Elector;
@@ -26,7 +26,8 @@ fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
     if let Some(Command::Switchover(wanted)) = &cli.command {
         return tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-            let client = Client::try_default().await.context("cannot find out how to reach the API server")?;
+            let client =
+                Client::try_default().await.context("cannot find out how to reach the API server")?;
             switchover::run(client, wanted, &mut std::io::stdout()).await
         });
     }

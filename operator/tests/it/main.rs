@@ -16,5 +16,6 @@ mod instance;
 mod node;
 mod process;
 mod schedules;
+mod takeover;
 mod trust;
 mod world;

@@ -49,7 +49,9 @@ pub fn changes(before: &ClusterStatus, after: &ClusterStatus) -> Vec<Note> {
     };
     let phase = after.phase.as_deref();
     let changed = before.phase != after.phase;
-    if bad(phase) && (changed || before.phase_reason != after.phase_reason) {
+    // What keeps instances from taking over is told in words that may change by the second.
+    let steady = phase != Some(phases::NO_CANDIDATE);
+    if bad(phase) && (changed || (steady && before.phase_reason != after.phase_reason)) {
         notes.push(Note {
             warning: true,
             reason: camel(phase.unwrap_or_default()),
@@ -93,7 +95,8 @@ pub fn handover(before: &ClusterStatus, after: &ClusterStatus) -> Option<Handove
 /// What there is to tell about who is the primary.
 fn primary_changes(before: &ClusterStatus, after: &ClusterStatus) -> Option<Note> {
     let reason_text = || after.phase_reason.clone().unwrap_or_default();
-    let note = |warning: bool, reason: &str, message: String| Some(Note { warning, reason: reason.into(), message });
+    let note =
+        |warning: bool, reason: &str, message: String| Some(Note { warning, reason: reason.into(), message });
     if let Some(handover) = handover(before, after) {
         let name = |status: &ClusterStatus| status.current_primary.clone().unwrap_or_default();
         let message = format!("{} is the primary now, after {}", name(after), name(before));
@@ -108,7 +111,9 @@ fn primary_changes(before: &ClusterStatus, after: &ClusterStatus) -> Option<Note
     let moved = before.target_primary != after.target_primary;
     let settled = after.target_primary.as_ref() == Some(current);
     match phase {
-        phases::FAILING_OVER if settled && earlier != Some(phase) => note(true, "PrimaryNotReady", reason_text()),
+        phases::FAILING_OVER if settled && earlier != Some(phase) => {
+            note(true, "PrimaryNotReady", reason_text())
+        }
         phases::FAILING_OVER if !settled && (moved || earlier != Some(phase)) => {
             note(true, "FailingOver", reason_text())
         }

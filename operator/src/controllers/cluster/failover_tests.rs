@@ -183,9 +183,9 @@ fn evidence(#[case] world: World, #[case] words: &str) {
 }
 
 #[rstest]
-#[case::it_holds_the_lease(unready(healthy(), 1), "waiting until its lease ends")]
+#[case::it_holds_the_lease(unready(healthy(), 1), "waiting until the lease of zoo-1 ends")]
 #[case::pod_being_deleted(healthy().change(|w| deleting(&mut w.pod(1).metadata)), "the pod of zoo-1 is being deleted")]
-#[case::pod_gone(without_pod(healthy(), "zoo-1"), "zoo-1 has no pod; waiting until its lease ends")]
+#[case::pod_gone(without_pod(healthy(), "zoo-1"), "zoo-1 has no pod; waiting until the lease of zoo-1 ends")]
 #[case::no_lease_at_all(
     unready(healthy(), 1).change(|w| w.observed.lease = None),
     "there is no Lease zoo-primary"
@@ -196,7 +196,7 @@ fn evidence(#[case] world: World, #[case] words: &str) {
 )]
 #[case::node_lost(
     on_node(container(unready(healthy(), 1).silent(1), 1, json!({"terminated": {"exitCode": 1}})), 1, "n1", LOST),
-    "waiting until its lease ends"
+    "waiting until the lease of zoo-1 ends"
 )]
 #[case::before_the_delay(
     failed().with_spec(|s| s.failover_delay = Some(30))
@@ -541,7 +541,8 @@ fn a_primary_that_lost_its_volume_is_left_for_a_replica() {
     assert_eq!((serving.phase, target(&serving)), (phases::SWITCHING_OVER, "zoo-2"));
     assert!(serving.reason.contains("a volume of zoo-1 is missing or being deleted"), "{}", serving.reason);
     // It does not: like any other failover.
-    let lost = failed().change(|w| w.observed.volumes.retain(|v| v.metadata.name.as_deref() != Some("zoo-1")));
+    let lost =
+        failed().change(|w| w.observed.volumes.retain(|v| v.metadata.name.as_deref() != Some("zoo-1")));
     takes_over(&lost, "zoo-2", "takes over");
     // Afterwards it leaves.
     let after = lost.change(|w| w.report(2).role = Some(Primary)).with_status(|s| {
@@ -563,7 +564,10 @@ const CLEAR: Step = Step::ClearAnnotation { key: labels::SWITCHOVER };
 
 #[rstest]
 #[case::by_name(annotated(healthy(), labels::SWITCHOVER, "zoo-3"), "zoo-3")]
-#[case::the_most_advanced(annotated(far(healthy(), 3, "0/6000000", "0/5000000"), labels::SWITCHOVER, "*"), "zoo-3")]
+#[case::the_most_advanced(
+    annotated(far(healthy(), 3, "0/6000000", "0/5000000"), labels::SWITCHOVER, "*"),
+    "zoo-3"
+)]
 #[case::the_most_advanced_that_streams(
     annotated(far(healthy(), 3, "0/6000000", "0/5000000"), labels::SWITCHOVER, " * ")
         .change(|w| w.report(3).streaming = false),
@@ -572,7 +576,7 @@ const CLEAR: Step = Step::ClearAnnotation { key: labels::SWITCHOVER };
 fn a_switchover_begins(#[case] world: World, #[case] name: &str) {
     let plan = plan(&world);
     assert_eq!((plan.phase, target(&plan)), (phases::SWITCHING_OVER, name), "{plan:?}");
-    assert_eq!(plan.steps, [CLEAR]);
+    assert_eq!(plan.steps, [CLEAR, Step::Label { serial: 1, role: labels::ROLE_REPLICA }]);
     assert!(plan.target_chosen && plan.look_again == Some(1));
     let status = fold(&world.validated(), &world.observed, &plan, "hash", now());
     assert_eq!(status.target_primary_timestamp, Some(at(0)));
@@ -683,15 +687,16 @@ fn a_target_set_by_hand_while_the_primary_fails_needs_no_proofs() {
     });
     let plan = plan(&world);
     assert_eq!((plan.phase, target(&plan)), (phases::FAILING_OVER, "zoo-3"));
-    let notes = changes(
-        &world.observed.status(),
-        &fold(&world.validated(), &world.observed, &plan, "hash", now()),
-    );
+    let notes =
+        changes(&world.observed.status(), &fold(&world.validated(), &world.observed, &plan, "hash", now()));
     assert!(notes.iter().any(|n| n.warning && n.reason == "FailingOver"), "{notes:?}");
 }
 
 #[rstest]
-#[case::to_a_good_node(on_node(on_node(on_node(healthy(), 1, "n1", CORDONED), 2, "n2", CORDONED), 3, "n3", GOOD), Some("zoo-3"))]
+#[case::to_a_good_node(
+    on_node(on_node(on_node(healthy(), 1, "n1", CORDONED), 2, "n2", CORDONED), 3, "n3", GOOD),
+    Some("zoo-3")
+)]
 #[case::nowhere_to_go(on_node(on_node(healthy(), 1, "n1", CORDONED), 2, "n2", CORDONED), None)]
 #[case::the_same_node(on_node(on_node(healthy(), 2, "n1", GOOD), 1, "n1", CORDONED), None)]
 #[case::a_replica_is_drained(on_node(on_node(healthy(), 1, "n1", GOOD), 2, "n2", CORDONED), None)]
@@ -704,7 +709,10 @@ fn a_drained_node(#[case] world: World, #[case] name: Option<&str>) {
     match name {
         Some(name) => {
             assert_eq!((plan.phase, target(&plan)), (phases::SWITCHING_OVER, name));
-            assert_eq!(plan.reason, format!("{name} takes over from zoo-1: node n1 of zoo-1 takes no more pods"));
+            assert_eq!(
+                plan.reason,
+                format!("{name} takes over from zoo-1: node n1 of zoo-1 takes no more pods")
+            );
         }
         None => is_left_to_others(&world),
     }

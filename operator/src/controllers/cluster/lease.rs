@@ -43,8 +43,7 @@ pub async fn read(ctx: &Context, namespace: &str, cluster: &str) -> Result<Optio
     let spec = lease.spec.unwrap_or_default();
     let holder = spec.holder_identity.unwrap_or_default();
     let seen = format!("{holder} {}", spec.renew_time.map(|t| t.0.to_string()).unwrap_or_default());
-    let unchanged =
-        ctx.heartbeats.unchanged_for(&lease_key(namespace, cluster), &seen, ctx.clock.elapsed());
+    let unchanged = ctx.heartbeats.unchanged_for(&lease_key(namespace, cluster), &seen, ctx.clock.elapsed());
     Ok(Some(PrimaryLease {
         expired: unchanged > lasts(spec.lease_duration_seconds) + MARGIN,
         holder,
@@ -61,7 +60,8 @@ fn lasts(seconds: Option<i32>) -> Duration {
 /// For how long the chosen primary, which is not the primary yet, has said the same.
 pub fn target_unchanged(ctx: &Context, namespace: &str, cluster: &str, observed: &Observed) -> Duration {
     let key = target_key(namespace, cluster);
-    let ClusterStatus { target_primary: Some(target), current_primary: Some(current), .. } = observed.status()
+    let ClusterStatus { target_primary: Some(target), current_primary: Some(current), .. } =
+        observed.status()
     else {
         return Duration::ZERO;
     };

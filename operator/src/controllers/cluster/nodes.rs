@@ -35,8 +35,11 @@ impl NodeAccess {
 /// The nodes that `pods` are on, by name. What cannot be found out is left out; a node that does not exist any more is
 /// neither ready nor schedulable.
 pub async fn read(ctx: &Context, pods: &[Pod]) -> BTreeMap<String, NodeFacts> {
-    let names: BTreeSet<String> =
-        pods.iter().filter_map(|pod| pod.spec.as_ref()?.node_name.clone()).filter(|n| !n.is_empty()).collect();
+    let names: BTreeSet<String> = pods
+        .iter()
+        .filter_map(|pod| pod.spec.as_ref()?.node_name.clone())
+        .filter(|n| !n.is_empty())
+        .collect();
     // One instance stays where it is.
     if pods.len() < 2 || !ctx.nodes.allowed(ctx.clock.elapsed()) {
         return BTreeMap::new();

@@ -40,9 +40,8 @@ pub fn fold(
     status.target_primary.clone_from(&plan.target_primary);
     status.primary_restart.clone_from(&plan.primary_restart);
     let failing_since = status.current_primary_failing_since_timestamp.take();
-    status.current_primary_failing_since_timestamp = plan
-        .primary_failing
-        .then(|| failing_since.unwrap_or_else(|| Time(crate::clock::to_seconds(now))));
+    status.current_primary_failing_since_timestamp =
+        plan.primary_failing.then(|| failing_since.unwrap_or_else(|| Time(crate::clock::to_seconds(now))));
     status.latest_generated_serial = plan.latest_serial;
     status.image = Some(validated.image.clone());
     status.pod_spec_hash = Some(hash.to_owned());
@@ -51,8 +50,7 @@ pub fn fold(
     status.instances = count(instances.iter().filter(|i| i.data.is_some() || i.pod.is_some()).count());
     status.ready_instances = count(instances.iter().filter(|i| i.ready()).count());
     let head = head(validated, &instances, &status);
-    status.instances_status =
-        instances.iter().map(|i| summary(&validated.name, observed, i, head)).collect();
+    status.instances_status = instances.iter().map(|i| summary(&validated.name, observed, i, head)).collect();
     fold_primary(validated, observed, &instances, now, &mut status);
     fold_backups(observed, &mut status);
     fold_conditions(validated, observed, plan, generation, now, &mut status);

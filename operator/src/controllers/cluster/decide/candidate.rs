@@ -58,7 +58,9 @@ pub(super) fn field(scene: &Scene<'_>, except: &str) -> Field {
         let why = format!("is on timeline {}, others are on {newest}", candidate.timeline);
         field.unfit.push((candidate.name, why));
     }
-    field.fit.sort_by_key(|c| (Reverse((c.received, c.former_primary, c.replayed, !c.on_bad_node)), c.serial));
+    field
+        .fit
+        .sort_by_key(|c| (Reverse((c.received, c.former_primary, c.replayed, !c.on_bad_node)), c.serial));
     field.unfit.sort();
     field
 }

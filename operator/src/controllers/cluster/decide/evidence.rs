@@ -47,7 +47,9 @@ pub(super) fn awaited(scene: &Scene<'_>, name: &str) -> String {
     let kubernetes = "Kubernetes says that its container has ended";
     if scene.observed.lease.is_some() {
         let seconds = naming::PRIMARY_LEASE_SECONDS;
-        format!("waiting until its lease ends ({seconds} s after it was last renewed) or {kubernetes}")
+        format!(
+            "waiting until the lease of {name} ends ({seconds} s after it was last renewed) or {kubernetes}"
+        )
     } else {
         format!(
             "there is no Lease {} that would say whether it still runs: waiting until it is back or {kubernetes}; \

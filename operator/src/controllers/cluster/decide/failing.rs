@@ -34,8 +34,7 @@ pub(super) fn failing(scene: &Scene<'_>, name: &str) -> Option<String> {
 /// of the kind.
 pub(super) fn stopped(scene: &Scene<'_>, instance: &Instance<'_>) -> bool {
     instance.report.is_some_and(|report| {
-        report.former_primary
-            || (scene.observed.lease.is_some() && !report.server_running && !report.ready)
+        report.former_primary || (scene.observed.lease.is_some() && !report.server_running && !report.ready)
     })
 }
 

@@ -80,7 +80,8 @@ fn fail_over(
     let due = since.saturating_add(SignedDuration::from_secs(delay)).unwrap_or(since);
     if scene.observed.now < due {
         let due = crate::clock::to_seconds(due);
-        plan.reason = format!("{why}; another instance takes over unless it is back before {due} (failoverDelay)");
+        plan.reason =
+            format!("{why}; another instance takes over unless it is back before {due} (failoverDelay)");
         keep::alive(scene, plan);
         return true;
     }
@@ -146,7 +147,10 @@ pub(super) fn enough(scene: &Scene<'_>, field: &Field, best: &Candidate) -> Resu
     let names: Vec<&str> = field.fit.iter().map(|c| c.name.as_str()).collect();
     let texts = [&scene.status.synchronous_standby_names_in_effect, &scene.status.synchronous_standby_names];
     for text in texts.into_iter().flatten() {
-        let Some(quorum) = quorum::parse(text).map_err(|e| format!("{e}; {}", evidence::by_hand(scene)))? else { continue };
+        let Some(quorum) = quorum::parse(text).map_err(|e| format!("{e}; {}", evidence::by_hand(scene)))?
+        else {
+            continue;
+        };
         if let Err(short) = quorum.met_by(&names) {
             let unfit = field.unfit.iter().filter(|(name, _)| short.missing.contains(name));
             let why: String = unfit.map(|(name, why)| format!("; {name} {why}")).collect();

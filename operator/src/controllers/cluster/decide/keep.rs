@@ -17,7 +17,11 @@ pub(super) fn alive(scene: &Scene<'_>, plan: &mut Plan) {
                 let reason = format!("pod {name} is made on its volume");
                 plan.steps.push(Step::EnsureInstance { serial, fill: Fill::Nothing, reason });
             }
-            Some(pod) if trouble::is_finished(pod) && !instance.terminating() && !holds(scene, instance.pod_uid()) => {
+            Some(pod)
+                if trouble::is_finished(pod)
+                    && !instance.terminating()
+                    && !holds(scene, instance.pod_uid()) =>
+            {
                 let reason = format!("pod {name} has ended for good; it is made again on its volume");
                 plan.steps.push(Step::DeletePod { serial, reason });
             }
@@ -36,10 +40,8 @@ fn holds(scene: &Scene<'_>, uid: Option<&str>) -> bool {
 pub(super) fn mend(scene: &Scene<'_>, primary: i32, hash: &str, plan: &mut Plan) {
     alive(scene, plan);
     if let Some(Replacement::Now(serial)) = next_to_replace(scene.observed, scene.instances, primary, hash) {
-        let reason = format!(
-            "pod {}-{serial} is replaced by one of the present specification",
-            scene.validated.name
-        );
+        let reason =
+            format!("pod {}-{serial} is replaced by one of the present specification", scene.validated.name);
         plan.steps.push(Step::DeletePod { serial, reason });
     }
 }

@@ -75,7 +75,7 @@ impl Round<'_> {
                 let reason =
                     format!("pod {} is replaced by one of the present specification", self.name(serial));
                 plan.steps.push(Step::DeletePod { serial, reason: reason.clone() });
-                if serial == self.primary {
+                if serial == self.primary && self.initialised {
                     // It comes back in its place: nobody takes over meanwhile.
                     plan.primary_restart =
                         self.primary_instance().and_then(Instance::pod_uid).map(str::to_owned);

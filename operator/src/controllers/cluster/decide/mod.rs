@@ -172,7 +172,9 @@ pub fn decide(validated: &Validated, observed: &Observed, hash: &str) -> Plan {
 
 /// A primary that is not ready because a person keeps it down is told as that.
 fn tell_of_fence(scene: &Scene<'_>, plan: &mut Plan) {
-    let Some(primary) = scene.status.current_primary.as_deref().filter(|name| scene.fenced(name)) else { return };
+    let Some(primary) = scene.status.current_primary.as_deref().filter(|name| scene.fenced(name)) else {
+        return;
+    };
     if plan.phase == phases::WAITING_FOR_INSTANCES {
         plan.phase = phases::FENCED;
         plan.reason = format!(

@@ -49,7 +49,8 @@ pub(super) fn refuse_request(scene: &Scene<'_>, why: &str, plan: &mut Plan) {
 pub(super) fn settle_request(scene: &Scene<'_>, target: &str, plan: &mut Plan) {
     let Some(wanted) = request(scene) else { return };
     if wanted != target && wanted != "*" {
-        let reason = format!("{wanted} is asked for while {target} becomes the primary: ask again afterwards");
+        let reason =
+            format!("{wanted} is asked for while {target} becomes the primary: ask again afterwards");
         plan.steps.push(Step::RefuseSwitchover { reason });
     }
     plan.steps.push(Step::ClearAnnotation { key: labels::SWITCHOVER });
@@ -76,8 +77,12 @@ pub(super) fn order(scene: &Scene<'_>, wanted: &str, current: &str) -> Result<(C
     let streaming = |c: &&Candidate| c.streaming;
     if wanted == "*" {
         return match field.fit.iter().find(streaming) {
-            Some(best) => Ok((best.clone(), "a switchover to the most advanced replica was asked for".to_owned())),
-            None if field.fit.is_empty() => Err(format!("no replica can become the primary: {}", field.why_not())),
+            Some(best) => {
+                Ok((best.clone(), "a switchover to the most advanced replica was asked for".to_owned()))
+            }
+            None if field.fit.is_empty() => {
+                Err(format!("no replica can become the primary: {}", field.why_not()))
+            }
             None => Err("no replica streams from the primary; wait until one has caught up".to_owned()),
         };
     }

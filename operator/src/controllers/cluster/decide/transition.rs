@@ -24,8 +24,8 @@ pub(super) fn run(scene: &Scene<'_>, target: &str, current: &str, plan: &mut Pla
     plan.primary_failing = true;
     plan.primary_restart = None;
     plan.look_again = Some(SOON);
-    let switching = plan.phase == phases::SWITCHING_OVER
-        || scene.status.phase.as_deref() == Some(phases::SWITCHING_OVER);
+    let switching =
+        plan.phase == phases::SWITCHING_OVER || scene.status.phase.as_deref() == Some(phases::SWITCHING_OVER);
     plan.phase = if switching { phases::SWITCHING_OVER } else { phases::FAILING_OVER };
     switchover::settle_request(scene, target, plan);
     match trouble_of(scene, target) {
@@ -35,7 +35,8 @@ pub(super) fn run(scene: &Scene<'_>, target: &str, current: &str, plan: &mut Pla
             plan.reason = with_detail(text, &scene.says(target));
         }
     }
-    release(scene, plan.target_primary.as_deref().unwrap_or(target), plan);
+    let chosen = plan.target_primary.clone().unwrap_or_default();
+    release(scene, &chosen, plan);
     keep::alive(scene, plan);
     true
 }
@@ -54,7 +55,9 @@ fn by_hand(scene: &Scene<'_>) -> bool {
 
 /// What keeps the chosen instance from becoming the primary, as a sentence.
 fn trouble_of(scene: &Scene<'_>, target: &str) -> Option<String> {
-    let Some(instance) = scene.find(target) else { return Some(format!("{target} is gone with its volumes")) };
+    let Some(instance) = scene.find(target) else {
+        return Some(format!("{target} is gone with its volumes"));
+    };
     if !scene.whole(instance) {
         return Some(format!("{target} has lost a volume"));
     }
