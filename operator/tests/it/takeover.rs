@@ -33,7 +33,7 @@ async fn two(world: &World, ctx: Arc<Context>) -> (Node, Running) {
     (node, running)
 }
 
-async fn become(node: &Node, pod: &str, role: InstanceRole, timeline: u32) {
+async fn turn_into(node: &Node, pod: &str, role: InstanceRole, timeline: u32) {
     node.change(pod, |answer| {
         let answer = answer.as_mut().unwrap();
         answer.role = Some(role);
@@ -73,11 +73,12 @@ async fn a_primary_whose_container_has_ended_is_left_for_its_replica() {
         lease.spec.unwrap().holder_identity.is_none_or(|holder| holder.is_empty()).then_some(())
     })
     .await;
-    become(&node, "zoo-2", InstanceRole::Primary, 2).await;
+    turn_into(&node, "zoo-2", InstanceRole::Primary, 2).await;
     let after = status(&world, |s| s.current_primary.as_deref() == Some("zoo-2")).await;
     assert_eq!(after.timeline_id, Some(2));
     until("the label follows", async || {
-        let role = async |pod: &str| world.api::<Pod>().get(pod).await.unwrap().labels()[labels::ROLE].clone();
+        let role =
+            async |pod: &str| world.api::<Pod>().get(pod).await.unwrap().labels()[labels::ROLE].clone();
         (role("zoo-1").await == "replica" && role("zoo-2").await == "primary").then_some(())
     })
     .await;
@@ -113,8 +114,8 @@ async fn a_switchover_by_command_is_followed_to_its_end() {
     node.change("zoo-2", |answer| answer.as_mut().unwrap().streaming = true).await;
     let change = async {
         status(&world, |s| s.target_primary.as_deref() == Some("zoo-2")).await;
-        become(&node, "zoo-1", InstanceRole::Replica, 1).await;
-        become(&node, "zoo-2", InstanceRole::Primary, 2).await;
+        turn_into(&node, "zoo-1", InstanceRole::Replica, 1).await;
+        turn_into(&node, "zoo-2", InstanceRole::Primary, 2).await;
     };
     let ((outcome, lines), ()) = tokio::join!(run(ask(None)), change);
     assert_eq!(outcome, Ok(()), "{lines}");
