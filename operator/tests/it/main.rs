@@ -17,5 +17,6 @@ mod lifecycle;
 mod node;
 mod process;
 mod schedules;
+mod takeover;
 mod trust;
 mod world;

@@ -50,7 +50,9 @@ pub fn changes(before: &ClusterStatus, after: &ClusterStatus) -> Vec<Note> {
     };
     let phase = after.phase.as_deref();
     let changed = before.phase != after.phase;
-    if bad(phase) && (changed || before.phase_reason != after.phase_reason) {
+    // What keeps instances from taking over is told in words that may change by the second.
+    let steady = phase != Some(phases::NO_CANDIDATE);
+    if bad(phase) && (changed || (steady && before.phase_reason != after.phase_reason)) {
         notes.push(Note {
             warning: true,
             reason: camel(phase.unwrap_or_default()),
