@@ -41,6 +41,10 @@ pub async fn choose(shared: &Arc<Shared>, astray: &Verdict) -> Result<Start> {
                 };
             });
         };
+        if !chosen.needs_lease() && shared.authority.holds() {
+            // PostgreSQL does not run, and somebody else may be waiting for it.
+            shared.authority.release().await;
+        }
         let again = match chosen {
             Start::Wait => {
                 say("waiting until the operator names the primary");

@@ -78,13 +78,11 @@ pub async fn supervise(shared: Arc<Shared>, mut stop: Signal) -> Result<()> {
             Ok(End::Again) => {}
             Err(error) if error.is_permanent() && life.server.is_none() => {
                 // Nothing runs and a person must act: say so, and try again when something changed.
+                shared.authority.release().await;
                 life.fatal(&error.report()).await;
                 tokio::select! {
                     () = changed_or_later(&shared) => {}
-                    _ = stop.recv() => {
-                        shared.authority.release().await;
-                        return Ok(());
-                    }
+                    _ = stop.recv() => return Ok(()),
                 }
             }
             Err(error) => return Err(error),
@@ -446,6 +444,7 @@ impl Life {
                     file.unmark_in_use(&self.shared.env, &self.shared.secrets()).await;
                 }
                 RecoveryFile::remove(&self.shared.env.paths)?;
+                self.announce(&sql).await?;
                 self.became_primary(
                     "RecoveryFinished",
                     "the recovery is finished and the instance takes writes",
@@ -467,6 +466,7 @@ impl Life {
                         return Err(Error::transient("the promotion is not finished; it goes on"));
                     }
                 }
+                self.announce(&sql).await?;
                 self.promote = false;
                 self.became_primary("Promoted", "the replica was promoted and takes writes").await?;
             }
@@ -492,8 +492,6 @@ impl Life {
         }
         self.say("PostgreSQL takes connections", true, true);
         self.shared.wal.stop_serving().await;
-        let sql = self.shared.local.connect(MAINTENANCE_DB).await?;
-        self.announce(&sql).await?;
         configure::apply(&self.shared, Running::Primary).await?;
         if let Some(server) = &self.server {
             server.reload();
