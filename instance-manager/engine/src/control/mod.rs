@@ -33,6 +33,9 @@ pub struct ControlData {
     pub data_checksums: bool,
     /// Whether the server was shut down cleanly.
     pub cleanly_shut_down: bool,
+    /// Whether it was shut down while it replayed WAL: a standby, or a primary that was still recovering from a crash. Its
+    /// latest checkpoint then does not tell how far its WAL goes.
+    pub shut_down_in_recovery: bool,
     /// Settings that a server replaying this directory's WAL must not have lower.
     pub must_not_shrink: MustNotShrink,
 }
@@ -57,7 +60,9 @@ pub struct MustNotShrink {
 const LAYOUTS: [(u32, usize); 3] = [(1300, 288), (1700, 288), (1800, 292)];
 
 /// `DB_SHUTDOWNED` and `DB_SHUTDOWNED_IN_RECOVERY`.
-const SHUT_DOWN_STATES: [u32; 2] = [1, 2];
+const SHUT_DOWN_STATES: [u32; 2] = [1, SHUT_DOWN_IN_RECOVERY];
+/// `DB_SHUTDOWNED_IN_RECOVERY`.
+const SHUT_DOWN_IN_RECOVERY: u32 = 2;
 
 /// Offsets of the fields; the same in all layouts on every 64-bit little-endian platform.
 mod at {
@@ -144,6 +149,7 @@ impl ControlData {
             wal_segment_size: SegmentSize::new(u64::from(u32_at(at::WAL_SEGMENT)?))?,
             data_checksums: u32_at(at::CHECKSUM_VERSION)? != 0,
             cleanly_shut_down: SHUT_DOWN_STATES.contains(&u32_at(at::STATE)?),
+            shut_down_in_recovery: u32_at(at::STATE)? == SHUT_DOWN_IN_RECOVERY,
             must_not_shrink: MustNotShrink {
                 max_connections: u32_at(at::MAX_CONNECTIONS)?,
                 max_worker_processes: u32_at(at::MAX_WORKER_PROCESSES)?,

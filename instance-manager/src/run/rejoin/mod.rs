@@ -80,7 +80,7 @@ impl Own {
     }
 
     fn before(&self, fork: Option<Lsn>) -> Before {
-        let clean = self.control.cleanly_shut_down && self.was_primary;
+        let clean = self.control.cleanly_shut_down && !self.control.shut_down_in_recovery && self.was_primary;
         Before { timeline: self.timeline, fork, end: clean.then_some(self.control.checkpoint) }
     }
 }
@@ -128,6 +128,12 @@ pub async fn rejoin(shared: &Shared) -> Result<Rejoined> {
         let why =
             format!("both servers wrote timeline {}, so that nothing tells their WAL apart", own.timeline);
         return copied(shared, why, Some(before), drained).await;
+    }
+    if own.was_primary && own.control.shut_down_in_recovery {
+        // pg_rewind takes it for a standby's, whose WAL ends where its control file says: for a primary that says nothing.
+        let why =
+            "it was stopped while it recovered from a crash, so that nothing tells how far its WAL goes";
+        return copied(shared, why.to_owned(), Some(before), drained).await;
     }
     if is_contained(&before) {
         set_signal(paths, Some(STANDBY_SIGNAL))?;
