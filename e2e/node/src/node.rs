@@ -21,6 +21,7 @@ use crate::error::Error;
 use crate::events::Events;
 use crate::http::Endpoint;
 use crate::images::ImageCatalog;
+use crate::pod::PodRuntime;
 use crate::restart::Backoff;
 use crate::shared::{ApiServer, Names, Shared};
 use crate::spawner::Spawner;
@@ -343,6 +344,14 @@ impl Node {
         *self.shared.images.write().unwrap_or_else(PoisonError::into_inner) = images;
     }
 
+    fn running(&self, namespace: &str, pod: &str, container: &str) -> Result<Arc<PodRuntime>, Error> {
+        self.shared.find_pod(namespace, pod).ok_or_else(|| Error::NotRunning {
+            namespace: namespace.to_owned(),
+            pod: pod.to_owned(),
+            container: container.to_owned(),
+        })
+    }
+
     /// Sends a signal to a container's PID 1. SIGKILL takes the whole container with it.
     pub fn kill_container(
         &self,
@@ -351,12 +360,7 @@ impl Node {
         container: &str,
         signal: Signal,
     ) -> Result<(), Error> {
-        let runtime = self.shared.find_pod(namespace, pod).ok_or_else(|| Error::NotRunning {
-            namespace: namespace.to_owned(),
-            pod: pod.to_owned(),
-            container: container.to_owned(),
-        })?;
-        runtime.signal(container, signal)
+        self.running(namespace, pod, container)?.signal(container, signal)
     }
 
     /// Runs a program inside a container, as `kubectl exec` does. Returns what it printed and how it ended.
@@ -368,12 +372,7 @@ impl Node {
         argv: &[String],
         timeout: Duration,
     ) -> Result<Output, Error> {
-        let runtime = self.shared.find_pod(namespace, pod).ok_or_else(|| Error::NotRunning {
-            namespace: namespace.to_owned(),
-            pod: pod.to_owned(),
-            container: container.to_owned(),
-        })?;
-        runtime.exec(container, argv, timeout).await
+        self.running(namespace, pod, container)?.exec(container, argv, timeout).await
     }
 
     /// Host process id of a container's PID 1.
@@ -408,12 +407,7 @@ impl Node {
         name: &str,
         signal: Signal,
     ) -> Result<(), Error> {
-        let runtime = self.shared.find_pod(namespace, pod).ok_or_else(|| Error::NotRunning {
-            namespace: namespace.to_owned(),
-            pod: pod.to_owned(),
-            container: container.to_owned(),
-        })?;
-        runtime.signal_process(container, name, signal)
+        self.running(namespace, pod, container)?.signal_process(container, name, signal)
     }
 
     /// Sends a signal to every process of a container. SIGSTOP freezes it, as a node does that runs out of processor
@@ -425,12 +419,7 @@ impl Node {
         container: &str,
         signal: Signal,
     ) -> Result<(), Error> {
-        let runtime = self.shared.find_pod(namespace, pod).ok_or_else(|| Error::NotRunning {
-            namespace: namespace.to_owned(),
-            pod: pod.to_owned(),
-            container: container.to_owned(),
-        })?;
-        runtime.signal_all(container, signal)
+        self.running(namespace, pod, container)?.signal_all(container, signal)
     }
 
     fn revive(&self) {
