@@ -1,24 +1,23 @@
 //! What a backup needs of the primary: that the segment it ended in is closed.
 //!
-//! On the primary itself that is SQL. A backup on a replica asks the primary's manager with the cluster's
-//! replication certificate; the pod is dialled by its address, the name that is checked is the service's.
+//! On the primary itself that is SQL. A backup on a replica asks the primary's manager.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use howdah_api::Cluster;
 use howdah_api::instance::{ErrorBody, WalSwitch};
-use howdah_api::{Cluster, naming};
 use howdah_engine::backup::SwitchRequest;
 use howdah_engine::{ErrorKind, PrimaryWal};
 
 use crate::error::{Error, Result};
 use crate::pg::sql::MAINTENANCE_DB;
 use crate::pg::switch::{format_lsn, switch};
+use crate::run::manager_client::client;
 use crate::run::role::Running;
 use crate::run::shared::Shared;
-use crate::serve::tls::{identity, roots};
 
 /// How long the primary may take to answer; a checkpoint may be part of it.
 const ANSWER: Duration = Duration::from_secs(120);
@@ -63,24 +62,9 @@ impl Primary {
             return switch(&sql, wanted).await;
         }
         let cluster = shared.cluster();
-        let secrets = shared.secrets();
-        let own = identity(&secrets, &naming::replication_secret(&shared.env.cluster))?;
-        let tls = rustls::ClientConfig::builder()
-            .with_root_certificates(roots(&secrets, &shared.env.cluster)?)
-            .with_client_auth_cert(own.chain, own.key)
-            .map_err(|e| Error::permanent("the replication certificate cannot be used").because(e))?;
-        let host = naming::service_rw(&shared.env.cluster);
-        let port = u16::try_from(naming::STATUS_PORT).unwrap_or_default();
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .resolve(&host, SocketAddr::new(address(&cluster)?, port))
-            .no_proxy()
-            .connect_timeout(Duration::from_secs(10))
-            .timeout(ANSWER)
-            .build()
-            .map_err(|e| Error::permanent("no client for the primary's manager can be made").because(e))?;
+        let (client, base) = client(shared, address(&cluster)?, ANSWER)?;
         let lsn = wanted.map(|lsn| format!("?lsn={}", format_lsn(lsn))).unwrap_or_default();
-        let url = format!("https://{host}:{port}/v1/wal/switch{lsn}");
+        let url = format!("{base}/v1/wal/switch{lsn}");
         let answer = client.post(url).send().await.map_err(|e| {
             Error::transient("the primary's manager cannot be asked to close a WAL segment").because(e)
         })?;

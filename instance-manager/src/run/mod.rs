@@ -6,6 +6,7 @@ pub mod certificates;
 pub mod choose;
 pub mod configure;
 pub mod divergence;
+pub mod manager_client;
 pub mod news;
 pub mod passwords;
 pub mod recovery_wal;

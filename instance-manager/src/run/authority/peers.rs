@@ -1,15 +1,15 @@
 //! The other instances' word: a primary that cannot reach the API server asks whether they can.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use futures::future::join_all;
+use howdah_api::Cluster;
 use howdah_api::instance::PrimaryConfirmation;
-use howdah_api::{Cluster, naming};
 
 use crate::error::{Error, Result};
+use crate::run::manager_client::client;
 use crate::run::shared::Shared;
-use crate::serve::tls::{identity, roots};
 
 /// How long one peer may take: it may try the API server itself meanwhile.
 const ANSWER: Duration = Duration::from_secs(4);
@@ -55,23 +55,8 @@ pub async fn ask(shared: &Shared) -> Result<()> {
 async fn ask_one(shared: &Shared, peer: &Peer, me: &str) -> Result<PrimaryConfirmation> {
     let silent = |why: &str| Error::transient(format!("{} cannot be asked: {why}", peer.name));
     let ip = peer.ip.ok_or_else(|| silent("its address is not known"))?;
-    let secrets = shared.secrets();
-    let own = identity(&secrets, &naming::replication_secret(&shared.env.cluster))?;
-    let tls = rustls::ClientConfig::builder()
-        .with_root_certificates(roots(&secrets, &shared.env.cluster)?)
-        .with_client_auth_cert(own.chain, own.key)
-        .map_err(|e| Error::permanent("the replication certificate cannot be used").because(e))?;
-    // The certificate names the services, whichever pod is dialled.
-    let host = naming::service_rw(&shared.env.cluster);
-    let port = u16::try_from(naming::STATUS_PORT).unwrap_or_default();
-    let client = reqwest::Client::builder()
-        .tls_backend_preconfigured(tls)
-        .resolve(&host, SocketAddr::new(ip, port))
-        .no_proxy()
-        .timeout(ANSWER)
-        .build()
-        .map_err(|e| silent("no client can be made").because(e))?;
-    let url = format!("https://{host}:{port}/v1/primary?name={me}");
+    let (client, base) = client(shared, ip, ANSWER)?;
+    let url = format!("{base}/v1/primary?name={me}");
     let answer = client.get(url).send().await.map_err(|e| silent("it does not answer").because(e))?;
     if !answer.status().is_success() {
         return Err(silent(&format!("it answers {}", answer.status())));
