@@ -54,18 +54,49 @@ impl fmt::Display for Standbys {
 }
 
 impl Standbys {
-    /// Reads what [`Display`](fmt::Display) wrote; `None` for the empty text and for anything else.
+    /// Reads `ANY n ("a","b")` or `FIRST n ("a","b")`, also as a person writes it; `None` for an empty text, which is
+    /// asynchronous replication.
+    ///
+    /// # Errors
+    /// Says what is not understood.
+    pub fn read(text: &str) -> Result<Option<Self>, String> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let wrong = || format!("synchronous_standby_names is not understood: {text}");
+        let (method, rest) = text.split_once(' ').ok_or_else(wrong)?;
+        let method = if method.eq_ignore_ascii_case("ANY") {
+            SynchronousMethod::Any
+        } else if method.eq_ignore_ascii_case("FIRST") {
+            SynchronousMethod::First
+        } else {
+            return Err(wrong());
+        };
+        let (number, list) = rest.trim_start().split_once('(').ok_or_else(wrong)?;
+        let number: usize = number.trim().parse().map_err(|_| wrong())?;
+        let list = list.trim_end().strip_suffix(')').ok_or_else(wrong)?;
+        let mut names: Vec<String> = Vec::new();
+        for name in list.split(',') {
+            let name = name.trim();
+            let name = name.strip_prefix('"').and_then(|n| n.strip_suffix('"')).unwrap_or(name);
+            if name.is_empty() || name == "*" || name.contains('"') {
+                return Err(wrong());
+            }
+            if !names.iter().any(|n| n == name) {
+                names.push(name.to_owned());
+            }
+        }
+        if number == 0 {
+            return Err(wrong());
+        }
+        Ok(Some(Self { method, number, names }))
+    }
+
+    /// As [`Standbys::read`]; `None` also for what is not understood.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let (method, rest) = text.trim().split_once(' ')?;
-        let method = match method {
-            "ANY" => SynchronousMethod::Any,
-            "FIRST" => SynchronousMethod::First,
-            _ => return None,
-        };
-        let (number, list) = rest.split_once('(')?;
-        let names = list.strip_suffix(')')?.split(',').map(|name| name.trim().trim_matches('"').to_owned());
-        Some(Self { method, number: number.trim().parse().ok()?, names: names.collect() })
+        Self::read(text).ok().flatten()
     }
 }
 

@@ -1,5 +1,7 @@
 //! Which replicas are sure to have every acknowledged transaction, by `synchronous_standby_names`. Pure.
 
+use crate::controllers::cluster::synchronous::Standbys;
+
 /// Whose confirmation commits wait for: `number` of `names`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quorum {
@@ -22,38 +24,13 @@ pub struct Shortfall {
     pub missing: Vec<String>,
 }
 
-/// Reads `ANY n ("a","b")` or `FIRST n ("a","b")`; an empty text is asynchronous replication.
+/// Reads a value of `synchronous_standby_names`; an empty text is asynchronous replication.
 ///
 /// # Errors
 /// Says what is not understood.
 pub fn parse(text: &str) -> Result<Option<Quorum>, String> {
-    let text = text.trim();
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let wrong = || format!("synchronous_standby_names is not understood: {text}");
-    let (method, rest) = text.split_once(' ').ok_or_else(wrong)?;
-    if !method.eq_ignore_ascii_case("ANY") && !method.eq_ignore_ascii_case("FIRST") {
-        return Err(wrong());
-    }
-    let (number, list) = rest.trim_start().split_once('(').ok_or_else(wrong)?;
-    let number: usize = number.trim().parse().map_err(|_| wrong())?;
-    let list = list.trim_end().strip_suffix(')').ok_or_else(wrong)?;
-    let mut names = Vec::new();
-    for name in list.split(',') {
-        let name = name.trim();
-        let name = name.strip_prefix('"').and_then(|n| n.strip_suffix('"')).unwrap_or(name);
-        if name.is_empty() || name == "*" || name.contains('"') {
-            return Err(wrong());
-        }
-        if !names.iter().any(|n| n == name) {
-            names.push(name.to_owned());
-        }
-    }
-    if number == 0 {
-        return Err(wrong());
-    }
-    Ok(Some(Quorum { number, names }))
+    let standbys = Standbys::read(text)?;
+    Ok(standbys.map(|Standbys { number, names, .. }| Quorum { number, names }))
 }
 
 impl Quorum {
