@@ -30,7 +30,7 @@ pub async fn choose(shared: &Arc<Shared>, astray: &Verdict) -> Result<Start> {
     loop {
         changes.mark_unchanged();
         let (chosen, facts) = wanted(shared, astray)?;
-        let former = (!facts.standby && !facts.recovering).then(|| former_primary(shared)).flatten();
+        let former = rejoin::needs_rejoin(facts).then(|| former_primary(shared)).flatten();
         let say = |message: &str| {
             shared.server.send_modify(|s| {
                 *s = ServerState {
@@ -90,7 +90,7 @@ pub async fn choose(shared: &Arc<Shared>, astray: &Verdict) -> Result<Start> {
 /// What this instance shall be now.
 fn wanted(shared: &Shared, astray: &Verdict) -> Result<(Start, Facts)> {
     let facts = facts(shared)?;
-    let target = shared.cluster().status.as_ref().and_then(|s| s.target_primary.clone());
+    let target = shared.target_primary();
     let chosen = start(&shared.env.pod, target.as_deref(), facts);
     let chosen = match (chosen, rejoin::unfinished(&shared.env.paths)?) {
         (Start::Standby, true) => Start::Rejoin,

@@ -1,5 +1,7 @@
 //! Which role this instance plays: pure.
 
+use super::rejoin::needs_rejoin;
+
 /// What is known about the data directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
@@ -43,8 +45,8 @@ pub fn start(me: &str, target_primary: Option<&str>, facts: Facts) -> Start {
         None => Start::Wait,
         Some(target) if target == me && facts.standby => Start::StandbyToPromote,
         Some(target) if target == me => Start::Primary,
-        Some(_) if facts.standby => Start::Standby,
-        Some(_) => Start::Rejoin,
+        Some(_) if needs_rejoin(facts) => Start::Rejoin,
+        Some(_) => Start::Standby,
     }
 }
 

@@ -169,6 +169,12 @@ impl Shared {
         self.cluster.borrow().clone()
     }
 
+    /// The instance that shall be the primary, as last seen.
+    #[must_use]
+    pub fn target_primary(&self) -> Option<String> {
+        self.cluster.borrow().status.as_ref().and_then(|status| status.target_primary.clone())
+    }
+
     /// The Secrets as last seen.
     #[must_use]
     pub fn secrets(&self) -> Arc<SecretValues> {

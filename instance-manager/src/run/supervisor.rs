@@ -197,19 +197,13 @@ impl Life {
                         tracing::warn!("Secrets cannot be read; trying again: {}", error.report());
                     }
                     self.follow().await;
-                    match self.change() {
-                        Change::Demote => {
-                            self.stop(self.switchover_delay()).await?;
-                            shared.authority.release().await;
-                            return Ok(End::Again);
-                        }
-                        Change::Fence => {
-                            self.stop(self.stop_delay()).await?;
-                            shared.authority.release().await;
-                            return Ok(End::Again);
-                        }
-                        Change::None | Change::Promote => {}
-                    }
+                    let delay = match self.change() {
+                        Change::Demote => self.switchover_delay(),
+                        Change::Fence => self.stop_delay(),
+                        Change::None | Change::Promote => continue,
+                    };
+                    self.stop(delay).await?;
+                    return Ok(End::Again);
                 }
                 _ = secrets.changed() => self.follow().await,
                 _ = ticks.tick() => {
@@ -356,7 +350,7 @@ impl Life {
     }
 
     fn change(&self) -> Change {
-        let target = self.shared.cluster().status.as_ref().and_then(|s| s.target_primary.clone());
+        let target = self.shared.target_primary();
         change(&self.shared.env.pod, target.as_deref(), self.running, choose::fenced(&self.shared))
     }
 

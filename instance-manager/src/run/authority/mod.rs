@@ -10,13 +10,12 @@ pub mod peers;
 pub mod tenure;
 pub mod watchdog;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use howdah_api::instance::PrimaryConfirmation;
 use howdah_api::naming::lease_holder;
 use k8s_openapi::api::coordination::v1::Lease;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
@@ -53,7 +52,7 @@ pub enum Standing {
 /// The lease and what belongs to it.
 pub struct Authority {
     lease: PrimaryLease,
-    standing: watch::Sender<Standing>,
+    standing: Mutex<Standing>,
     /// One attempt to take the lease, or one word to a peer, at a time.
     turn: tokio::sync::Mutex<Turn>,
     keeper: Mutex<Option<JoinHandle<()>>>,
@@ -74,23 +73,27 @@ impl Authority {
     pub fn new(kube: Kubernetes, env: &Environment) -> Self {
         Self {
             lease: PrimaryLease::new(kube, lease_holder(&env.pod, &env.pod_uid)),
-            standing: watch::Sender::default(),
+            standing: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
             keeper: Mutex::default(),
             watchdog: Watchdog::start(),
         }
     }
 
+    fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether the lease is held.
     #[must_use]
     pub fn holds(&self) -> bool {
-        *self.standing.borrow() == Standing::Held
+        *self.standing() == Standing::Held
     }
 
     /// Why the lease was lost, when it was. PostgreSQL has been told to end then.
     #[must_use]
     pub fn lost(&self) -> Option<String> {
-        match &*self.standing.borrow() {
+        match &*self.standing() {
             Standing::Lost(why) => Some(why.clone()),
             _ => None,
         }
@@ -132,7 +135,7 @@ impl Authority {
             Err(error) => return Err(error.report()),
         };
         tracing::info!(holder = self.lease.me(), "holds the lease of the primary");
-        self.standing.send_replace(Standing::Held);
+        *self.standing() = Standing::Held;
         self.watchdog.wind(Some(now));
         let keeping = tokio::spawn(keep(shared.clone(), lease, now));
         self.keep_by(Some(keeping));
@@ -152,7 +155,7 @@ impl Authority {
         let held = self.holds();
         self.keep_by(None);
         self.watchdog.wind(None);
-        self.standing.send_replace(Standing::None);
+        *self.standing() = Standing::None;
         if !held {
             return;
         }
@@ -176,7 +179,7 @@ impl Authority {
         if self.holds() || shared.server.borrow().running == Some(Running::Primary) {
             return refuse(format!("{} is the primary itself", shared.env.pod));
         }
-        let target = shared.cluster().status.as_ref().and_then(|status| status.target_primary.clone());
+        let target = shared.target_primary();
         if target.as_deref() != Some(primary) {
             return refuse(format!("{} is to be the primary", target.as_deref().unwrap_or("nobody")));
         }
@@ -189,13 +192,12 @@ impl Authority {
 
     fn lose(&self, why: String) {
         tracing::error!("the lease of the primary is lost: {why}");
-        self.standing.send_if_modified(|standing| {
-            let held = *standing == Standing::Held;
-            if held {
+        {
+            let mut standing = self.standing();
+            if *standing == Standing::Held {
                 *standing = Standing::Lost(why);
             }
-            held
-        });
+        }
         // At once: who else listens may be busy.
         self.watchdog.bite();
     }
@@ -245,7 +247,7 @@ async fn renew(shared: &Shared, known: &mut Lease, tenure: &mut Tenure) -> Round
     let begun = Instant::now();
     match renewed(shared, known).await {
         Ok(None) => {
-            tenure.renew(begun);
+            tenure.extend(begun);
             return Round::Renewed;
         }
         Ok(Some(holder)) => return Round::Taken(holder),
@@ -255,7 +257,7 @@ async fn renew(shared: &Shared, known: &mut Lease, tenure: &mut Tenure) -> Round
     match peers::ask(shared).await {
         Ok(()) => {
             tracing::info!("no other instance reaches the Kubernetes API: this one stays the primary");
-            tenure.confirm(asked);
+            tenure.extend(asked);
         }
         Err(error) => tracing::warn!("{}", error.report()),
     }

@@ -65,33 +65,26 @@ impl Observation {
 /// One's own time as the holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tenure {
-    /// Begin of the last renewal that succeeded.
-    renewed: Instant,
-    /// Begin of the last round of questions in which all peers gave their word.
-    confirmed: Option<Instant>,
+    /// Begin of the last renewal that succeeded, or of the last round of questions in which all peers gave their word.
+    since: Instant,
 }
 
 impl Tenure {
     /// Begins with a lease that was written after `now`.
     #[must_use]
     pub fn new(now: Instant) -> Self {
-        Self { renewed: now, confirmed: None }
+        Self { since: now }
     }
 
-    /// A renewal that began at `begun` succeeded.
-    pub fn renew(&mut self, begun: Instant) {
-        self.renewed = self.renewed.max(begun);
-    }
-
-    /// All peers gave their word to questions that were asked from `begun` on.
-    pub fn confirm(&mut self, begun: Instant) {
-        self.confirmed = self.confirmed.max(Some(begun));
+    /// A renewal that began at `begun` succeeded, or all peers gave their word to questions that were asked from then on.
+    pub fn extend(&mut self, begun: Instant) {
+        self.since = self.since.max(begun);
     }
 
     /// From when on it is in force.
     #[must_use]
     pub fn since(&self) -> Instant {
-        self.confirmed.map_or(self.renewed, |confirmed| confirmed.max(self.renewed))
+        self.since
     }
 
     /// Time until it is over.
@@ -136,11 +129,11 @@ mod tests {
         let mut tenure = Tenure::new(at(0));
         let left = |tenure: &Tenure, now: u64| tenure.left(at(now)).as_secs();
         assert_eq!((left(&tenure, 0), left(&tenure, 9), left(&tenure, 10)), (10, 1, 0));
-        tenure.confirm(at(8));
+        tenure.extend(at(8));
         assert_eq!((left(&tenure, 9), left(&tenure, 17), left(&tenure, 18)), (9, 1, 0));
-        tenure.renew(at(16));
+        tenure.extend(at(16));
         // An answer that comes late counts from when it was asked for.
-        tenure.renew(at(12));
+        tenure.extend(at(12));
         assert_eq!((left(&tenure, 25), left(&tenure, 26), left(&tenure, 40)), (1, 0, 0));
     }
 

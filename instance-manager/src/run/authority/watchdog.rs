@@ -91,7 +91,7 @@ impl Watchdog {
         }
         tracing::error!(pid, "the lease of the primary ran out: PostgreSQL is killed");
         self.bit.store(true, Ordering::SeqCst);
-        // Its children notice at their next wait; one that computes is killed with the group of the server.
+        // Its children notice at their next wait; what is left of them is killed before the next start (`pg::stale`).
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         self.deadline.store(0, Ordering::SeqCst);
     }
