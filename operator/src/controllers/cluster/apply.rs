@@ -194,15 +194,11 @@ async fn apply_step(
             ctx.event(&reference, EventType::Normal, "CreatingInstance", reason.clone()).await;
         }
         Step::DeletePod { serial, reason } => {
-            let pod = name(*serial);
-            let uid = observed.pods.iter().find(|p| p.name_any() == pod).and_then(ResourceExt::uid);
-            delete::<Pod>(ctx, &validated.namespace, &pod, uid).await?;
+            delete_pod(ctx, validated, observed, &name(*serial)).await?;
             ctx.event(&reference, EventType::Normal, "ReplacingPod", reason.clone()).await;
         }
         Step::StopPod { serial, reason } => {
-            let pod = name(*serial);
-            let uid = observed.pods.iter().find(|p| p.name_any() == pod).and_then(ResourceExt::uid);
-            delete::<Pod>(ctx, &validated.namespace, &pod, uid).await?;
+            delete_pod(ctx, validated, observed, &name(*serial)).await?;
             ctx.event(&reference, EventType::Normal, "StoppingInstance", reason.clone()).await;
         }
         Step::RestartInstance { serial, reason } => {
@@ -247,6 +243,17 @@ async fn apply_step(
     }
     tracing::info!(cluster = validated.name, namespace = validated.namespace, ?step, "step done");
     Ok(())
+}
+
+/// Deletes the pod that was decided on, not another that took its name since.
+async fn delete_pod(
+    ctx: &Context,
+    validated: &Validated,
+    observed: &Observed,
+    pod: &str,
+) -> Result<(), Error> {
+    let uid = observed.pods.iter().find(|p| p.name_any() == pod).and_then(ResourceExt::uid);
+    delete::<Pod>(ctx, &validated.namespace, pod, uid).await
 }
 
 /// Asks the manager of `instance` to restart PostgreSQL. One that cannot be asked now is asked in a later round.

@@ -11,7 +11,7 @@ use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::observed::{Observed, RepoHost};
-use super::{lease, nodes, validate};
+use super::{lease, nodes, trouble, validate};
 use crate::context::Context;
 use crate::error::Error;
 use crate::instance_client::{Credentials, Target};
@@ -215,7 +215,5 @@ pub fn target(namespace: &str, cluster: &str, pod: &Pod, credentials: &Credentia
 
 /// Whether the container with the manager has been started.
 fn manager_runs(pod: &Pod) -> bool {
-    pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten()).any(|c| {
-        c.name == naming::CONTAINER_POSTGRES && c.state.as_ref().is_some_and(|s| s.running.is_some())
-    })
+    trouble::postgres(pod).and_then(|c| c.state.as_ref()).is_some_and(|s| s.running.is_some())
 }

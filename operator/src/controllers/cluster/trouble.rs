@@ -61,6 +61,13 @@ pub fn of(pod: &Pod) -> Option<Trouble> {
     })
 }
 
+/// What the kubelet says of the container with PostgreSQL.
+#[must_use]
+pub fn postgres(pod: &Pod) -> Option<&ContainerStatus> {
+    let statuses = pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten());
+    statuses.into_iter().find(|c| c.name == naming::CONTAINER_POSTGRES)
+}
+
 /// Whether the pod ended and will not start again by itself.
 #[must_use]
 pub fn is_finished(pod: &Pod) -> bool {

@@ -76,20 +76,14 @@ fn container_ended(scene: &Scene<'_>, instance: &Instance<'_>) -> Option<String>
     if node_lost(scene, instance, pod) {
         return None;
     }
-    let states: Vec<_> = pod
-        .status
-        .iter()
-        .flat_map(|s| s.container_statuses.iter().flatten())
-        .filter(|c| c.name == naming::CONTAINER_POSTGRES)
-        .filter_map(|c| c.state.as_ref())
-        .collect();
-    if states.iter().any(|s| s.running.is_some()) {
+    let state = trouble::postgres(pod).and_then(|c| c.state.as_ref());
+    if state.is_some_and(|s| s.running.is_some()) {
         return None;
     }
     if trouble::is_finished(pod) {
         return Some("its pod has ended for good".to_owned());
     }
-    let state = states.first()?;
+    let state = state?;
     if let Some(ended) = &state.terminated {
         let code = format!("exit code {}", ended.exit_code);
         return Some(with_detail("Kubernetes says that its container has ended".to_owned(), &code));
@@ -105,14 +99,11 @@ pub(super) fn is_restarting(scene: &Scene<'_>, instance: &Instance<'_>) -> bool 
     if node_lost(scene, instance, pod) {
         return false;
     }
-    let statuses = pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten());
-    let postgres = statuses.into_iter().find(|c| c.name == naming::CONTAINER_POSTGRES);
-    let waits = |reason: &str| {
-        let state = postgres.and_then(|c| c.state.as_ref()?.waiting.as_ref());
-        state.and_then(|w| w.reason.as_deref()) == Some(reason)
-    };
-    postgres.is_some_and(|c| c.restart_count > 0 || c.state.as_ref().is_some_and(|s| s.terminated.is_some()))
-        && !waits("CrashLoopBackOff")
+    let Some(postgres) = trouble::postgres(pod) else { return false };
+    let state = postgres.state.as_ref();
+    let waits_for = state.and_then(|s| s.waiting.as_ref()?.reason.as_deref());
+    let ended = postgres.restart_count > 0 || state.is_some_and(|s| s.terminated.is_some());
+    ended && waits_for != Some("CrashLoopBackOff")
 }
 
 fn node_lost(scene: &Scene<'_>, instance: &Instance<'_>, pod: &Pod) -> bool {
