@@ -112,6 +112,8 @@ struct Life {
     replica: Arc<Mutex<ReplicaLog>>,
     /// What came of its complaints.
     astray: divergence::Verdict,
+    /// The server is to be started anew before anybody is told that it is ready.
+    anew: bool,
 }
 
 impl Life {
@@ -132,6 +134,7 @@ impl Life {
             last_trouble: String::new(),
             replica: Arc::default(),
             astray: divergence::Verdict::Fine,
+            anew: false,
         }
     }
 
@@ -208,7 +211,7 @@ impl Life {
                 _ = secrets.changed() => self.follow().await,
                 _ = ticks.tick() => {
                     self.tick().await?;
-                    if self.is_astray().await {
+                    if self.anew || self.is_astray().await {
                         self.stop(self.stop_delay()).await?;
                         return Ok(End::Again);
                     }
@@ -439,6 +442,11 @@ impl Life {
                 }
                 RecoveryFile::remove(&self.shared.env.paths)?;
                 self.announce(&sql).await?;
+                let raised = configure::raised(&self.shared)?;
+                self.anew = !raised.is_empty();
+                if self.anew {
+                    tracing::info!(?raised, "PostgreSQL is restarted with the values of the specification");
+                }
                 self.became_primary(
                     "RecoveryFinished",
                     "the recovery is finished and the instance takes writes",
@@ -484,7 +492,9 @@ impl Life {
         if let Err(error) = self.set_passwords().await {
             self.trouble("PasswordsNotSet", &error).await;
         }
-        self.say("PostgreSQL takes connections", true, true);
+        if !self.anew {
+            self.say("PostgreSQL takes connections", true, true);
+        }
         self.shared.wal.stop_serving().await;
         configure::apply(&self.shared, Running::Primary).await?;
         if let Some(server) = &self.server {

@@ -84,6 +84,30 @@ async fn a_new_cluster_has_every_row_and_its_own_passwords() {
     assert_eq!(pod.status().unwrap().timeline_id, Some(2));
 }
 
+/// A recovery runs with no less than the server that wrote the WAL; whoever finds the new cluster ready finds it with its
+/// own values, and nothing left that would interrupt it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_cluster_is_ready_with_its_own_parameters() {
+    let world = World::new().await;
+    let _old = source(&world).await;
+    let mut spec = world.spec(from_backup("base", None), false);
+    spec.postgresql.parameters.insert("max_connections".into(), "25".into());
+    world.cluster("new", spec).await;
+    world.login("new-app", "app", "fresh").await;
+    let mut pod = Pod::new(&world, "new", 1);
+    pod.bootstrapped("full-recovery");
+    pod.ready().await;
+    let sql = pod.sql_with("app", "app", "fresh").await.unwrap();
+    let limit: String = sql.query_one("SHOW max_connections", &[]).await.unwrap().get(0);
+    assert_eq!(limit, "25");
+    let status = pod.status().unwrap();
+    assert_eq!((status.pending_restart, status.timeline_id), (false, Some(2)));
+    until("the end of the recovery is told", || async {
+        world.events("new").await.iter().any(|event| event.contains("the recovery is finished"))
+    })
+    .await;
+}
+
 /// S2.29: consistent, and no further.
 #[tokio::test(flavor = "multi_thread")]
 async fn replay_stops_at_the_end_of_the_backup_when_asked() {
