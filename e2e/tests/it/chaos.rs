@@ -253,6 +253,8 @@ async fn run(scene: &Scene, faults: u64, random: &mut StdRng) -> Result<()> {
     restores_to(scene, "then", from, moment).await
 }
 
+/// S0.5: besides what the name says, a random moment and the end of the archive are restored, over every change of the
+/// primary.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_in_a_seeded_row_of_faults() -> Result<()> {
     let seed = number("HOWDAH_CHAOS_SEED", SEED)?;

@@ -141,8 +141,8 @@ async fn a_backup_meets_a_switchover() -> Result<()> {
     scene.ground.stop().await
 }
 
-/// A Backup from before two switchovers, there and back, restores to what was written behind them: the path leads over
-/// three timelines.
+/// S0.5: a Backup from before two switchovers, there and back, restores to what was written behind them: the path leads
+/// over three timelines.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_reaches_what_was_written_behind_a_switchover() -> Result<()> {
     let scene = Scene::new("so-path").await?;

@@ -286,6 +286,7 @@ async fn recycled(two: &mut Two) -> String {
     needed
 }
 
+/// S0.5: a former primary that removed WAL which its return needs.
 #[tokio::test(flavor = "multi_thread")]
 async fn wal_that_a_rewind_needs_comes_from_the_archive() {
     let mut two = Two::begin().await;
