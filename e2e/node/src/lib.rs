@@ -16,6 +16,7 @@ mod images;
 mod kubelet;
 mod logs;
 mod memory;
+mod network;
 mod node;
 mod pod;
 mod probe;

@@ -381,6 +381,13 @@ impl Node {
         runtime.pid(container)
     }
 
+    /// What the kernel calls the control group (version 2) that holds the processes of a pod.
+    #[must_use]
+    pub fn network_group(&self, namespace: &str, pod: &str) -> Option<String> {
+        let runtime = self.shared.find_pod(namespace, pod)?;
+        crate::network::entrance(&runtime.uid).map(|_| crate::network::name(&runtime.uid))
+    }
+
     /// The directory of a pod on this node: `volumes/`, `logs/`, `etc/`.
     pub fn pod_dir(&self, namespace: &str, pod: &str) -> Option<PathBuf> {
         self.shared.find_pod(namespace, pod).map(|runtime| self.shared.pod_dir(&runtime.uid))

@@ -47,6 +47,8 @@ pub(crate) struct Plan {
     pub env: std::collections::BTreeMap<String, String>,
     /// Most memory in bytes, where the node enforces it.
     pub memory: Option<u64>,
+    /// Through which a process enters the control group of the pod, where there is one.
+    pub network: Option<PathBuf>,
 }
 
 /// The arguments for bubblewrap. `status` is the descriptor on which it reports.
@@ -124,7 +126,7 @@ impl Sandbox {
         let failed = |source: std::io::Error| Error::Start { what: plan.argv[0].clone(), source };
         let (read, write): (OwnedFd, OwnedFd) =
             nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|errno| failed(errno.into()))?;
-        let mut command = Command::new(program()?);
+        let mut command = enter(plan.network.as_deref(), &program()?);
         command
             .args(arguments(plan, write.as_raw_fd()))
             .env_clear()
@@ -184,6 +186,15 @@ impl Sandbox {
     }
 }
 
+/// The command for `program`, which first enters a control group if there is one. A group of the second version takes
+/// whole processes, so the process that starts all others cannot step into it and out again.
+fn enter(group: Option<&Path>, program: &Path) -> Command {
+    let Some(group) = group else { return Command::new(program) };
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "echo $$ >\"$0\" && exec \"$@\""]).arg(group).arg(program);
+    command
+}
+
 /// Where bubblewrap is.
 pub(crate) fn program() -> Result<PathBuf, Error> {
     find(BWRAP).ok_or(Error::Program { program: BWRAP, remedy: "apt-get install bubblewrap" })
@@ -229,6 +240,7 @@ mod tests {
             argv: vec!["/operator".into(), "run".into()],
             env: [("PASSWORD".to_owned(), "hidden".to_owned())].into(),
             memory: None,
+            network: None,
         };
         let args: Vec<String> =
             arguments(&plan, 9).into_iter().map(|arg| arg.into_string().unwrap()).collect();

@@ -13,12 +13,14 @@ use howdah_s3::{Action, Rule, Server};
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 
 use super::assets::Assets;
+use super::firewall::Cut;
 use super::s3::{S3Access, StoredObject};
 use super::slot::Slot;
 use super::{deploy, processes};
 use crate::kubectl::Output;
 use crate::paths;
 
+const SYSTEM: &str = "howdah-system";
 const BUCKET: &str = "backups";
 const ACCESS_KEY: &str = "lab-access";
 const SECRET_KEY: &str = "lab-secret-key";
@@ -220,6 +222,40 @@ impl Lab {
             .with_context(|| format!("cannot thaw {container} of {namespace}/{pod}"))
     }
 
+    /// Drops every packet that a pod sends to these places, until the cut is healed or dropped.
+    ///
+    /// # Errors
+    /// When there is no such pod, or the machine has no control groups of the second version.
+    pub async fn cut(&self, namespace: &str, pod: &str, places: &[String]) -> Result<Cut> {
+        let group = self.node_with(namespace, pod)?.network_group(namespace, pod);
+        let group = group.context(
+            "a pod's packets cannot be told apart: this machine has no cgroup2 mounted, or this is not root",
+        )?;
+        Cut::make(&group, places).await
+    }
+
+    /// Where the S3 server listens: address and port.
+    #[must_use]
+    pub fn store_address(&self) -> String {
+        host_and_port(&self.s3.endpoint())
+    }
+
+    /// Where the API server listens: address and port.
+    #[must_use]
+    pub fn api_address(&self) -> String {
+        host_and_port(&self.api_url())
+    }
+
+    /// Namespace and pod of the operator.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn operator_pod(&self) -> Result<(String, String)> {
+        let pods: Vec<String> = self.nodes().flat_map(|node| node.pods_in(SYSTEM)).collect();
+        let pod = pods.into_iter().find(|pod| pod.starts_with("howdah-operator-"));
+        Ok((SYSTEM.to_owned(), pod.context("no pod of the operator")?))
+    }
+
     /// Runs a program inside a container.
     ///
     /// # Errors
@@ -263,9 +299,8 @@ impl Lab {
     /// # Errors
     /// When it does not run.
     pub async fn kill_operator(&self) -> Result<()> {
-        let pods: Vec<String> = self.nodes().flat_map(|node| node.pods_in("howdah-system")).collect();
-        let pod = pods.iter().find(|pod| pod.starts_with("howdah-operator-"));
-        self.kill("howdah-system", pod.context("no pod of the operator")?, "operator").await
+        let (namespace, pod) = self.operator_pod()?;
+        self.kill(&namespace, &pod, "operator").await
     }
 
     /// Whether the API server is the double, which takes faults.
@@ -362,6 +397,10 @@ impl Lab {
         self.s3.shutdown().await;
         Ok(())
     }
+}
+
+fn host_and_port(url: &str) -> String {
+    url.split("://").last().unwrap_or_default().trim_end_matches('/').to_owned()
 }
 
 /// Short waits: a container that keeps failing is part of many tests.

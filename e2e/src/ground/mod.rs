@@ -4,6 +4,7 @@
 mod assets;
 mod deploy;
 mod external;
+mod firewall;
 mod lab;
 mod processes;
 mod s3;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
+pub use firewall::Cut;
 pub use lab::Lab;
 pub use s3::{S3Access, StoredObject};
 

@@ -2,64 +2,28 @@
 //! must be over by itself before the next one comes. `HOWDAH_CHAOS_SEED` gives the same order again,
 //! `HOWDAH_CHAOS_FAULTS` says how many.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use howdah_api::labels;
 use howdah_e2e::ledger::{CHECKSUM, Moment, Writer};
-use howdah_e2e::manifests::backup;
+use howdah_e2e::manifests::{self, backup};
 use howdah_e2e::wait;
 use rand::rngs::StdRng;
-use rand::seq::{IndexedRandom, SliceRandom};
+use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::common::{Scene, error, phase};
-use crate::standing::{Standing, WORKERS, complete, text, three_synchronous};
+use crate::standing::{Standing, WORKERS, complete, three_synchronous};
+
+mod faults;
+
+use faults::{Fault, strike};
 
 const SEED: u64 = 20_260_705;
 const FAULTS: u64 = 30;
-/// How long a server is away: longer than a lease.
-const AWAY: Duration = Duration::from_secs(20);
 /// A Backup is taken with the first of so many faults.
 const BACKUP_EVERY: u64 = 10;
-
-/// What goes wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
-    /// The manager of the primary is killed, and PostgreSQL with it.
-    KillPrimary,
-    /// The same on a replica.
-    KillReplica,
-    /// PostgreSQL alone is killed on the primary.
-    KillPostgresql,
-    /// A pod is deleted without grace.
-    DeletePod,
-    /// The operator is killed.
-    KillOperator,
-    /// Nobody reaches the API server.
-    ApiAway,
-    /// Nobody reaches the store.
-    StoreAway,
-    /// Somebody asks for another primary.
-    Switchover,
-    /// A replica is fenced, and then not any more.
-    FenceReplica,
-}
-
-impl Fault {
-    const ALL: [Self; 9] = [
-        Self::KillPrimary,
-        Self::KillReplica,
-        Self::KillPostgresql,
-        Self::DeletePod,
-        Self::KillOperator,
-        Self::ApiAway,
-        Self::StoreAway,
-        Self::Switchover,
-        Self::FenceReplica,
-    ];
-}
 
 /// Deals faults: all kinds, shuffled, again and again, so that a short run has some of each.
 struct Deck {
@@ -87,69 +51,6 @@ fn number(variable: &str, default: u64) -> Result<u64> {
         Ok(text) => text.parse().with_context(|| format!("{variable}={text} is no number")),
         Err(_) => Ok(default),
     }
-}
-
-/// One of the replicas.
-fn replica(standing: &Standing, random: &mut StdRng) -> Result<String> {
-    let replicas = standing.replicas();
-    replicas.choose(random).map(|name| (*name).to_owned()).context("there is no replica")
-}
-
-/// Makes the fault happen and waits until it has: what follows must not take the state before it for that behind it.
-async fn strike(scene: &Scene, fault: Fault, standing: &Standing, random: &mut StdRng) -> Result<()> {
-    let lab = scene.ground.lab()?;
-    match fault {
-        Fault::KillPrimary => scene.kill_instance(&standing.primary).await,
-        Fault::KillReplica => scene.kill_instance(&replica(standing, random)?).await,
-        Fault::KillPostgresql => scene.kill_postgresql("pg", &standing.primary).await,
-        Fault::DeletePod => {
-            let pods: Vec<&String> = standing.addresses.keys().collect();
-            scene.delete_by_force(pods.choose(random).context("there is no pod")?).await
-        }
-        Fault::KillOperator => kill_operator(scene).await,
-        Fault::ApiAway => {
-            lab.api_away(true)?;
-            // The load, not this wait, is what shows whether the cluster bears it.
-            tokio::time::sleep(AWAY).await;
-            lab.api_away(false)
-        }
-        Fault::StoreAway => {
-            lab.store_away(AWAY)?.await;
-            Ok(())
-        }
-        Fault::Switchover => scene.switch_over("pg", &replica(standing, random)?).await,
-        Fault::FenceReplica => fence_for_a_while(scene, &replica(standing, random)?).await,
-    }
-}
-
-async fn kill_operator(scene: &Scene) -> Result<()> {
-    let system = scene.kubectl.in_namespace("howdah-system");
-    let restarts = || async {
-        let pods = system.list("pod", "app.kubernetes.io/name=howdah-operator").await?;
-        let count = |pod: &serde_json::Value| pod["status"]["containerStatuses"][0]["restartCount"].as_i64();
-        anyhow::Ok(pods.iter().filter_map(count).sum::<i64>())
-    };
-    let before = restarts().await?;
-    scene.ground.lab()?.kill_operator().await?;
-    wait::until("another operator", wait::minutes(2), || async {
-        Ok((restarts().await? > before).then_some(()))
-    })
-    .await
-}
-
-async fn fence_for_a_while(scene: &Scene, replica: &str) -> Result<()> {
-    scene.annotate("pg", labels::FENCED, Some(&json!([replica]).to_string())).await?;
-    let down = scene
-        .kubectl
-        .wait_for("cluster", "pg", &format!("{replica} fenced"), wait::minutes(2), |cluster| {
-            let all = cluster["status"]["instancesStatus"].as_array();
-            all.into_iter()
-                .flatten()
-                .any(|one| text(one, "/name") == replica && one["fenced"] == true && one["ready"] == false)
-        })
-        .await;
-    scene.annotate("pg", labels::FENCED, None).await?;
-    down.map(drop)
 }
 
 /// What a run has gathered.
@@ -212,11 +113,21 @@ async fn restores_to(scene: &Scene, cluster: &str, backup: &str, moment: &Moment
     Ok(())
 }
 
+/// Three instances on volumes that can be filled, and that a run does not fill by itself.
+fn small(storage_class: &str) -> Value {
+    let mut spec = three_synchronous();
+    let parameters = json!({"wal_keep_size": "64MB", "max_wal_size": "128MB"});
+    let storage = json!({"size": "800Mi", "storageClass": storage_class});
+    manifests::merge(&mut spec, json!({"storage": storage, "postgresql": {"parameters": parameters}}));
+    spec
+}
+
 async fn run(scene: &Scene, faults: u64, random: &mut StdRng) -> Result<()> {
     let lab = scene.ground.lab()?;
-    let kinds = Fault::ALL.into_iter().filter(|kind| *kind != Fault::ApiAway || lab.is_double()).collect();
+    let kinds = Fault::all().into_iter().filter(|kind| *kind != Fault::ApiAway || lab.is_double()).collect();
     let mut deck = Deck::new(kinds);
-    let (mut standing, door, writer) = scene.loaded("pg", three_synchronous(), WORKERS).await?;
+    let spec = small(lab.bounded_storage_class());
+    let (mut standing, door, writer) = scene.loaded("pg", spec, WORKERS).await?;
     let mut run = Run::default();
     scene.completed_backup("b-start", "pg").await?;
     run.backed_up(scene, "b-start", &writer).await?;
@@ -270,11 +181,11 @@ async fn nothing_acknowledged_is_lost_in_a_seeded_row_of_faults() -> Result<()> 
 #[test]
 fn a_seed_deals_the_same_faults_and_every_kind_comes() {
     let deal = |seed: u64| {
-        let (mut deck, mut random) = (Deck::new(Fault::ALL.to_vec()), StdRng::seed_from_u64(seed));
+        let (mut deck, mut random) = (Deck::new(Fault::all()), StdRng::seed_from_u64(seed));
         (0..FAULTS).filter_map(|_| deck.deal(&mut random)).collect::<Vec<_>>()
     };
     let dealt = deal(SEED);
     assert_eq!(dealt, deal(SEED));
     assert_ne!(dealt, deal(SEED + 1));
-    assert!(Fault::ALL.iter().all(|kind| dealt.iter().filter(|fault| *fault == kind).count() >= 3));
+    assert!(Fault::all().iter().all(|kind| dealt.contains(kind)));
 }

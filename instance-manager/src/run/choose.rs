@@ -29,6 +29,8 @@ pub async fn choose(shared: &Arc<Shared>, astray: &Verdict) -> Result<Start> {
     let mut changes = shared.cluster.subscribe();
     loop {
         changes.mark_unchanged();
+        let damaged = rejoin::damaged_replica(&shared.env.paths).map(Verdict::Gone);
+        let astray = damaged.as_ref().unwrap_or(astray);
         let (chosen, facts) = wanted(shared, astray)?;
         let former = rejoin::needs_rejoin(facts).then(|| former_primary(shared)).flatten();
         let say = |message: &str| {

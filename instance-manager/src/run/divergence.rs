@@ -170,6 +170,8 @@ fn said(line: &str) -> Option<Said> {
         ("requested timeline ", "does not contain minimum recovery point"),
         ("could not locate required checkpoint record", ""),
         ("could not locate a valid checkpoint record", ""),
+        // A page that the WAL changes is not there: the data directory is not what was copied.
+        ("WAL contains references to invalid pages", ""),
     ];
     last.into_iter().find_map(|(begin, rest)| {
         let words = from(line, begin).filter(|words| words.contains(rest))?;

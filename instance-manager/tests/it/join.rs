@@ -58,6 +58,43 @@ async fn a_replica_joins_streams_and_is_promoted() {
     .await;
 }
 
+/// What a replica has the primary has too: one whose control file is damaged, or gone, is copied anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_with_a_damaged_control_file_is_copied_anew() {
+    let world = World::new().await;
+    world.cluster("pg", world.spec(None, false)).await;
+    let mut primary = Pod::new(&world, "pg", 1);
+    primary.bootstrapped("initdb");
+    primary.ready().await;
+    let sql = primary.sql("postgres", "postgres").await.unwrap();
+    sql.batch_execute("CREATE TABLE t (id int)").await.unwrap();
+    let mut replica = Pod::new(&world, "pg", 2);
+    primary.serve_as("pg-rw");
+    replica.bootstrapped("join");
+    replica.ready().await;
+    let control = replica.pgdata().join("global/pg_control");
+    for (id, damage) in [(1, true), (2, false)] {
+        assert!(replica.stop().success());
+        if damage {
+            std::fs::write(&control, vec![0; 8192]).unwrap();
+        } else {
+            std::fs::remove_file(&control).unwrap();
+        }
+        sql.batch_execute(&format!("INSERT INTO t VALUES ({id})")).await.unwrap();
+        replica.ready().await;
+        let follower = replica.sql("postgres", "postgres").await.unwrap();
+        until("the row arrives", || async {
+            follower.query_one("SELECT count(*) FROM t", &[]).await.unwrap().get::<_, i64>(0) == id
+        })
+        .await;
+        until("the copy and its reason are told", || async {
+            let told = |event: &String| event.starts_with("Rejoined: pg-2") && event.contains("is damaged");
+            world.events("pg").await.iter().any(told)
+        })
+        .await;
+    }
+}
+
 /// S0.5, S1.26: a replica that was away for longer than the primary keeps WAL gets it from the archive, of several
 /// repositories from the first one, and streams again.
 #[tokio::test(flavor = "multi_thread")]

@@ -192,6 +192,7 @@ async fn plan(
         argv,
         env,
         memory: memory_limit(pod, container)?,
+        network: crate::network::entrance(&pod.uid),
     })
 }
 

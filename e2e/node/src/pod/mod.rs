@@ -292,6 +292,7 @@ impl PodRuntime {
         refresher.abort();
         end::run(&self, publisher).await;
         self.shared.pods.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.uid);
+        crate::network::remove(&self.uid).await;
         self.done.send_replace(true);
     }
 

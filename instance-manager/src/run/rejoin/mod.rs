@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use barman_cloud::Lsn;
 use howdah_api::naming;
-use howdah_engine::ControlData;
+use howdah_engine::{ControlData, ErrorKind};
 use tokio::time::sleep;
 
 pub use drain::Drained;
@@ -50,6 +50,20 @@ pub fn needs_rejoin(facts: Facts) -> bool {
 /// When the volume cannot be looked at.
 pub fn unfinished(paths: &Paths) -> Result<bool> {
     marker::is_returning(paths)
+}
+
+/// What is wrong with the data directory of a replica that cannot be started: its control file is damaged or missing, so
+/// that nothing is known of it. Whatever a replica has the primary has too, so it is copied anew; a former primary may have
+/// what nobody else has, and is left as it is for a person.
+#[must_use]
+pub fn damaged_replica(paths: &Paths) -> Option<String> {
+    if !paths.pgdata.join(STANDBY_SIGNAL).exists() {
+        return None;
+    }
+    let error = ControlData::read(&paths.pgdata).err()?;
+    let is_gone = !paths.pgdata.join("global/pg_control").exists();
+    (is_gone || error.kind() == ErrorKind::Corrupt || error.kind() == ErrorKind::Invalid)
+        .then(|| format!("the replica's data directory is damaged: {error}"))
 }
 
 /// Why an instance whose return is unfinished cannot be the primary that it shall be.
@@ -153,14 +167,14 @@ pub async fn rejoin(shared: &Shared) -> Result<Rejoined> {
 }
 
 /// Makes a replica of this instance by a new copy of the primary, whatever it holds: for one that waits for WAL which is
-/// nowhere any more. PostgreSQL does not run.
+/// nowhere any more, or whose data is damaged. PostgreSQL does not run.
 ///
 /// # Errors
 /// As [`rejoin`].
 pub async fn join_anew(shared: &Shared, why: &str) -> Result<Rejoined> {
     let paths = &shared.env.paths;
     let (source, host) = ready(shared).await?;
-    if !unfinished(paths)? {
+    if !unfinished(paths)? && damaged_replica(paths).is_none() {
         stale::clear(&paths.pgdata, &paths.run(), cluster_port()).await?;
         source.same_system(&host, Own::read(paths)?.control.system_id)?;
     }
