@@ -103,6 +103,13 @@ impl Writer {
         self.shared.book().acknowledged.len()
     }
 
+    /// The longest time without an acknowledged row, from `since` until now.
+    #[must_use]
+    pub fn longest_gap_since(&self, since: Instant) -> Duration {
+        let book = self.shared.book();
+        longest_gap(since, book.acknowledged.values().copied().filter(|at| *at >= since), Instant::now())
+    }
+
     /// Lets the table stand still for a moment, and looks at it.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 //! grounds.
 
 mod archive;
+mod availability;
 mod bad_input;
 mod bucket;
 mod chaos;
