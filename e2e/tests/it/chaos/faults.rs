@@ -1,6 +1,6 @@
 //! What goes wrong in a chaos run, and how it is brought about.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use howdah_api::labels;
@@ -240,7 +240,13 @@ async fn fill_for_a_while(scene: &Scene, lab: &Lab, pod: &str) -> Result<()> {
     // It ends when there is no room for another byte.
     let fill = format!("! dd if=/dev/zero of={filler} bs=1M && ! dd if=/dev/zero of={filler}2 bs=1");
     shell(scene, lab, pod, &fill).await?;
-    tokio::time::sleep(AWAY).await;
+    let door = scene.door("pg").await?;
+    let end = Instant::now() + AWAY;
+    while Instant::now() < end {
+        // Uses up the segments that were there before; an error is what is wanted, here or in the load.
+        let _ = door.ask("select pg_switch_wal()").await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
     shell(scene, lab, pod, &format!("rm -f {filler} {filler}2")).await
 }
 

@@ -245,7 +245,8 @@ impl Archiver {
         if let Some(owner) = inner.owner.get()
             && let Some(known) = inner.watch.known(name, owner.segment_size)
         {
-            return known.err();
+            let left = inner.watch.has_left(name, owner.segment_size);
+            return known.err().filter(|_| !left || inner.watch.stale().is_some());
         }
         if !inner.watch.is_due() {
             return None;
@@ -265,7 +266,13 @@ impl Archiver {
 impl Inner {
     async fn archive(self: &Arc<Self>, name: WalName, path: &Path) -> Result<()> {
         let owner = self.owner().await?;
-        self.watch.permit(&self.writer(owner), name).await?;
+        if let Err(error) = self.watch.permit(&self.writer(owner), name).await {
+            if self.watch.stale().is_none() && self.watch.has_left(name, owner.segment_size) {
+                tracing::warn!(%name, "not archived, and no longer kept: this server wrote it before it went another way");
+                return Ok(());
+            }
+            return Err(error);
+        }
         let outcome = self.archive_ours(name, path, owner.segment_size).await;
         let Err(error) = outcome else { return Ok(()) };
         if error.kind() == ErrorKind::Store(barman_cloud::ErrorKind::AlreadyExists) {

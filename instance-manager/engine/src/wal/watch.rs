@@ -8,7 +8,7 @@
 use super::ancestry::{begin_of, local_history};
 use crate::error::{Error, ErrorKind, Result};
 use barman_cloud::lineage::{Announcement, Reception, Standing};
-use barman_cloud::{Repository, SegmentSize, WalName};
+use barman_cloud::{Repository, SegmentSize, TimelineHistory, WalName};
 use chrono::Utc;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -46,6 +46,8 @@ pub struct Watch {
 struct State {
     /// Name and timeline of this server as a primary.
     leader: Option<(String, u32)>,
+    /// The way to that timeline, once it was read.
+    way: Option<TimelineHistory>,
     /// The timeline that it announced.
     announced: Option<u32>,
     seen: Option<Standing>,
@@ -90,10 +92,22 @@ impl State {
 
     /// By what was seen last, however old it is.
     fn judge(&mut self, name: WalName, size: SegmentSize) -> Option<Result<()>> {
-        match self.seen.as_ref()?.refusal(name, size) {
+        let seen = self.seen.as_ref()?;
+        if self.has_left(name, size) {
+            let what = format!("{name} is of a timeline that this primary has left before it");
+            return Some(Err(Error::new(ErrorKind::Lineage, what)));
+        }
+        match seen.refusal(name, size) {
             Some(error) => Some(Err(self.condemn(&error))),
             None => Some(Ok(())),
         }
+    }
+
+    /// Whether a segment is of an earlier timeline of this primary, and lies behind the point where its own way left that.
+    fn has_left(&self, name: WalName, size: SegmentSize) -> bool {
+        let (WalName::Segment(segment), Some(way)) = (name, &self.way) else { return false };
+        segment.timeline < way.timeline()
+            && way.switch_point(segment.timeline).is_none_or(|left| left <= segment.start(size))
     }
 }
 
@@ -107,13 +121,29 @@ impl Watch {
     pub fn lead(&self, name: &str, timeline: u32) {
         let mut state = self.state();
         state.leader = Some((name.to_owned(), timeline));
+        state.way = None;
         (state.announced, state.at, state.tried, state.stale) = (None, None, None, None);
     }
 
     /// It is no primary any more, and announces nothing.
     pub fn follow(&self) {
         let mut state = self.state();
-        (state.leader, state.announced) = (None, None);
+        (state.leader, state.announced, state.way) = (None, None, None);
+    }
+
+    /// Whether a segment is no longer of any use to this primary, which has been one before and has gone another way since:
+    /// PostgreSQL finds such a file among its own and wants it archived, but no recovery of this primary's timeline reads
+    /// it. That says nothing against the primary, and the file is neither sent nor kept.
+    pub fn has_left(&self, name: WalName, size: SegmentSize) -> bool {
+        self.state().has_left(name, size)
+    }
+
+    fn learn_way(&self, pgdata: &Path) {
+        let mut state = self.state();
+        let Some((_, timeline)) = state.leader.as_ref().filter(|_| state.way.is_none()) else { return };
+        // A timeline whose history cannot be read leaves nothing behind.
+        let way = local_history(pgdata, *timeline).ok().flatten();
+        state.way = way;
     }
 
     /// Why nothing is taken from this server any more.
@@ -151,6 +181,7 @@ impl Watch {
 
     /// Sees to it that the file may be sent: what was seen is not old, and the timeline is announced.
     pub async fn permit(&self, writer: &Writer<'_>, name: WalName) -> Result<()> {
+        self.learn_way(writer.pgdata);
         if let Some(known) = self.known(name, writer.segment_size) {
             return known;
         }
@@ -310,6 +341,42 @@ mod tests {
     async fn record(repository: &Repository) -> (Option<u32>, Option<String>) {
         let lineage = repository.lineage().await.expect("read").expect("there");
         (lineage.timeline, lineage.primary)
+    }
+
+    /// It was the primary of timeline 1 and is that of timeline 3 now; what it once wrote behind the point where timeline 1
+    /// was left says nothing against it.
+    #[tokio::test]
+    async fn a_primary_that_was_one_before_is_not_condemned_for_what_it_has_left() {
+        let archive = archive();
+        let way = "1\t0/5000000\tx\n2\t0/9000060\tx\n";
+        let (server, watch) = (Server::promoted(&archive, 3, way), Watch::default());
+        watch.lead("pg-1/a", 3);
+        watch.announce(&server.writer()).await.expect("announced");
+        let size = SegmentSize::DEFAULT;
+        for (text, left, taken) in [
+            ("000000010000000000000004", false, true),
+            ("000000010000000000000005", true, false),
+            ("000000010000000000000006", true, false),
+            ("000000020000000000000009", false, true),
+            ("00000002000000000000000A", true, false),
+            ("000000030000000000000009", false, true),
+        ] {
+            assert_eq!(watch.permit(&server.writer(), name(text)).await.is_ok(), taken, "{text}");
+            assert_eq!(
+                (watch.has_left(name(text), size), watch.allows(name(text), size)),
+                (left, taken),
+                "{text}"
+            );
+            assert!(watch.stale().is_none(), "{text}");
+        }
+        // Somebody else leads, and it does not know yet: what it is told is what a former primary is told.
+        let other = Server::promoted(&archive, 4, &format!("{way}3\t0/B000000\tx\n"));
+        let new = Watch::default();
+        new.lead("pg-2/b", 4);
+        new.announce(&other.writer()).await.expect("announced");
+        watch.distrust();
+        watch.permit(&server.writer(), name("00000003000000000000000B")).await.expect_err("overtaken");
+        assert!(watch.stale().is_some());
     }
 
     #[tokio::test]

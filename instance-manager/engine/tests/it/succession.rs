@@ -210,6 +210,17 @@ async fn what_a_lost_primary_had_not_archived_is_archived_and_its_return_is_refu
     pair.site.s3.delete(BUCKET, key).await.expect("deletes");
     assert_eq!(pair.restore("without").await, expected);
 
+    // It was a primary before, and PostgreSQL finds among its files one that the way to timeline 2 has left. It is let go,
+    // and says nothing against the primary.
+    let stray = end.next(SegmentSize::MIN).next(SegmentSize::MIN);
+    let wal = pair.new.data.join("pg_wal");
+    std::fs::copy(wal.join(pair.close()), wal.join(stray.to_string())).expect("copied");
+    let stray = format!("pg_wal/{stray}");
+    pair.new_archiver.archive(Path::new(&stray)).await.unwrap_or_else(|e| panic!("{}", e.report()));
+    group.archive(Path::new(&stray)).await.expect("let go");
+    assert!(pair.new_archiver.stale().is_none());
+    assert!(!pair.stored().await.iter().any(|name| stray.ends_with(name)), "{stray} was archived");
+
     // The old primary comes back and knows nothing. It may hand in what lies before, and no more.
     pair.old_archiver.lead("pg-1/a", 1);
     pair.old.start();
