@@ -99,6 +99,7 @@ async fn wal_is_let_go_of_before_the_volume_is_full_and_the_gap_is_marked() {
     assert!(segments.iter().all(|name| !stored(&world, name)), "{:?}", world.keys());
 }
 
+/// S0.6: nothing leaves before it is archived, unless the Cluster says so.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_leave_everything_waits() {
     let world = World::new().await;

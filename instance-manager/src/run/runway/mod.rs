@@ -29,6 +29,9 @@ use crate::pg::sql::MAINTENANCE_DB;
 
 /// Pause between two looks.
 const EVERY: Duration = Duration::from_secs(10);
+/// Looks one after the other at which the archive must be in trouble; one failure passes by itself. With less than a quarter
+/// of the reserve nothing is waited for.
+const PATIENT: u32 = 3;
 /// How long PostgreSQL may take to answer.
 const ANSWER: Duration = Duration::from_secs(4);
 /// How long a checkpoint may take.
@@ -79,6 +82,8 @@ struct Watch {
     history: History,
     /// Segments that were let go of.
     dropped: u64,
+    /// Looks one after the other at which the archive did not keep up.
+    stuck: u32,
     checkpoint: Option<Instant>,
     /// What went wrong last: told once.
     trouble: String,
@@ -156,7 +161,9 @@ impl Watch {
             reserve: runway.reserve_bytes,
         };
         let why = obstacle(shared.wal.status().as_ref(), runway, volume.waiting.len());
-        let run = if why.is_some() { plan(&volume.waiting, &scene) } else { Vec::new() };
+        self.stuck = if why.is_some() { self.stuck + 1 } else { 0 };
+        let patient = self.stuck < PATIENT && runway.room_bytes >= runway.reserve_bytes / 4;
+        let run = if why.is_some() && !patient { plan(&volume.waiting, &scene) } else { Vec::new() };
         if let (Some(first), Some(why)) = (run.first(), why) {
             let reserve = overflow.reserve.as_deref().unwrap_or("10%");
             let reason = format!(
