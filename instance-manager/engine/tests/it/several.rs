@@ -300,7 +300,8 @@ async fn what_was_let_go_of_comes_from_the_repository_that_has_it() {
     // Another process.
     let group = place.group(Policy::All);
     place.sites[1].s3.faults().clear();
-    until("the other has it too", || place.has(1, &name(2))).await;
+    let wanted = name(2);
+    until("the other has it too", || place.has(1, &wanted)).await;
     assert_eq!(place.fetched(1, 2).await, content(2));
     until("nothing is noted any more", || async { place.notes(0).await.is_empty() }).await;
     group.tell_dropped("repo2", &dropped).await.expect("written");

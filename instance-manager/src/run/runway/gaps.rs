@@ -212,12 +212,12 @@ mod tests {
         assert!(gaps.tell("repo1", &record) && gaps.untold("repo1").is_empty());
         add(&mut gaps, &[5]);
         assert!(!gaps.tell("repo1", &record), "it has grown");
-        let grown = ("000000010000000000000003".to_owned(), "000000010000000000000005".to_owned(), 3);
-        assert_eq!(seen(&gaps), [grown.clone()]);
+        let grown = [("000000010000000000000003".to_owned(), "000000010000000000000005".to_owned(), 3)];
+        assert_eq!(seen(&gaps), grown);
         assert_eq!(gaps.untold("repo1")[0].last, segment(5));
         // The same once more, after a restart that made it wait again.
         add(&mut gaps, &[4]);
-        assert_eq!(seen(&gaps), [grown.clone()]);
+        assert_eq!(seen(&gaps), grown);
         add(&mut gaps, &[9]);
         assert_eq!(gaps.told().len(), 2);
         gaps.write(&path).unwrap();
