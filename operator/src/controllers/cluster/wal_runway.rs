@@ -132,10 +132,7 @@ fn short(spec: &ClusterSpec, overflow: &WalOverflow, status: &ClusterStatus, run
     let (cause, remedy) = match (&runway.slot, failing) {
         (Some(slot), _) => (
             format!("the replication slot {slot} holds {} of WAL", text(runway.held_bytes)),
-            format!(
-                "let its client catch up, or drop it (select pg_drop_replication_slot('{slot}')); letting go of WAL \
-                 frees nothing that a slot holds"
-            ),
+            format!("let its client catch up, drop it (select pg_drop_replication_slot('{slot}'))"),
         ),
         (None, Some(condition)) => {
             (format!("WAL does not reach the archive ({})", condition.message), "mend the archive".to_owned())
@@ -147,7 +144,11 @@ fn short(spec: &ClusterSpec, overflow: &WalOverflow, status: &ClusterStatus, run
         (None, None) => ("the volume is small for what is written".to_owned(), "free space on it".to_owned()),
     };
     let otherwise = match (overflow.drops(), &runway.slot) {
-        (_, Some(_)) | (false, None) => "PostgreSQL stops when it is full".to_owned(),
+        (true, Some(_)) => {
+            "PostgreSQL stops when it is full, since letting go of WAL frees nothing that a slot holds"
+                .to_owned()
+        }
+        (false, _) => "PostgreSQL stops when it is full".to_owned(),
         (true, None) => format!(
             "below the reserve of {} the oldest WAL is let go of, and the archive gets a gap",
             text(runway.reserve_bytes)
