@@ -18,6 +18,7 @@ use crate::common::{BackupTarget, LocalObjectReference};
 use crate::object_store::BarmanObjectStore;
 use crate::repository::{DEFAULT, NamedStore, Repository};
 use crate::retention::Retention;
+use crate::wal_runway::WalOverflow;
 
 /// A PostgreSQL primary with its replicas, its backups and its WAL archive.
 #[derive(CustomResource, Serialize, Deserialize, Clone, Debug, Default, PartialEq, KubeSchema)]
@@ -287,6 +288,8 @@ pub enum PodAntiAffinityType {
     .message("one repository at least must archive WAL, else no backup could be made consistent: take archiveWAL: false away from one of them"))]
 #[x_kube(validation = Rule::new("!has(self.walAcknowledgement) || !string(self.walAcknowledgement).matches('^[1-9]$') || int(string(self.walAcknowledgement)) <= (has(self.barmanObjectStore) ? 1 : 0) + (has(self.repositories) ? self.repositories.filter(r, !has(r.archiveWAL) || r.archiveWAL).size() : 0)")
     .message("walAcknowledgement is more than the number of repositories that archive WAL (barmanObjectStore counts, archiveWAL: false does not): give a smaller number, or all"))]
+#[x_kube(validation = Rule::new("!has(self.walOverflow) || !has(self.walOverflow.policy) || self.walOverflow.policy != 'Drop' || has(self.barmanObjectStore) || (has(self.repositories) && self.repositories.size() > 0)")
+    .message("walOverflow.policy Drop needs a repository, without one no WAL waits: give barmanObjectStore or repositories, or leave policy out"))]
 pub struct BackupConfiguration {
     /// The object store in the Barman Cloud layout. WAL archiving begins as soon as it is given.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -310,6 +313,10 @@ pub struct BackupConfiguration {
     #[x_kube(validation = Rule::new("string(self) == 'all' || string(self).matches('^[1-9]$')")
         .message("walAcknowledgement must be all or a number of repositories from 1 on"))]
     pub wal_acknowledgement: Option<IntOrString>,
+    /// When the volume with `pg_wal` fills: from when on it is told, and whether WAL may be let go of instead of a
+    /// database that stops.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wal_overflow: Option<WalOverflow>,
     /// Which instance base backups are read from. Default: `prefer-standby`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<BackupTarget>,
@@ -392,6 +399,12 @@ impl ClusterSpec {
             // As an edit may leave it; the schema takes no other words than numbers and "all".
             IntOrString::String(text) => text.parse().ok(),
         }
+    }
+
+    /// What happens when the volume with `pg_wal` fills.
+    #[must_use]
+    pub fn wal_overflow(&self) -> WalOverflow {
+        self.backup.as_ref().and_then(|backup| backup.wal_overflow.clone()).unwrap_or_default()
     }
 
     /// Synchronous replication as it is asked for, in whichever words; `None` when it is asynchronous. With

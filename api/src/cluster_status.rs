@@ -12,6 +12,7 @@ use crate::encryption::EncryptionStatus;
 use crate::instance::InstanceRole;
 use crate::retention::RetentionStatus;
 use crate::store_probe::StoreProbe;
+use crate::wal_runway::{DroppedWal, WalRunway};
 use crate::window::RecoveryGap;
 
 /// What is known about a cluster.
@@ -98,11 +99,18 @@ pub struct ClusterStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub repositories: Vec<RepositoryStatus>,
+    /// How long the volume with the primary's `pg_wal` lasts. Written anew when it has changed by a good part only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wal_runway: Option<WalRunway>,
+    /// The newest gaps in the archive that were made on purpose, oldest first: see `spec.backup.walOverflow`.
+    #[serde(default, rename = "droppedWAL", skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["firstWAL".into()]))]
+    pub dropped_wal: Vec<DroppedWal>,
     /// What the first instance was restored from, when it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recovery: Option<RecoveryStatus>,
     /// `Ready`, `ContinuousArchiving`, `LastBackupSucceeded`, `BackupConfigured`, `RepositoryHostReady`,
-    /// `RepositoriesUpToDate`.
+    /// `RepositoriesUpToDate`, `WALRunway`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

@@ -10,6 +10,7 @@ use crate::cluster_status::RepositoryLag;
 use crate::encryption::EncryptionStatus;
 use crate::retention::RetentionStatus;
 use crate::store_probe::StoreProbe;
+use crate::wal_runway::{DroppedWal, WalRunway};
 use crate::window::RecoveryWindow;
 
 /// Role of an instance, as PostgreSQL itself reports it.
@@ -100,6 +101,12 @@ pub struct InstanceStatus {
     /// Replicas that stream from this primary.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replicas: Vec<ReplicaState>,
+    /// How long the volume with `pg_wal` lasts; `None` until known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wal_runway: Option<WalRunway>,
+    /// WAL that this instance let go of without having archived it, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropped_wal: Vec<DroppedWal>,
 }
 
 /// A replica as its primary sees it (`pg_stat_replication`).

@@ -27,6 +27,7 @@ pub mod retention;
 pub mod scheduled_backup;
 pub mod store_probe;
 pub mod volume_repository;
+pub mod wal_runway;
 pub mod window;
 
 pub use backup::{Backup, BackupPhase, BackupSpec, BackupStatus};

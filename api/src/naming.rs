@@ -41,6 +41,8 @@ pub const PG_WAL_ON_VOLUME: &str = "/var/lib/postgresql/wal/pg_wal";
 pub const BOOTSTRAP_DONE: &str = "howdah-bootstrap.done";
 /// Beside PGDATA: what it was restored from.
 pub const RESTORED: &str = "howdah-restored.json";
+/// WAL that this instance let go of without having archived it, beside PGDATA.
+pub const DROPPED_WAL: &str = "howdah-dropped-wal.json";
 /// Inside PGDATA: where WAL comes from while recovery goes on.
 pub const RECOVERY_FILE: &str = "howdah-recovery.json";
 
@@ -203,6 +205,12 @@ pub fn repository_folder(namespace: &str, cluster: &str, repository: &str) -> St
 #[must_use]
 pub fn repository_schedule(cluster: &str, repository: &str, kind: &str) -> String {
     format!("{cluster}-{repository}-{kind}")
+}
+
+/// Backup that is ordered in a repository because of a gap that begins with this WAL file; the first try.
+#[must_use]
+pub fn gap_backup(cluster: &str, first_wal: &str, repository: &str) -> String {
+    format!("{cluster}-gap-{}-{repository}", first_wal.to_lowercase())
 }
 
 /// Child of a ScheduledBackup for the slot due at `due` (`YYYYMMDDHHMMSS`, UTC).

@@ -43,6 +43,22 @@ pub fn bytes(text: &str) -> Option<u128> {
     Some(total)
 }
 
+/// Bytes for people, as a quantity of at most three digits or so: `1.2Gi`, `840Mi`.
+#[must_use]
+pub fn text(bytes: u64) -> String {
+    let units = ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+    let Some(unit) = (0..units.len()).rev().find(|unit| bytes >> (10 * (unit + 1)) > 0) else {
+        return bytes.to_string();
+    };
+    let shift = 10 * (unit + 1);
+    let tenths = (u128::from(bytes) * 10) >> shift;
+    match tenths {
+        1000.. => format!("{}{}", tenths / 10, units[unit]),
+        _ if tenths % 10 == 0 => format!("{}{}", tenths / 10, units[unit]),
+        _ => format!("{}.{}{}", tenths / 10, tenths % 10, units[unit]),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
@@ -65,5 +81,15 @@ mod tests {
     #[case("5Gb", None)]
     fn sizes(#[case] text: &str, #[case] expected: Option<u128>) {
         assert_eq!(bytes(text), expected);
+    }
+
+    #[rstest]
+    #[case(7, "7")]
+    #[case(1024, "1Ki")]
+    #[case(1_300_000_000, "1.2Gi")]
+    #[case(840 << 20, "840Mi")]
+    #[case(5 << 30, "5Gi")]
+    fn words(#[case] number: u64, #[case] expected: &str) {
+        assert_eq!(text(number), expected);
     }
 }

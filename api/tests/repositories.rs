@@ -212,3 +212,30 @@ fn an_acknowledgement_that_cannot_be_met(
     let said = said_of_backup(&backup(default, archiving, &acknowledgement));
     assert!(said.contains(words), "{words:?} is not in {said:?}");
 }
+
+#[rstest]
+#[case::nothing(json!({}))]
+#[case::all(json!({"policy": "Drop", "reserve": "15%", "warnMinutes": 30}))]
+#[case::a_size(json!({"policy": "Drop", "reserve": "2Gi"}))]
+fn overflow_accepted(#[case] overflow: Value) {
+    let mut backup = backup(true, &[], &Value::Null);
+    backup["walOverflow"] = overflow;
+    assert_eq!(said_of_backup(&backup), "");
+}
+
+#[rstest]
+#[case::nowhere(json!({"walOverflow": {"policy": "Drop"}}), "walOverflow.policy Drop needs a repository")]
+#[case::no_repository(json!({"repositories": [], "walOverflow": {"policy": "Drop"}}), "give barmanObjectStore or repositories")]
+#[case::nothing_left(json!({"walOverflow": {"reserve": "0%"}}), "reserve is a part of the volume from 1% to 90%")]
+#[case::too_much(json!({"walOverflow": {"reserve": "91%"}}), "reserve is a part of the volume from 1% to 90%")]
+#[case::no_size(json!({"walOverflow": {"reserve": "much"}}), "or a size such as 2Gi")]
+fn overflow_refused(#[case] backup: Value, #[case] words: &str) {
+    let said = said_of_backup(&backup);
+    assert!(said.contains(words), "{said}");
+}
+
+/// The condition can be asked for without a repository: a slot may hold WAL as well.
+#[test]
+fn a_limit_for_the_warning_needs_no_repository() {
+    assert_eq!(said_of_backup(&json!({"walOverflow": {"warnMinutes": 30}})), "");
+}

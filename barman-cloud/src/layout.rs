@@ -238,6 +238,16 @@ impl Layout {
         format!("{}/howdah/arrears/{repository}.json", self.server)
     }
 
+    /// Directory of the records of WAL that was let go of on purpose.
+    pub fn dropped_dir(&self) -> String {
+        format!("{}/howdah/dropped", self.server)
+    }
+
+    /// The record of the gap that begins with this segment.
+    pub fn dropped(&self, first: &str) -> String {
+        format!("{}/howdah/dropped/{first}.json", self.server)
+    }
+
     /// The object that a probe writes and deletes to learn what the store allows.
     pub fn probe(&self) -> String {
         format!("{}/howdah/probe", self.server)

@@ -16,6 +16,7 @@ pub mod backup_info;
 pub mod catalog;
 pub mod chain;
 pub mod codec;
+pub mod dropped;
 pub mod error;
 pub mod exclude;
 pub mod in_use;

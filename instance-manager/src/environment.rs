@@ -175,6 +175,12 @@ impl Paths {
         self.data_volume().join(naming::RESTORED)
     }
 
+    /// WAL that this instance let go of without having archived it, beside PGDATA.
+    #[must_use]
+    pub fn dropped_wal(&self) -> PathBuf {
+        self.data_volume().join(naming::DROPPED_WAL)
+    }
+
     /// While recovery goes on: where its WAL comes from.
     #[must_use]
     pub fn recovery_file(&self) -> PathBuf {

@@ -29,5 +29,5 @@ pub use progress::{BackupStart, Phase, Progress};
 pub use restore::{BackupChoice, RecoveryTarget, RestoreRequest, RestoreResult, TargetTimeline};
 pub use wal::{
     Archiver, ArchiverConfig, ArchiverStats, Group, Held, Hole, Lag, Member, Policy, Refusal, Refused,
-    Restorer, RestorerConfig, Tail, WalFetch,
+    Restorer, RestorerConfig, Tail, WalFetch, WalVolume,
 };

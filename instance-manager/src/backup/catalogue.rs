@@ -10,8 +10,8 @@ use chrono::{DateTime, Utc};
 use howdah_api::backup::Backup;
 use howdah_api::instance::Recoverability;
 use howdah_api::repository::NamedStore;
-use howdah_engine::Repository;
 use howdah_engine::backup::sweep_orphans;
+use howdah_engine::{ControlData, Repository};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use tokio::time::sleep;
@@ -68,7 +68,7 @@ pub async fn follow(shared: Arc<Shared>) {
     }
 }
 
-/// Looks once; false when a repository could not be read.
+/// Looks once; false when a repository could not be read, or is not as it will soon be.
 pub async fn refresh(shared: &Shared) -> bool {
     if shared.server.borrow().running != Some(Running::Primary) {
         shared.set_recoverability(BTreeMap::new());
@@ -79,6 +79,8 @@ pub async fn refresh(shared: &Shared) -> bool {
     for named in shared.stores() {
         match look(shared, &named).await {
             Ok(found) => {
+                // What comes after a gap is waited for.
+                whole &= !(named.archive_wal && shared.gaps(|gaps| gaps.unseen(&named.name)));
                 known.insert(named.name, found);
             }
             Err(error) => {
@@ -108,7 +110,12 @@ async fn look(shared: &Shared, named: &NamedStore) -> Result<Recoverability> {
     if !inventory.orphans.is_empty() && shared.backup().is_none() {
         sweep(&repository, None, Utc::now() - GRACE).await;
     }
-    let window = shared.windows.of(named, &repository, &inventory).await?;
+    let gap = named.archive_wal && shared.gaps(|gaps| gaps.unseen(&named.name));
+    let window = shared.windows.of(named, &repository, &inventory, gap).await?;
+    if gap {
+        let size = ControlData::read(&shared.env.paths.pgdata)?.wal_segment_size;
+        shared.change_gaps(|gaps| gaps.look(&named.name, &window, size))?;
+    }
     Ok(summary(&inventory, &window))
 }
 

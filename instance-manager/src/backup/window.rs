@@ -36,7 +36,7 @@ impl Seen {
 pub struct Windows(Mutex<BTreeMap<String, Seen>>);
 
 impl Windows {
-    /// The window of a repository that holds these backups.
+    /// The window of a repository that holds these backups; with `anew`, it is computed in any case.
     ///
     /// # Errors
     /// When it has to be computed and the store does not answer.
@@ -45,10 +45,12 @@ impl Windows {
         named: &NamedStore,
         repository: &Repository,
         inventory: &Inventory,
+        anew: bool,
     ) -> Result<RecoveryWindow> {
         let backups: Vec<BackupId> = inventory.restorable().map(|(member, _)| member.id.clone()).collect();
         let (now, known) = (Instant::now(), self.lock().get(&named.name).cloned());
         if let Some(seen) = known
+            && !anew
             && seen.still_holds(named, &backups, now)
         {
             return Ok(seen.window);

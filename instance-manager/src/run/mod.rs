@@ -14,6 +14,7 @@ pub mod recovery_watch;
 pub mod rejoin;
 pub mod replication_role;
 pub mod role;
+pub mod runway;
 pub mod served;
 pub mod shared;
 pub mod socket;

@@ -8,12 +8,14 @@ use howdah_api::bootstrap::RecoveryStatus;
 use howdah_api::instance::Recoverability;
 use howdah_api::repository::NamedStore;
 use howdah_api::retention::RetentionStatus;
+use howdah_api::wal_runway::WalRunway;
 use howdah_engine::{Policy, Progress};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::authority::Authority;
 use super::role::Running;
+use super::runway::gaps::Gaps;
 use super::wal::WalService;
 use crate::backup::care::Care;
 use crate::backup::window::Windows;
@@ -125,6 +127,9 @@ pub struct Shared {
     retention: Mutex<BTreeMap<String, RetentionStatus>>,
     /// Store and keys of each repository.
     care: Mutex<BTreeMap<String, Care>>,
+    wal_runway: Mutex<Option<WalRunway>>,
+    /// WAL that was let go of.
+    gaps: Mutex<Gaps>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -144,6 +149,7 @@ impl Shared {
             authority: Authority::new(kube.clone(), &env),
             restart: Notify::new(),
             restored: read_restored(&env.paths),
+            gaps: Mutex::new(Gaps::read(&env.paths.dropped_wal())),
             env,
             programs,
             major,
@@ -160,6 +166,7 @@ impl Shared {
             windows: Windows::default(),
             retention: Mutex::default(),
             care: Mutex::default(),
+            wal_runway: Mutex::default(),
         })
     }
 
@@ -242,6 +249,36 @@ impl Shared {
     /// Sets it.
     pub fn set_care(&self, repository: &str, care: Care) {
         lock(&self.care).insert(repository.to_owned(), care);
+    }
+
+    /// How long the volume with `pg_wal` lasts.
+    #[must_use]
+    pub fn wal_runway(&self) -> Option<WalRunway> {
+        lock(&self.wal_runway).clone()
+    }
+
+    /// Sets it; `None` when it is no longer known.
+    pub fn set_wal_runway(&self, runway: Option<WalRunway>) {
+        *lock(&self.wal_runway) = runway;
+    }
+
+    /// Looks at the gaps that this instance made in the archive.
+    pub fn gaps<T>(&self, look: impl FnOnce(&Gaps) -> T) -> T {
+        look(&lock(&self.gaps))
+    }
+
+    /// Changes what is noted of them, durably; `change` says whether it did.
+    ///
+    /// # Errors
+    /// When it cannot be noted; then nothing has changed.
+    pub fn change_gaps(&self, change: impl FnOnce(&mut Gaps) -> bool) -> crate::error::Result<()> {
+        let mut gaps = lock(&self.gaps);
+        let mut new = gaps.clone();
+        if change(&mut new) {
+            new.write(&self.env.paths.dropped_wal())?;
+            *gaps = new;
+        }
+        Ok(())
     }
 
     /// What each repository holds, as far as it is known.

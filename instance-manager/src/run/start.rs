@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
 use super::shared::{PodFacts, Shared};
-use super::{news, rejoin, socket, supervisor, watch};
+use super::{news, rejoin, runway, socket, supervisor, watch};
 use crate::bootstrap::recovery_file::RecoveryFile;
 use crate::environment::Environment;
 use crate::error::{Error, IoContext, Result};
@@ -47,6 +47,7 @@ pub async fn run_with(env: Environment, kube: Kubernetes) -> Result<()> {
     tokio::spawn(backup::runner::run(prepared.clone()));
     tokio::spawn(backup::catalogue::follow(prepared.clone()));
     tokio::spawn(crate::pages::keep_small(prepared.clone()));
+    tokio::spawn(runway::watch(prepared.clone()));
     supervisor::supervise(prepared, stop).await
 }
 

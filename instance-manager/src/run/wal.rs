@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use barman_cloud::Segment;
+use barman_cloud::dropped::Dropped;
 use howdah_api::instance::{ArchiverStatus, RepositoryState, SocketAnswer};
 use howdah_api::object_store::BarmanObjectStore;
 use howdah_api::repository::NamedStore;
@@ -401,6 +402,29 @@ impl WalService {
             format!("it is late: it lacks {} WAL files{oldest}", lag.files)
         });
         state.archiver.last_error.or(late)
+    }
+
+    /// From this segment on WAL was let go of: repositories that have some of it help the others.
+    pub fn let_go(&self, first: Segment) {
+        if let Some(archives) = &self.read().archives {
+            archives.group().let_go(first);
+        }
+    }
+
+    /// Names of the repositories that archive WAL, once they are known.
+    #[must_use]
+    pub fn archive_names(&self) -> Vec<String> {
+        let state = self.read();
+        state.archives.iter().flat_map(|archives| archives.group().names()).map(str::to_owned).collect()
+    }
+
+    /// Writes the record of a gap into a repository.
+    ///
+    /// # Errors
+    /// Why the repository does not take it.
+    pub async fn tell_dropped(&self, repository: &str, dropped: &Dropped) -> Result<(), String> {
+        let Some(archives) = self.read().archives.clone() else { return Err(STARTING.to_owned()) };
+        archives.group().tell_dropped(repository, dropped).await.map_err(|error| error.report())
     }
 
     /// From where on other repositories need the WAL of this one; `None` when all have everything.

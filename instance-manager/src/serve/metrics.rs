@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use howdah_api::cluster_status::RepositoryLag;
 use howdah_api::instance::{InstanceRole, InstanceStatus, RepositoryState};
+use howdah_api::wal_runway::WalRunway;
 use howdah_api::window::RecoveryWindow;
 use howdah_engine::Progress;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -121,6 +122,9 @@ fn registry(status: &InstanceStatus, progress: Option<&Progress>) -> Registry {
         );
         m.gauge("backups", "Backups of any type in the store that can be restored", f64::from(known.backups));
     }
+    if let Some(runway) = &status.wal_runway {
+        volume(&mut m, runway);
+    }
     replicas(&mut m, status);
     repositories(&mut m, &status.repositories);
     m.gauge("backup_running", "Whether this instance takes a backup", yes(progress.is_some()));
@@ -130,6 +134,41 @@ fn registry(status: &InstanceStatus, progress: Option<&Progress>) -> Registry {
         m.gauge("backup_bytes_stored", "Bytes of the running backup sent", progress.bytes_stored() as f64);
     }
     m.0
+}
+
+/// The volume with `pg_wal`.
+#[allow(clippy::cast_precision_loss)]
+fn volume(m: &mut Metrics, runway: &WalRunway) {
+    m.gauge("wal_volume_size_bytes", "Size of the volume with pg_wal", runway.volume_bytes as f64);
+    m.gauge("wal_volume_free_bytes", "What is free of the volume with pg_wal", runway.free_bytes as f64);
+    m.gauge(
+        "wal_room_bytes",
+        "Room for new WAL, with files that can be used again",
+        runway.room_bytes as f64,
+    );
+    m.gauge(
+        "wal_reserve_bytes",
+        "Room that is to stay on the volume with pg_wal",
+        runway.reserve_bytes as f64,
+    );
+    m.gauge("wal_held_bytes", "WAL that must be kept for the archive or a slot", runway.held_bytes as f64);
+    m.gauge("wal_waiting_bytes", "WAL that waits for the archive", runway.waiting_bytes as f64);
+    m.counter(
+        "wal_dropped_segments",
+        "WAL files let go of without having been archived, since the manager started",
+        runway.dropped_segments,
+    );
+    let known = [
+        ("wal_runway_minutes", "Minutes until the volume with pg_wal is full", runway.minutes),
+        ("wal_write_bytes_per_second", "Rate at which WAL is written", runway.write_rate),
+        ("wal_archive_bytes_per_second", "Rate at which the archive takes WAL", runway.archive_rate),
+        ("wal_growth_bytes_per_second", "Rate at which WAL that must be kept grows", runway.growth_rate),
+    ];
+    for (name, help, value) in known {
+        if let Some(value) = value {
+            m.gauge(name, help, value as f64);
+        }
+    }
 }
 
 /// What each replica has not flushed yet of what its primary has written.
@@ -294,6 +333,26 @@ mod tests {
         for absent in ["archiver", "recoverability", "timeline", "lsn", "backup_bytes"] {
             assert!(!text.contains(absent), "{absent} in {text}");
         }
+    }
+
+    #[test]
+    fn a_runway_without_end_is_absent() {
+        let mut runway =
+            WalRunway { free_bytes: 7, write_rate: Some(3), dropped_segments: 2, ..WalRunway::default() };
+        let of = |runway: &WalRunway| {
+            text(&InstanceStatus { wal_runway: Some(runway.clone()), ..InstanceStatus::default() }, None)
+        };
+        let shown = of(&runway);
+        for line in [
+            "howdah_wal_volume_free_bytes 7",
+            "howdah_wal_write_bytes_per_second 3",
+            "howdah_wal_dropped_segments_total 2",
+        ] {
+            assert!(shown.contains(line), "{line} not in {shown}");
+        }
+        assert!(!shown.contains("howdah_wal_runway_minutes") && !shown.contains("wal_growth"), "{shown}");
+        runway.minutes = Some(42);
+        assert!(of(&runway).contains("howdah_wal_runway_minutes 42"));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::pg::sql::MAINTENANCE_DB;
 use crate::pg::switch::switch;
 use crate::run::role::Running;
+use crate::run::runway::gaps::Gaps;
 use crate::run::shared::{ServerState, Shared};
 
 /// The routes.
@@ -150,7 +151,11 @@ pub async fn collect(shared: &Shared) -> InstanceStatus {
         .map(|state| {
             let care = shared.care(&state.name);
             let mut recoverability = known.get(&state.name).cloned();
-            if let Some(window) = recoverability.as_mut().and_then(|known| known.window.as_mut()) {
+            // Behind a gap that the window does not know of yet nothing counts.
+            let gap = shared.gaps(|gaps| gaps.unseen(&state.name));
+            if let Some(window) = recoverability.as_mut().and_then(|known| known.window.as_mut())
+                && !gap
+            {
                 window.archived_until(state.archiver.last_archived_time.as_ref());
             }
             RepositoryState {
@@ -164,6 +169,8 @@ pub async fn collect(shared: &Shared) -> InstanceStatus {
         })
         .collect();
     status.restored.clone_from(&shared.restored);
+    status.wal_runway = shared.wal_runway();
+    status.dropped_wal = shared.gaps(Gaps::told);
     status.running_backup_uid = shared.backup().map(|b| b.uid);
     status
 }

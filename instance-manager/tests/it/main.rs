@@ -13,6 +13,7 @@ mod info;
 mod initdb;
 mod install;
 mod join;
+mod overflow;
 mod pod;
 mod recovery;
 mod rejoin;

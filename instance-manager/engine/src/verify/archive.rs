@@ -7,6 +7,7 @@ use super::segment::Archive;
 use super::way::{Course, Stretch, push};
 use crate::error::{Error, Result};
 use barman_cloud::archive::WalObject;
+use barman_cloud::dropped::Dropped;
 use barman_cloud::{Repository, Segment, TimelineHistory, WalName};
 use futures::StreamExt;
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,8 +63,10 @@ pub async fn walk(
         dirs.iter().filter_map(|dir| format!("{dir}00000000").parse().ok()).collect()
     };
     strays(archive, &dirs, &mut findings);
+    let dropped = archive.repository.dropped().await?;
     for course in courses {
-        let mut walk = Walk { looking, archive, course, dirs: &dirs, known: BTreeMap::new() };
+        let mut walk =
+            Walk { looking, archive, course, dirs: &dirs, dropped: &dropped, known: BTreeMap::new() };
         walk.run(&mut walked, &mut findings).await?;
     }
     (walked.report.findings, walked.report.more_findings) = findings.into_parts();
@@ -86,6 +89,8 @@ struct Walk<'a> {
     course: &'a Course,
     /// First segment of each directory of the archive.
     dirs: &'a [Segment],
+    /// Gaps that were made on purpose.
+    dropped: &'a [Dropped],
     /// Objects of the directories around the current position.
     known: BTreeMap<Segment, BTreeMap<Segment, Vec<WalObject>>>,
 }
@@ -242,6 +247,26 @@ impl Walk<'_> {
         }
     }
 
+    /// Who let WAL of the gap go, and why, when somebody did.
+    fn on_purpose(&self, gap: Stretch) -> String {
+        let size = self.course.size;
+        let touches = |dropped: &&Dropped| {
+            let common = gap.first.max(dropped.first.number(size));
+            common <= gap.last.min(dropped.last.number(size))
+                && self.course.names(common).iter().any(|name| name.timeline == dropped.first.timeline)
+        };
+        self.dropped.iter().find(touches).map_or_else(String::new, |dropped| {
+            format!(
+                "; {} let {} to {} go on purpose at {}: {}",
+                dropped.by,
+                dropped.first,
+                dropped.last,
+                dropped.until.format("%Y-%m-%d %H:%M:%S UTC"),
+                dropped.reason
+            )
+        })
+    }
+
     fn tell(&self, gap: Stretch, last: u64, walked: &mut Walked, findings: &mut Findings) {
         let (course, affected) = (self.course, self.course.needed_by(gap));
         let count = match gap.count() {
@@ -260,6 +285,7 @@ impl Walk<'_> {
             }
         };
         walked.broken.extend(affected.iter().cloned());
+        let problem = format!("{problem}{}", self.on_purpose(gap));
         let mut finding = Finding::new(code, self.stretch(gap), problem);
         finding.affects = affected;
         findings.add(finding);

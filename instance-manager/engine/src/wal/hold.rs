@@ -88,9 +88,9 @@ impl Marks {
         Ok(self.file(name).exists())
     }
 
-    /// Takes that back.
-    pub fn make_done(&self, name: WalName) -> Result<()> {
-        move_mark(&self.path(name, "ready"), &self.path(name, "done")).map(|_| ())
+    /// Takes that back. False when it does not wait.
+    pub fn make_done(&self, name: WalName) -> Result<bool> {
+        move_mark(&self.path(name, "ready"), &self.path(name, "done"))
     }
 
     fn file(&self, name: WalName) -> PathBuf {
@@ -234,8 +234,7 @@ mod tests {
         let of = Marks::of(temp.path()).expect("there");
         let name: WalName = segment.parse().expect("a name");
         assert_eq!(of.get(name), Mark::Ready);
-        of.make_done(name).expect("renamed");
-        of.make_done(name).expect("nothing to do");
+        assert!(of.make_done(name).expect("renamed") && !of.make_done(name).expect("nothing to do"));
         assert_eq!(of.get(name), Mark::Done);
         assert!(of.make_ready(name).expect("renamed") && of.make_ready(name).expect("nothing to do"));
         // Nobody has marked it.

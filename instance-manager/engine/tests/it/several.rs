@@ -268,6 +268,48 @@ async fn all_means_all() {
     assert!(place.has(1, &name(2)).await);
 }
 
+/// What one repository has of WAL that was let go of, the others get from it; what none has stays a gap, with its record.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_let_go_of_comes_from_the_repository_that_has_it() {
+    let place = Place::new(2).await;
+    let group = place.group(Policy::All);
+    place.segment(&group, 1).await;
+    place.refuse(1, "**");
+    place.ready(&name(2), &content(2));
+    place.archived(&group, &name(2)).await.expect_err("one does not have it");
+    place.ready(&name(3), &content(3));
+    let gone = howdah_engine::wal::let_go(&place.data, &[seg(2), seg(3)]).expect("renamed");
+    assert_eq!(gone, [seg(2), seg(3)]);
+    group.let_go(seg(2));
+    for number in [2, 3] {
+        place.recycle(number);
+    }
+    let dropped = barman_cloud::dropped::Dropped {
+        first: seg(2),
+        last: seg(3),
+        segments: 2,
+        since: chrono::DateTime::UNIX_EPOCH,
+        until: chrono::DateTime::UNIX_EPOCH,
+        by: "pg-1".into(),
+        reason: "the volume was nearly full".into(),
+    };
+    group.tell_dropped("repo1", &dropped).await.expect("written");
+    group.tell_dropped("repo2", &dropped).await.expect_err("it is away");
+    assert_eq!(place.notes(0).await, [("repo2".to_owned(), name(2))]);
+    drop(group);
+    // Another process.
+    let group = place.group(Policy::All);
+    place.sites[1].s3.faults().clear();
+    let wanted = name(2);
+    until("the other has it too", || place.has(1, &wanted)).await;
+    assert_eq!(place.fetched(1, 2).await, content(2));
+    until("nothing is noted any more", || async { place.notes(0).await.is_empty() }).await;
+    group.tell_dropped("repo2", &dropped).await.expect("written");
+    assert_eq!(place.sites[1].repository("s").dropped().await.expect("read"), [dropped]);
+    assert!(!place.has(0, &name(3)).await && !place.has(1, &name(3)).await);
+    place.segment(&group, 4).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_of_three_need_two_and_one_that_is_late_is_asked_when_it_must_be() {
     let place = Place::new(3).await;

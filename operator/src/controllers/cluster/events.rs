@@ -1,6 +1,6 @@
 //! Tells people what changed: events for transitions, never for a state that lasts.
 
-use howdah_api::conditions::{self, FALSE, TRUE};
+use howdah_api::conditions::{self, FALSE, TRUE, UNKNOWN};
 use howdah_api::{Cluster, ClusterStatus};
 use kube::Resource;
 use kube::runtime::events::EventType;
@@ -78,12 +78,15 @@ pub fn changes(before: &ClusterStatus, after: &ClusterStatus) -> Vec<Note> {
         conditions::BACKUP_CONFIGURED,
         conditions::REPOSITORIES_UP_TO_DATE,
         conditions::SYNCHRONOUS_REPLICATION,
+        conditions::WAL_RUNWAY,
     ] {
         let (old, new) =
             (conditions::get(&before.conditions, type_), conditions::get(&after.conditions, type_));
         let Some(new) = new else { continue };
         let same = old.is_some_and(|o| o.status == new.status && o.reason == new.reason);
-        let first_good = old.is_none() && new.status == TRUE;
+        // That there is room is no news before there was none.
+        let unknown = type_ == conditions::WAL_RUNWAY && old.is_some_and(|o| o.status == UNKNOWN);
+        let first_good = (old.is_none() || unknown) && new.status == TRUE;
         if !same && !first_good && (new.status == TRUE || new.status == FALSE) {
             notes.push(Note {
                 warning: new.status == FALSE,

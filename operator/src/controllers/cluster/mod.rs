@@ -5,6 +5,7 @@ pub mod build;
 pub mod decide;
 pub mod events;
 pub mod fetch;
+pub mod gap_backups;
 pub mod lease;
 pub mod nodes;
 pub mod observed;
@@ -18,6 +19,7 @@ pub mod status;
 pub mod synchronous;
 pub mod trouble;
 pub mod validate;
+pub mod wal_runway;
 
 #[cfg(test)]
 mod build_tests;
@@ -39,6 +41,8 @@ mod source_tests;
 mod status_tests;
 #[cfg(test)]
 mod synchronous_tests;
+#[cfg(test)]
+mod wal_runway_tests;
 
 use std::time::Duration;
 
@@ -151,7 +155,8 @@ async fn apply_all(
     // What belongs to the cluster as a whole was there before: an instance that is down does not wait for it.
     let steps = apply::apply_steps(ctx, validated, observed, plan).await;
     let hosted = repo_host::apply(ctx, validated, observed, repositories).await;
-    base.and(steps).and(hosted)
+    let ordered = gap_backups::apply(ctx, validated, observed).await;
+    base.and(steps).and(hosted).and(ordered)
 }
 
 async fn apply_base(

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::decide::Plan;
 use super::observed::{Instance, Observed};
 use super::validate::Validated;
-use super::{phases, repositories, synchronous, trouble};
+use super::{gap_backups, phases, repositories, synchronous, trouble, wal_runway};
 use crate::context::Context;
 use crate::error::Error;
 use crate::metrics::ClusterGauges;
@@ -57,8 +57,11 @@ pub fn fold(
     fold_primary(validated, observed, &instances, now, &mut status);
     synchronous::fold(&validated.name, observed, &instances, &mut status);
     fold_backups(observed, &mut status);
+    wal_runway::fold(observed, &mut status);
+    gap_backups::fold(observed, &mut status);
     fold_conditions(validated, observed, plan, generation, now, &mut status);
     synchronous::tell(&validated.name, observed, &instances, now, &mut status);
+    wal_runway::tell(observed, now, &mut status);
     status
 }
 

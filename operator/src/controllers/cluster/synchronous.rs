@@ -146,7 +146,10 @@ fn streams(instance: &Instance<'_>) -> bool {
 }
 
 /// What the current primary says; `None` while it does not answer as one.
-fn primary_report<'a>(observed: &'a Observed, status: &ClusterStatus) -> Option<&'a InstanceStatus> {
+pub(super) fn primary_report<'a>(
+    observed: &'a Observed,
+    status: &ClusterStatus,
+) -> Option<&'a InstanceStatus> {
     let report = observed.reports.get(status.current_primary.as_ref()?)?.as_ref().ok()?;
     (report.role == Some(InstanceRole::Primary)).then_some(report)
 }

@@ -15,6 +15,7 @@
 
 mod catch_up;
 mod debt;
+mod dropped;
 mod notes;
 mod source;
 mod tail;
