@@ -78,6 +78,7 @@ pub fn changes(before: &ClusterStatus, after: &ClusterStatus) -> Vec<Note> {
         conditions::BACKUP_CONFIGURED,
         conditions::REPOSITORIES_UP_TO_DATE,
         conditions::SYNCHRONOUS_REPLICATION,
+        conditions::CERTIFICATES_VALID,
     ] {
         let (old, new) =
             (conditions::get(&before.conditions, type_), conditions::get(&after.conditions, type_));
