@@ -171,9 +171,9 @@ impl<'a> Looking<'a> {
             }
         }
         let bundle = self.value(authority, ca_field, CA_CERT)?;
-        let fault = |name: &str, field| move |fault: Fault| self.fault(name, field, &fault);
+        let of_authority = |fault: Fault| self.fault(authority, ca_field, &fault);
         let now = self.observed.now;
-        let valid = given::authority(bundle, now).map_err(fault(authority, ca_field))?;
+        let valid = given::authority(bundle, now).map_err(of_authority)?;
         self.warn_of_end(authority, ca_field, valid, warnings);
         let Some(leaf) = leaf else {
             let key = self.value(authority, ca_field, CA_KEY).map_err(|problem| Problem {
@@ -183,10 +183,10 @@ impl<'a> Looking<'a> {
                 ),
                 ..problem
             })?;
-            return given::signer(bundle, key).map(Given::Issuer).map_err(fault(authority, ca_field));
+            return given::signer(bundle, key).map(Given::Issuer).map_err(of_authority);
         };
         let (pem, key) = (self.value(leaf, leaf_field, TLS_CERT)?, self.value(leaf, leaf_field, TLS_KEY)?);
-        let seen = given::leaf(pem, key, bundle, self.usage, now).map_err(fault(leaf, leaf_field))?;
+        let seen = given::leaf(pem, key, bundle, self.usage, now).map_err(|fault| self.fault(leaf, leaf_field, &fault))?;
         self.warn_of_end(leaf, leaf_field, seen.validity, warnings);
         if self.usage == Usage::Server {
             warnings.extend(self.missing_names(leaf, leaf_field, &seen.names));
