@@ -71,8 +71,12 @@ impl CertificatesConfiguration {
 
     /// Names of the Secrets that are provided.
     pub fn secret_names(&self) -> impl Iterator<Item = &String> {
-        let all =
-            [&self.server_ca_secret, &self.server_tls_secret, &self.client_ca_secret, &self.replication_tls_secret];
+        let all = [
+            &self.server_ca_secret,
+            &self.server_tls_secret,
+            &self.client_ca_secret,
+            &self.replication_tls_secret,
+        ];
         all.into_iter().flatten()
     }
 }

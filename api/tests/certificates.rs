@@ -56,7 +56,8 @@ fn fields_have_their_names() {
     assert_eq!(read.secret_names().collect::<Vec<_>>(), ["a", "b", "c", "d"]);
     let status: CertificatesStatus = serde_json::from_value(all).expect("a status");
     assert!(status.server_is_given("pg") && status.client_is_given("pg"));
-    let own = CertificatesStatus { server_tls_secret: Some("pg-server".into()), ..CertificatesStatus::default() };
+    let own =
+        CertificatesStatus { server_tls_secret: Some("pg-server".into()), ..CertificatesStatus::default() };
     assert!(!own.server_is_given("pg") && !own.client_is_given("pg"));
 }
 

@@ -29,18 +29,22 @@ fn clients(authority: &Authority) -> Result<Value> {
 }
 
 async fn secret(scene: &Scene, name: &str, data: &Value) -> Result<()> {
-    let manifest = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data});
+    let manifest =
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data});
     scene.apply(&manifest).await
 }
 
 /// What `psql` says that trusts `authority` alone and looks at the name of the server: the address of the server's
 /// connection, or its error.
-async fn verified(scene: &Scene, pod: &str, authority: &Authority) -> Result<std::result::Result<String, String>> {
+async fn verified(
+    scene: &Scene,
+    pod: &str,
+    authority: &Authority,
+) -> Result<std::result::Result<String, String>> {
     let root = format!("{pod}-root");
     secret(scene, &root, &json!({"root.crt": authority.pem()})).await?;
     let login = naming::superuser_secret("pg");
-    let env_from =
-        |variable: &str, key: &str| json!({"name": variable, "valueFrom": {"secretKeyRef": {"name": login, "key": key}}});
+    let env_from = |variable: &str, key: &str| json!({"name": variable, "valueFrom": {"secretKeyRef": {"name": login, "key": key}}});
     let manifest = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod},
         "spec": {
@@ -161,7 +165,11 @@ async fn given_certificates_are_shown_and_replaced_without_a_restart() -> Result
         })
         .await?;
     let told = condition(&broken, "CertificatesValid").context("no condition")?;
-    ensure!(text(told, "/message").contains("Secret server-of-ours") && text(told, "/message").contains("tls.key"), "{told:#}");
+    ensure!(
+        text(told, "/message").contains("Secret server-of-ours")
+            && text(told, "/message").contains("tls.key"),
+        "{told:#}"
+    );
     shows(&scene, &second, &first, "third").await?;
     ensure!(running(&scene).await? == before, "something was restarted: {before}");
     scene.ground.stop().await

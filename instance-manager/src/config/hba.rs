@@ -12,8 +12,21 @@ const MAP: &str = "howdah";
 const TYPES: [&str; 6] = ["local", "host", "hostssl", "hostnossl", "hostgssenc", "hostnogssenc"];
 /// And as methods.
 const METHODS: [&str; 15] = [
-    "trust", "reject", "scram-sha-256", "md5", "password", "gss", "sspi", "ident", "peer", "ldap", "radius", "cert",
-    "pam", "bsd", "oauth",
+    "trust",
+    "reject",
+    "scram-sha-256",
+    "md5",
+    "password",
+    "gss",
+    "sspi",
+    "ident",
+    "peer",
+    "ldap",
+    "radius",
+    "cert",
+    "pam",
+    "bsd",
+    "oauth",
 ];
 
 /// A line that PostgreSQL would not take: with it in the file a server does not start, and takes no other change of the file.
@@ -31,7 +44,11 @@ fn fault(line: &str) -> Option<String> {
         return Some("must be a single line: remove the line break".to_owned());
     }
     // Quoted names may hold blanks; such lines are PostgreSQL's to read. So are files that are included.
-    if line.trim().is_empty() || line.trim().starts_with('#') || line.trim().starts_with("include") || line.contains(['"', '\\']) {
+    if line.trim().is_empty()
+        || line.trim().starts_with('#')
+        || line.trim().starts_with("include")
+        || line.contains(['"', '\\'])
+    {
         return None;
     }
     let line = line.split('#').next().unwrap_or_default();

@@ -159,7 +159,8 @@ mod tests {
     #[test]
     fn rubbish_is_refused_before_anything_is_written() {
         let dir = tempfile::tempdir().unwrap();
-        let error = write(&secrets("rubbish"), &Cluster::default(), "pg", dir.path()).unwrap_err().to_string();
+        let error =
+            write(&secrets("rubbish"), &Cluster::default(), "pg", dir.path()).unwrap_err().to_string();
         assert!(error.contains("\"ca.crt\" of Secret pg-server is not PEM"), "{error}");
         assert!(!dir.path().join(SERVER_CERT).exists());
     }

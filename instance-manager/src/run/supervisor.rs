@@ -364,14 +364,18 @@ impl Life {
         if shared.wal.configure(&shared.stores(), shared.wal_policy(), &secrets) {
             self.proved = false;
         }
-        let certificates =
-            match certificates::write(&secrets, &shared.cluster(), &shared.env.cluster, &shared.env.paths.certificates()) {
-                Ok(changed) => changed,
-                Err(error) => {
-                    self.trouble("CertificatesUnusable", &error).await;
-                    false
-                }
-            };
+        let certificates = match certificates::write(
+            &secrets,
+            &shared.cluster(),
+            &shared.env.cluster,
+            &shared.env.paths.certificates(),
+        ) {
+            Ok(changed) => changed,
+            Err(error) => {
+                self.trouble("CertificatesUnusable", &error).await;
+                false
+            }
+        };
         match configure::apply(&shared, self.running).await {
             Ok(changed) => {
                 if (changed || certificates)

@@ -17,7 +17,8 @@ const WARNING: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// Longest way from a certificate to its root.
 const LONGEST_CHAIN: usize = 10;
 /// Which keys can be used.
-const KEYS: &str = "a PEM private key that is not encrypted: RSA from 2048 bits, ECDSA P-256 or P-384, or Ed25519";
+const KEYS: &str =
+    "a PEM private key that is not encrypted: RSA from 2048 bits, ECDSA P-256 or P-384, or Ed25519";
 
 /// What kind of fault it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +122,9 @@ pub fn authority(bundle: &[u8], now: Timestamp) -> Result<Validity, Fault> {
     // A certificate that signs itself may be its own authority.
     let may_sign = |c: &&X509Certificate<'_>| c.is_ca() || self_issued(c);
     let first = all.iter().find(may_sign).ok_or_else(|| {
-        Fault::invalid("key ca.crt holds no certificate of an authority; put the one there that signs the others")
+        Fault::invalid(
+            "key ca.crt holds no certificate of an authority; put the one there that signs the others",
+        )
     })?;
     let validity = Validity::of(first);
     validity.check(now, "the authority in key ca.crt", "put the new one there")?;
@@ -143,10 +146,13 @@ pub fn signer(bundle: &[u8], key: &[u8]) -> Result<Pair, Fault> {
     let text = std::str::from_utf8(key).map_err(|_| unusable())?;
     rcgen::KeyPair::from_pem(text).map_err(|_| unusable())?;
     let first = all.first().filter(|first| first.is_ca()).ok_or_else(|| {
-        Fault::invalid("the first certificate in key ca.crt is none of an authority; put that of ca.key first")
+        Fault::invalid(
+            "the first certificate in key ca.crt is none of an authority; put that of ca.key first",
+        )
     })?;
     if public_key(key, "ca.key")? != first.public_key().raw {
-        let text = "key ca.key does not belong to the first certificate in key ca.crt; put that of ca.key first";
+        let text =
+            "key ca.key does not belong to the first certificate in key ca.crt; put that of ca.key first";
         return Err(Fault::invalid(text));
     }
     Ok(Pair { certificate: String::from_utf8_lossy(bundle).into_owned(), key: text.to_owned() })
@@ -168,13 +174,7 @@ pub fn intermediates(bundle: &str) -> &str {
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn leaf(
-    pem: &[u8],
-    key: &[u8],
-    authority: &[u8],
-    usage: Usage,
-    now: Timestamp,
-) -> Result<Leaf, Fault> {
+pub fn leaf(pem: &[u8], key: &[u8], authority: &[u8], usage: Usage, now: Timestamp) -> Result<Leaf, Fault> {
     let (chain, trusted) = (blocks(pem, "tls.crt")?, blocks(authority, "ca.crt")?);
     let (chain, trusted) = (parsed(&chain, "tls.crt")?, parsed(&trusted, "ca.crt")?);
     let [first, between @ ..] = chain.as_slice() else {
@@ -211,7 +211,8 @@ pub fn covers(names: &[String], wanted: &str) -> bool {
     let parent = wanted.split_once('.').map(|(_, parent)| parent);
     names.iter().any(|name| {
         let wild = name.strip_prefix("*.").zip(parent);
-        name.eq_ignore_ascii_case(wanted) || wild.is_some_and(|(rest, parent)| rest.eq_ignore_ascii_case(parent))
+        name.eq_ignore_ascii_case(wanted)
+            || wild.is_some_and(|(rest, parent)| rest.eq_ignore_ascii_case(parent))
     })
 }
 
@@ -271,7 +272,8 @@ fn used_for(certificate: &X509Certificate<'_>, usage: Usage) -> Result<(), Fault
     if fits || extension.value.any {
         return Ok(());
     }
-    let text = format!("the certificate in key tls.crt is not for {word}; make one with that extended key usage");
+    let text =
+        format!("the certificate in key tls.crt is not for {word}; make one with that extended key usage");
     Err(Fault::invalid(text))
 }
 
@@ -328,7 +330,11 @@ mod tests {
     fn what_is_wrong_is_named_with_its_key() {
         let (ca, pair) = made(Usage::Server, "pg-rw");
         let (other_ca, other) = made(Usage::Server, "pg-rw");
-        said(judged(&other_ca, &pair, Usage::Server, 1), Kind::Invalid, "does not lead to a root in key ca.crt");
+        said(
+            judged(&other_ca, &pair, Usage::Server, 1),
+            Kind::Invalid,
+            "does not lead to a root in key ca.crt",
+        );
         let mixed = Pair { certificate: pair.certificate.clone(), key: other.key.clone() };
         said(judged(&ca, &mixed, Usage::Server, 1), Kind::Invalid, "tls.key does not belong to");
         said(judged(&ca, &pair, Usage::Server, 91), Kind::Expired, "has ended at 2027-04-15");
@@ -350,7 +356,11 @@ mod tests {
         let (other, _) = made(Usage::Client, "streaming_replica");
         said(authority(pair.certificate.as_bytes(), at(0)), Kind::Invalid, "no certificate of an authority");
         said(authority(ca.certificate.as_bytes(), at(3651)), Kind::Expired, "ca.crt has ended");
-        said(signer(ca.certificate.as_bytes(), other.key.as_bytes()), Kind::Invalid, "ca.key does not belong");
+        said(
+            signer(ca.certificate.as_bytes(), other.key.as_bytes()),
+            Kind::Invalid,
+            "ca.key does not belong",
+        );
         said(signer(ca.certificate.as_bytes(), b"junk"), Kind::Invalid, "openssl pkcs8 -topk8");
         // Two of them, as while one takes the place of the other.
         let both = format!("{}{}", other.certificate, ca.certificate);
@@ -376,7 +386,8 @@ mod tests {
         let pair = issue::leaf(&signing, "pg-rw", &["pg-rw".to_owned()], Usage::Server, at(0)).unwrap();
         let root = Pair { certificate: root.pem(), key: String::new() };
         said(judged(&root, &pair, Usage::Server, 1), Kind::Invalid, "nothing there signed CN=pg-rw");
-        let whole = Pair { certificate: format!("{}{}", pair.certificate, middle.pem()), key: pair.key.clone() };
+        let whole =
+            Pair { certificate: format!("{}{}", pair.certificate, middle.pem()), key: pair.key.clone() };
         assert!(judged(&root, &whole, Usage::Server, 1).is_ok());
         let middle_only = Pair { certificate: middle.pem(), key: String::new() };
         said(judged(&middle_only, &pair, Usage::Server, 1), Kind::Invalid, "does not lead to a root");

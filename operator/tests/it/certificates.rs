@@ -59,7 +59,10 @@ async fn given_certificates_are_waited_for_taken_up_and_kept() {
     let _running = Running::start(world.context());
     let certificates = json!({"serverCASecret": "mine", "serverTLSSecret": "mine"});
     world
-        .create_cluster("zoo", json!({"instances": 2, "storage": {"size": "5Gi"}, "certificates": certificates}))
+        .create_cluster(
+            "zoo",
+            json!({"instances": 2, "storage": {"size": "5Gi"}, "certificates": certificates}),
+        )
         .await;
     let cluster = phase(&world, "zoo", "Cluster configuration is invalid").await;
     let reason = cluster.status.unwrap().phase_reason.unwrap();
@@ -87,7 +90,10 @@ async fn given_certificates_are_waited_for_taken_up_and_kept() {
     let before = pods().await;
     patch::<Secret>(&world, "mine", json!({"stringData": {"tls.key": "gone"}})).await;
     let message = told(&world, "CertificateInvalid").await;
-    assert!(message.contains("Secret mine (certificates.serverTLSSecret): key tls.key cannot be used"), "{message}");
+    assert!(
+        message.contains("Secret mine (certificates.serverTLSSecret): key tls.key cannot be used"),
+        "{message}"
+    );
     until("the event is there", async || {
         world.event_reasons("zoo").await.iter().any(|r| r == "CertificateInvalid").then_some(())
     })

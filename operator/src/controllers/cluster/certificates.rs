@@ -115,11 +115,16 @@ pub fn secret_names(cluster: &Cluster) -> Vec<String> {
     let name = cluster.name_any();
     let spec = cluster.spec.certificates.as_ref();
     let used = cluster.status.as_ref().and_then(|s| s.certificates.as_ref());
-    let mut names: Vec<String> = spec.into_iter().flat_map(CertificatesConfiguration::secret_names).cloned().collect();
-    if spec.is_some_and(CertificatesConfiguration::names_server) || used.is_some_and(|u| u.server_is_given(&name)) {
+    let mut names: Vec<String> =
+        spec.into_iter().flat_map(CertificatesConfiguration::secret_names).cloned().collect();
+    if spec.is_some_and(CertificatesConfiguration::names_server)
+        || used.is_some_and(|u| u.server_is_given(&name))
+    {
         names.push(naming::server_in_use(&name));
     }
-    if spec.is_some_and(CertificatesConfiguration::names_client) || used.is_some_and(|u| u.client_is_given(&name)) {
+    if spec.is_some_and(CertificatesConfiguration::names_client)
+        || used.is_some_and(|u| u.client_is_given(&name))
+    {
         names.push(naming::replication_in_use(&name));
     }
     names
@@ -186,7 +191,8 @@ impl<'a> Looking<'a> {
             return given::signer(bundle, key).map(Given::Issuer).map_err(of_authority);
         };
         let (pem, key) = (self.value(leaf, leaf_field, TLS_CERT)?, self.value(leaf, leaf_field, TLS_KEY)?);
-        let seen = given::leaf(pem, key, bundle, self.usage, now).map_err(|fault| self.fault(leaf, leaf_field, &fault))?;
+        let seen = given::leaf(pem, key, bundle, self.usage, now)
+            .map_err(|fault| self.fault(leaf, leaf_field, &fault))?;
         self.warn_of_end(leaf, leaf_field, seen.validity, warnings);
         if self.usage == Usage::Server {
             warnings.extend(self.missing_names(leaf, leaf_field, &seen.names));
@@ -219,7 +225,9 @@ impl<'a> Looking<'a> {
     fn problem(&self, reason: &'static str, secret: &str, field: &str, what: &str) -> Problem {
         // A cluster that runs is not taken down for it, and its instances have a copy of what was good.
         let (blocks, end) = match self.observed.initialised() {
-            true => (Blocks::Certificates, "; meanwhile PostgreSQL goes on with the certificates that it has"),
+            true => {
+                (Blocks::Certificates, "; meanwhile PostgreSQL goes on with the certificates that it has")
+            }
             false => (Blocks::Instances, ""),
         };
         let what = match what.starts_with("key ") || what.starts_with("the ") || what.starts_with("an ") {
@@ -245,7 +253,8 @@ impl<'a> Looking<'a> {
     fn missing_names(&self, secret: &str, field: &str, names: &[String]) -> Option<Warning> {
         let (cluster, namespace) =
             (self.observed.cluster.name_any(), self.observed.cluster.namespace().unwrap_or_default());
-        let services = [naming::service_rw(&cluster), naming::service_ro(&cluster), naming::service_r(&cluster)];
+        let services =
+            [naming::service_rw(&cluster), naming::service_ro(&cluster), naming::service_r(&cluster)];
         let named = |service: &String| {
             let forms = super::build::secrets::service_names(service.clone(), &namespace);
             forms.iter().any(|form| given::covers(names, form))
@@ -326,13 +335,19 @@ fn in_use(found: &Certificates, observed: &Observed) -> Option<CertificatesStatu
     let server = names(
         &found.server,
         (&server_copy, secret(&server_copy)),
-        was(before.server_is_given(&cluster), (before.server_ca_secret.clone(), before.server_tls_secret.clone())),
+        was(
+            before.server_is_given(&cluster),
+            (before.server_ca_secret.clone(), before.server_tls_secret.clone()),
+        ),
         own_server.clone(),
     );
     let client = names(
         &found.client,
         (&client_copy, secret(&client_copy)),
-        was(before.client_is_given(&cluster), (before.client_ca_secret.clone(), before.replication_tls_secret.clone())),
+        was(
+            before.client_is_given(&cluster),
+            (before.client_ca_secret.clone(), before.replication_tls_secret.clone()),
+        ),
         own_client.clone(),
     );
     let mut expirations = BTreeMap::new();
@@ -362,7 +377,12 @@ fn in_use(found: &Certificates, observed: &Observed) -> Option<CertificatesStatu
 }
 
 /// What is given is in use when the copy has it; until then it is what was in use before.
-fn names(side: &Side, (copy_name, copy): (&String, Option<&Secret>), before: Option<Names>, own: Names) -> Names {
+fn names(
+    side: &Side,
+    (copy_name, copy): (&String, Option<&Secret>),
+    before: Option<Names>,
+    own: Names,
+) -> Names {
     let has = |key: &str, wanted: &str| copy.is_some_and(|copy| bytes(copy, key) == wanted.as_bytes());
     let filled = copy.is_some_and(|copy| !bytes(copy, TLS_CERT).is_empty());
     let taken_up = match &side.given {

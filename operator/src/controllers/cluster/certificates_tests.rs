@@ -121,20 +121,26 @@ fn a_server_certificate_is_copied_as_it_is() {
     assert_eq!(own, data(&world, "zoo-operator", "ca.crt"));
     assert_ne!(own, given.0.certificate);
     let role = build::rbac::readable_secrets(&world.validated());
-    assert!(role.contains(&copy) && !role.contains(&"mine".to_owned()) && !role.contains(&"authority".to_owned()));
+    assert!(
+        role.contains(&copy) && !role.contains(&"mine".to_owned()) && !role.contains(&"authority".to_owned())
+    );
 
     // Another one is taken up, and one that is not good is not.
     let other = server(now());
     let world = settled(with(world, &other));
     assert_eq!(data(&world, &copy, "tls.crt"), other.1.certificate);
-    let mixed = (other.0.clone(), Pair { certificate: given.1.certificate.clone(), key: other.1.key.clone() });
+    let mixed =
+        (other.0.clone(), Pair { certificate: given.1.certificate.clone(), key: other.1.key.clone() });
     let before = world.observed.status();
     let world = settled(with(world, &mixed));
     assert_eq!(data(&world, &copy, "tls.crt"), other.1.certificate);
     let after = world.observed.status();
     let (value, reason, message) = condition(&after).unwrap();
     assert_eq!((value.as_str(), reason.as_str()), ("False", "CertificateInvalid"));
-    assert!(message.starts_with("Secret mine (certificates.serverTLSSecret): key tls.key does not belong"), "{message}");
+    assert!(
+        message.starts_with("Secret mine (certificates.serverTLSSecret): key tls.key does not belong"),
+        "{message}"
+    );
     assert!(message.ends_with("PostgreSQL goes on with the certificates that it has"), "{message}");
     assert_eq!(after.phase.as_deref(), Some(phases::HEALTHY));
     assert!(after.phase_reason.as_ref().unwrap().contains(&message), "{after:?}");
@@ -206,7 +212,9 @@ fn certificates_are_issued_from_a_given_authority_and_renewed() {
 fn further_names_are_in_the_operators_own_certificate() {
     let spec = "storage: {size: 5Gi}\ncertificates: {serverAltDNSNames: [db.example.com]}";
     let world = settled(running(spec));
-    let has = |world: &World| inspect::names(data(world, "zoo-server", "tls.crt").as_bytes()).contains(&"db.example.com".to_owned());
+    let has = |world: &World| {
+        inspect::names(data(world, "zoo-server", "tls.crt").as_bytes()).contains(&"db.example.com".to_owned())
+    };
     assert!(has(&world));
     let status = world.observed.status();
     assert_eq!(condition(&status), None);
@@ -253,7 +261,13 @@ fn a_new_cluster_waits_for_what_is_missing(
 
 #[rstest]
 #[case::in_order(0, 10, "True", "CertificatesValid", "")]
-#[case::soon(84, 10, "False", "CertificateExpiring", "the certificate in Secret mine (certificates.serverTLSSecret) ends at 2027-02-19T10:00:00Z")]
+#[case::soon(
+    84,
+    10,
+    "False",
+    "CertificateExpiring",
+    "the certificate in Secret mine (certificates.serverTLSSecret) ends at 2027-02-19T10:00:00Z"
+)]
 #[case::ended(91, 10, "False", "CertificateExpired", "key tls.crt has ended at 2027-02-19T10:00:00Z")]
 fn the_end_is_told_before(
     #[case] days: i64,
@@ -265,8 +279,7 @@ fn the_end_is_told_before(
     let world = settled(with(running(GIVEN), &server(now())));
     let before = world.observed.status();
     let copy = data(&world, &naming::server_in_use("zoo"), "tls.crt");
-    let world =
-        settled(world.change(|w| w.observed.now += SignedDuration::from_hours(days * 24 + hours)));
+    let world = settled(world.change(|w| w.observed.now += SignedDuration::from_hours(days * 24 + hours)));
     let after = world.observed.status();
     let found = condition(&after).unwrap();
     assert_eq!((found.0.as_str(), found.1.as_str()), (value, reason));
@@ -282,7 +295,10 @@ fn services_without_a_name_are_told_and_the_certificate_is_used_all_the_same() {
     let world = settled(with(running(GIVEN), &given));
     let (value, reason, message) = condition(&world.observed.status()).unwrap();
     assert_eq!((value.as_str(), reason.as_str()), ("False", "ServerNamesMissing"));
-    assert!(message.contains("is for db.example.com, zoo-rw.park, not for the services zoo-ro, zoo-r:"), "{message}");
+    assert!(
+        message.contains("is for db.example.com, zoo-rw.park, not for the services zoo-ro, zoo-r:"),
+        "{message}"
+    );
     assert_eq!(world.observed.status().phase.as_deref(), Some(phases::HEALTHY));
     assert_eq!(data(&world, &naming::server_in_use("zoo"), "tls.crt"), given.1.certificate);
 }

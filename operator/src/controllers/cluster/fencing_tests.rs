@@ -89,7 +89,10 @@ fn a_list_that_cannot_be_read_fences_nobody_and_is_told_once() {
 }
 
 #[rstest]
-#[case::nobody("[\"zoo-9\"]", "names zoo-9, which is no instance of this cluster (there are zoo-1, zoo-2, zoo-3)")]
+#[case::nobody(
+    "[\"zoo-9\"]",
+    "names zoo-9, which is no instance of this cluster (there are zoo-1, zoo-2, zoo-3)"
+)]
 #[case::one_of_two("[\"zoo-2\", \"pg-2\"]", "names pg-2, which is no instance")]
 fn a_name_of_nobody_is_told_once(#[case] value: &str, #[case] words: &str) {
     let world = annotated(three(), value);

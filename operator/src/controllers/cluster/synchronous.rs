@@ -173,7 +173,8 @@ pub fn fold(cluster: &str, observed: &Observed, instances: &[Instance<'_>], stat
     let told = status.synchronous_standby_names.as_ref();
     let before = told.or(status.synchronous_standby_names_in_effect.as_ref()).cloned().unwrap_or_default();
     let primary = status.current_primary.clone().unwrap_or_default();
-    let leaving = naming::serial_of(cluster, &primary).and_then(|serial| surplus(observed, instances, serial));
+    let leaving =
+        naming::serial_of(cluster, &primary).and_then(|serial| surplus(observed, instances, serial));
     let names = standby_names(spec, cluster, instances, &primary, &before, leaving);
     status.synchronous_standby_names = spec.synchronous().is_some().then_some(names);
 }

@@ -109,7 +109,10 @@ fn names(#[case] spec: &str, #[case] all: &[Is], #[case] before: &str, #[case] e
     let world = world(spec, all);
     let primary = world.observed.status().current_primary.unwrap();
     let instances = world.observed.instances();
-    assert_eq!(standby_names(&world.observed.cluster.spec, "zoo", &instances, &primary, before, None), expected);
+    assert_eq!(
+        standby_names(&world.observed.cluster.spec, "zoo", &instances, &primary, before, None),
+        expected
+    );
 }
 
 /// Scaling down: who goes is not waited for any more, once enough others can confirm.

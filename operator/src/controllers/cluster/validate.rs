@@ -324,13 +324,18 @@ fn check_fencing(observed: &Observed) -> Option<Problem> {
         Ok(names) => names,
         Err(message) => return wrong(format!("{message}; it fences nobody as it is")),
     };
-    let instances: Vec<String> = observed.instances().iter().map(|i| naming::instance(&cluster.name_any(), i.serial)).collect();
+    let instances: Vec<String> =
+        observed.instances().iter().map(|i| naming::instance(&cluster.name_any(), i.serial)).collect();
     let unknown: Vec<String> =
         names.into_iter().filter(|name| name != "*" && !instances.contains(name)).collect();
     if unknown.is_empty() {
         return None;
     }
-    let known = if instances.is_empty() { "there are none yet".to_owned() } else { format!("there are {}", instances.join(", ")) };
+    let known = if instances.is_empty() {
+        "there are none yet".to_owned()
+    } else {
+        format!("there are {}", instances.join(", "))
+    };
     wrong(format!(
         "annotation {} names {}, which is no instance of this cluster ({known}); nobody is fenced by that: correct the name, \
          or take it away",
