@@ -13,6 +13,7 @@ use crate::availability::{
     DataDurability, PrimaryUpdateMethod, PrimaryUpdateStrategy, SynchronousMethod, SynchronousReplication,
 };
 use crate::bootstrap::{Bootstrap, ExternalCluster};
+use crate::certificates::CertificatesConfiguration;
 use crate::cluster_status::ClusterStatus;
 use crate::common::{BackupTarget, LocalObjectReference};
 use crate::object_store::BarmanObjectStore;
@@ -127,6 +128,11 @@ pub struct ClusterSpec {
     /// Backups and the WAL archive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backup: Option<BackupConfiguration>,
+
+    /// Certificates of PostgreSQL that are provided, and further names for those that the operator makes. Default: the
+    /// operator makes all of them, and renews them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificates: Option<CertificatesConfiguration>,
 
     /// Metadata of the service account of the instances, for example a cloud role annotation.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::bootstrap::RecoveryStatus;
+use crate::certificates::CertificatesStatus;
 use crate::encryption::EncryptionStatus;
 use crate::instance::InstanceRole;
 use crate::retention::RetentionStatus;
@@ -109,8 +110,12 @@ pub struct ClusterStatus {
     /// What the first instance was restored from, when it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recovery: Option<RecoveryStatus>,
+    /// The certificates that PostgreSQL uses, and when they end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificates: Option<CertificatesStatus>,
     /// `Ready`, `ContinuousArchiving`, `LastBackupSucceeded`, `BackupConfigured`, `RepositoryHostReady`,
-    /// `RepositoriesUpToDate`, `WALRunway`.
+    /// `RepositoriesUpToDate`, `SynchronousReplication`,
+    /// `WALRunway`, `CertificatesValid`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

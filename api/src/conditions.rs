@@ -16,6 +16,9 @@ pub const REPOSITORY_HOST_READY: &str = "RepositoryHostReady";
 pub const REPOSITORIES_UP_TO_DATE: &str = "RepositoriesUpToDate";
 /// Cluster: as many replicas confirm commits as were asked for; absent with asynchronous replication.
 pub const SYNCHRONOUS_REPLICATION: &str = "SynchronousReplication";
+/// Cluster: the certificates that were provided can be used, do not end soon, and name the services; absent when none are
+/// provided.
+pub const CERTIFICATES_VALID: &str = "CertificatesValid";
 /// Cluster: there is room for WAL for a good while.
 pub const WAL_RUNWAY: &str = "WALRunway";
 /// Backup: given to an instance. ScheduledBackup: due times can be computed.

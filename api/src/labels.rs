@@ -49,14 +49,21 @@ pub const MANAGED_BY_VALUE: &str = "howdah";
 /// # Errors
 /// Says what is wrong with the value.
 pub fn fences(value: &str, instance: &str) -> Result<bool, String> {
+    Ok(fenced_names(value)?.iter().any(|name| name == "*" || name == instance))
+}
+
+/// Names in the value of [`FENCED`]; `*` stands for all instances.
+///
+/// # Errors
+/// Says what is wrong with the value.
+pub fn fenced_names(value: &str) -> Result<Vec<String>, String> {
     let value = value.trim();
     if value == "*" {
-        return Ok(true);
+        return Ok(vec![value.to_owned()]);
     }
-    let names: Vec<String> = serde_json::from_str(value).map_err(|error| {
+    serde_json::from_str(value).map_err(|error| {
         format!("annotation {FENCED} is neither * nor a JSON list of instances such as [\"pg-1\"]: {error}")
-    })?;
-    Ok(names.iter().any(|name| name == "*" || name == instance))
+    })
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 pub mod availability;
 pub mod backup;
 pub mod bootstrap;
+pub mod certificates;
 pub mod cluster;
 pub mod cluster_status;
 pub mod common;

@@ -140,6 +140,20 @@ pub fn operator_secret(cluster: &str) -> String {
     format!("{cluster}-operator")
 }
 
+/// Secret of the server certificate that PostgreSQL shows, with its authority, when it is a provided one: the operator's copy
+/// of what it has checked.
+#[must_use]
+pub fn server_in_use(cluster: &str) -> String {
+    format!("{cluster}-server-in-use")
+}
+
+/// Secret of the client certificate of replicas, with the authority of clients, when it is a provided one: the operator's
+/// copy of what it has checked.
+#[must_use]
+pub fn replication_in_use(cluster: &str) -> String {
+    format!("{cluster}-replication-in-use")
+}
+
 /// Service of the repository host, and Secret of its server certificate.
 #[must_use]
 pub fn repo_host(cluster: &str) -> String {

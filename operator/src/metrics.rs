@@ -63,6 +63,7 @@ pub struct Metrics {
     first_recoverability: Family<ClusterLabels, Gauge>,
     synchronous: Family<ClusterLabels, Gauge>,
     synchronous_wanted: Family<ClusterLabels, Gauge>,
+    certificates: Family<ClusterLabels, Gauge>,
     backups: Family<BackupLabels, Gauge>,
     failovers: Family<ClusterLabels, Counter>,
     switchovers: Family<ClusterLabels, Counter>,
@@ -86,6 +87,8 @@ pub struct ClusterGauges {
     pub first_recoverability: Option<i64>,
     /// Replicas that have each acknowledged commit, and how many were asked for.
     pub synchronous: Option<(i64, i64)>,
+    /// When the first of the certificates that PostgreSQL uses ends, Unix seconds.
+    pub certificates: Option<i64>,
     /// Number of Backup objects: not done, completed, failed.
     pub backups: [i64; 3],
 }
@@ -108,7 +111,7 @@ impl Metrics {
         let gauge = Family::<ClusterLabels, Gauge>::default;
         let (instances, ready, archiving) = (gauge(), gauge(), gauge());
         let (last_backup, last_failed_backup, first_recoverability) = (gauge(), gauge(), gauge());
-        let (synchronous, synchronous_wanted) = (gauge(), gauge());
+        let (synchronous, synchronous_wanted, certificates) = (gauge(), gauge(), gauge());
         let backups = Family::default();
         let (failovers, switchovers) = (Family::default(), Family::default());
         let leader = Gauge::default();
@@ -151,6 +154,11 @@ impl Metrics {
             "How many of them were asked for",
             synchronous_wanted.clone(),
         );
+        registry.register(
+            "cluster_certificate_expiration_seconds",
+            "When the first of the certificates that PostgreSQL uses ends",
+            certificates.clone(),
+        );
         registry.register("cluster_backups", "Backup objects by phase", backups.clone());
         registry.register(
             "cluster_failovers",
@@ -176,6 +184,7 @@ impl Metrics {
             first_recoverability,
             synchronous,
             synchronous_wanted,
+            certificates,
             backups,
             failovers,
             switchovers,
@@ -219,6 +228,7 @@ impl Metrics {
         set(&self.first_recoverability, gauges.first_recoverability);
         set(&self.synchronous, gauges.synchronous.map(|(has, _)| has));
         set(&self.synchronous_wanted, gauges.synchronous.map(|(_, wanted)| wanted));
+        set(&self.certificates, gauges.certificates);
         for (phase, count) in ["active", "completed", "failed"].into_iter().zip(gauges.backups) {
             let label = BackupLabels { namespace: namespace.to_owned(), cluster: cluster.to_owned(), phase };
             self.backups.get_or_create(&label).set(count);
@@ -247,6 +257,7 @@ impl Metrics {
             &self.first_recoverability,
             &self.synchronous,
             &self.synchronous_wanted,
+            &self.certificates,
         ] {
             family.remove(&label);
         }

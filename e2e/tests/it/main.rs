@@ -5,6 +5,7 @@ mod archive;
 mod availability;
 mod bad_input;
 mod bucket;
+mod certificates;
 mod chaos;
 mod cluster;
 mod common;

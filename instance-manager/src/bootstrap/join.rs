@@ -51,11 +51,9 @@ pub async fn run(context: &Context) -> Result<()> {
     if marker::is_settled(paths)? {
         return Ok(());
     }
-    let secrets = context
-        .kube
-        .read_secrets(certificates::secret_names(&context.env.cluster).iter().map(String::as_str))
-        .await?;
-    certificates::write(&secrets, &context.env.cluster, &paths.certificates())?;
+    let names = certificates::secret_names(&context.cluster, &context.env.cluster);
+    let secrets = context.kube.read_secrets(names.iter().map(String::as_str)).await?;
+    certificates::write(&secrets, &context.cluster, &context.env.cluster, &paths.certificates())?;
 
     marker::begin(paths, KIND)?;
     let mut pause = Duration::from_secs(1);

@@ -87,7 +87,7 @@ pub fn render(input: &ConfInput<'_>) -> String {
         Some(dir) => {
             let file = |name: &str| dir.join(name).to_string_lossy().into_owned();
             set("ssl", "on");
-            set("ssl_ca_file", &file(CA));
+            set("ssl_ca_file", &file(CLIENT_CA));
             set("ssl_cert_file", &file(SERVER_CERT));
             set("ssl_key_file", &file(SERVER_KEY));
         }
@@ -116,8 +116,10 @@ pub fn render(input: &ConfInput<'_>) -> String {
     text
 }
 
-/// File of the certificate authority.
-pub const CA: &str = "ca.crt";
+/// File of the authority that clients are verified with.
+pub const CLIENT_CA: &str = "ca.crt";
+/// File of the authority that the primary is verified with.
+pub const SERVER_CA: &str = "server-ca.crt";
 /// File of the server certificate.
 pub const SERVER_CERT: &str = "server.crt";
 /// File of its key.
@@ -160,7 +162,7 @@ impl PrimaryConnection<'_> {
             ("user", self.user.to_owned()),
             ("application_name", self.instance.to_owned()),
             ("sslmode", "verify-ca".to_owned()),
-            ("sslrootcert", file(CA)),
+            ("sslrootcert", file(SERVER_CA)),
             ("sslcert", file(REPLICATION_CERT)),
             ("sslkey", file(REPLICATION_KEY)),
             ("connect_timeout", "10".to_owned()),

@@ -8,17 +8,67 @@ use howdah_api::naming::REPLICATION_USER;
 /// Name of the map in `pg_ident.conf`.
 const MAP: &str = "howdah";
 
-/// Lines that end with a line break cannot be smuggled in.
+/// What PostgreSQL's manual knows as kinds of connections.
+const TYPES: [&str; 6] = ["local", "host", "hostssl", "hostnossl", "hostgssenc", "hostnogssenc"];
+/// And as methods.
+const METHODS: [&str; 15] = [
+    "trust",
+    "reject",
+    "scram-sha-256",
+    "md5",
+    "password",
+    "gss",
+    "sspi",
+    "ident",
+    "peer",
+    "ldap",
+    "radius",
+    "cert",
+    "pam",
+    "bsd",
+    "oauth",
+];
+
+/// A line that PostgreSQL would not take: with it in the file a server does not start, and takes no other change of the file.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("spec.postgresql.pg_hba[{index}] must be a single line: remove the line break")]
+#[error("spec.postgresql.pg_hba[{index}] {what}")]
 pub struct HbaError {
     index: usize,
+    what: String,
+}
+
+/// What is wrong with a line of the user, as far as can be seen without PostgreSQL. Lines that end with a line break cannot
+/// be smuggled in.
+fn fault(line: &str) -> Option<String> {
+    if line.contains(['\n', '\r', '\0']) {
+        return Some("must be a single line: remove the line break".to_owned());
+    }
+    // Quoted names may hold blanks; such lines are PostgreSQL's to read. So are files that are included.
+    if line.trim().is_empty()
+        || line.trim().starts_with('#')
+        || line.trim().starts_with("include")
+        || line.contains(['"', '\\'])
+    {
+        return None;
+    }
+    let line = line.split('#').next().unwrap_or_default();
+    let words: Vec<&str> = line.split([' ', '\t', ',']).filter(|word| !word.is_empty()).collect();
+    let kind = words.first().copied().unwrap_or_default();
+    if !TYPES.contains(&kind) {
+        return Some(format!("begins with {kind:?}: give one of {}", TYPES.join(", ")));
+    }
+    let least = if kind == "local" { 4 } else { 5 };
+    let method = words.iter().skip(least - 1).any(|word| METHODS.contains(word));
+    (!method).then(|| {
+        let form = if kind == "local" { "local DATABASE USER METHOD" } else { "host DATABASE USER ADDRESS METHOD" };
+        format!("is not complete, or its method is not known: it must read {form}, with a method such as scram-sha-256")
+    })
 }
 
 /// Renders `pg_hba.conf`. `tls`: the server has TLS; lines for it are errors in a server built without.
 ///
 /// # Errors
-/// When a line of the user contains a line break.
+/// When a line of the user cannot be one of that file.
 pub fn render(user_lines: &[String], tls: bool) -> Result<String, HbaError> {
     let mut text = String::from(super::conf::HEADER);
     text.push_str("local all all peer map=");
@@ -31,8 +81,8 @@ pub fn render(user_lines: &[String], tls: bool) -> Result<String, HbaError> {
     }
     text.push_str(&format!("host all {REPLICATION_USER} all reject\n"));
     for (index, line) in user_lines.iter().enumerate() {
-        if line.contains(['\n', '\r', '\0']) {
-            return Err(HbaError { index });
+        if let Some(what) = fault(line) {
+            return Err(HbaError { index, what });
         }
         text.push_str(line.trim());
         text.push('\n');
@@ -78,6 +128,24 @@ mod tests {
     fn no_line_breaks() {
         let error = render(&["host a a all md5\nhost all all all trust".to_owned()], true).unwrap_err();
         assert!(error.to_string().contains("pg_hba[0]"));
+    }
+
+    #[rstest::rstest]
+    #[case::plain("host app app 10.0.0.0/8 scram-sha-256", "")]
+    #[case::mask("hostssl all +readers 10.0.0.0 255.0.0.0 cert map=m", "")]
+    #[case::lists("host a,b c,d samenet md5 # why", "")]
+    #[case::socket("local all all peer", "")]
+    #[case::comment("# nothing", "")]
+    #[case::quoted("host \"my db\" all all md5", "")]
+    #[case::kind("hots all all all md5", "pg_hba[0] begins with \"hots\"")]
+    #[case::no_address("host all all md5", "it must read host DATABASE USER ADDRESS METHOD")]
+    #[case::method("host all all all scram", "its method is not known")]
+    #[case::socket_with_an_address("local all all 10.0.0.0/8", "it must read local DATABASE USER METHOD")]
+    fn lines_of_the_user_are_looked_at(#[case] line: &str, #[case] words: &str) {
+        match render(&[line.to_owned()], true) {
+            Ok(text) => assert!(words.is_empty() && text.contains(line)),
+            Err(error) => assert!(!words.is_empty() && error.to_string().contains(words), "{error}"),
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::pg::probe;
 /// Renders the files for `running`.
 ///
 /// # Errors
-/// When a parameter or a line of `pg_hba` cannot be used, or the control file cannot be read.
+/// When a parameter cannot be used, or the control file cannot be read.
 pub fn render(
     env: &Environment,
     cluster: &Cluster,
@@ -63,9 +63,26 @@ pub fn render(
             role: &role,
             synchronous: synchronous(env, cluster, running),
         }),
-        hba: hba::render(&postgresql.pg_hba, tls).map_err(|e| Error::permanent(e.to_string()))?,
+        hba: hba::render(&postgresql.pg_hba, tls).or_else(|_| former_hba(env, tls))?,
         ident: hba::render_ident(&os_user(&env.paths)?),
     })
+}
+
+/// Lines that PostgreSQL would not take change nothing: to leave out one of them could let somebody in, and all other settings
+/// must go on following the Cluster. What was written before stays, and without that nobody but the operator's own rules.
+fn former_hba(env: &Environment, tls: bool) -> Result<String> {
+    let former = std::fs::read_to_string(env.paths.pgdata.join("pg_hba.conf")).unwrap_or_default();
+    if former.starts_with(conf::HEADER) {
+        return Ok(former);
+    }
+    hba::render(&[], tls).map_err(|e| Error::permanent(e.to_string()))
+}
+
+/// What is wrong with `spec.postgresql.pg_hba`; the former lines are in force then.
+#[must_use]
+pub fn refused_hba(cluster: &Cluster) -> Option<Error> {
+    let fault = hba::render(&cluster.spec.postgresql.pg_hba, true).err()?;
+    Some(Error::permanent(format!("{fault}; until then the former lines of pg_hba are in force")))
 }
 
 /// What the server sets as `synchronous_standby_names`.
@@ -164,6 +181,31 @@ mod tests {
         let own = crate::install::passwd(crate::install::Ids::or_own(None, None));
         std::fs::write(dir.path().join("passwd"), own).unwrap();
         render(&env, cluster, 15, false, running, &BTreeMap::new(), None).unwrap().conf
+    }
+
+    #[test]
+    fn a_line_that_is_not_taken_changes_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut env = env("10.0.0.3");
+        env.paths.controller = dir.path().into();
+        env.paths.pgdata = dir.path().into();
+        let own = crate::install::passwd(crate::install::Ids::or_own(None, None));
+        std::fs::write(dir.path().join("passwd"), own).unwrap();
+        let mut cluster = Cluster::default();
+        let mut hba = |line: &str| {
+            cluster.spec.postgresql.pg_hba = vec![line.to_owned()];
+            let told = refused_hba(&cluster).map(|error| error.to_string());
+            let files = render(&env, &cluster, 15, true, Running::Primary, &BTreeMap::new(), None).unwrap();
+            std::fs::write(env.paths.pgdata.join("pg_hba.conf"), &files.hba).unwrap();
+            (files.hba, told)
+        };
+        std::fs::write(dir.path().join("pg_hba.conf"), "host all all all trust\n").unwrap();
+        let (text, told) = hba("host app app all rejct");
+        assert!(told.unwrap().contains("pg_hba[0] is not complete"));
+        assert!(!text.contains("trust") && text.contains("hostssl replication"), "not another's: {text}");
+        let (good, told) = hba("host app app all reject");
+        assert!(told.is_none() && good.contains("host app app all reject\n"), "{good}");
+        assert_eq!(hba("host app app all rejct").0, good);
     }
 
     fn line(conf: &str, name: &str) -> String {

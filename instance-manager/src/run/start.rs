@@ -73,7 +73,7 @@ async fn prepare(env: Environment, kube: Kubernetes, children: Children) -> Resu
     let cluster = patiently("the Cluster", || async { kube.cluster().await }).await;
     let secrets = patiently("the Secrets of the cluster", || async {
         let secrets = watch::read_secrets(&kube, &cluster, recovery.as_ref()).await?;
-        certificates::write(&secrets, &env.cluster, &env.paths.certificates())?;
+        certificates::write(&secrets, &cluster, &env.cluster, &env.paths.certificates())?;
         Ok(secrets)
     })
     .await;

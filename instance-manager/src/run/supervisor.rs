@@ -246,6 +246,9 @@ impl Life {
             }
         }
         configure::apply(&shared, self.running).await?;
+        if let Some(error) = configure::refused_hba(&shared.cluster()) {
+            self.trouble("InvalidConfiguration", &error).await;
+        }
         let (log, replica) = (self.log.clone(), self.replica.clone());
         let follows = self.running == Running::Standby;
         let server = Server::start(
@@ -364,14 +367,18 @@ impl Life {
         if shared.wal.configure(&shared.stores(), shared.wal_policy(), &secrets) {
             self.proved = false;
         }
-        let certificates =
-            match certificates::write(&secrets, &shared.env.cluster, &shared.env.paths.certificates()) {
-                Ok(changed) => changed,
-                Err(error) => {
-                    self.trouble("CertificatesUnusable", &error).await;
-                    false
-                }
-            };
+        let certificates = match certificates::write(
+            &secrets,
+            &shared.cluster(),
+            &shared.env.cluster,
+            &shared.env.paths.certificates(),
+        ) {
+            Ok(changed) => changed,
+            Err(error) => {
+                self.trouble("CertificatesUnusable", &error).await;
+                false
+            }
+        };
         match configure::apply(&shared, self.running).await {
             Ok(changed) => {
                 if (changed || certificates)
@@ -379,6 +386,9 @@ impl Life {
                 {
                     tracing::info!("configuration changed; PostgreSQL reads it again");
                     server.reload();
+                }
+                if let Some(error) = configure::refused_hba(&shared.cluster()) {
+                    self.trouble("InvalidConfiguration", &error).await;
                 }
             }
             Err(error) => self.trouble("InvalidConfiguration", &error).await,

@@ -22,7 +22,7 @@ const SECRETS_EVERY: Duration = Duration::from_secs(20);
 /// Names of every Secret that this instance uses.
 #[must_use]
 pub fn secret_names(cluster: &Cluster, cluster_name: &str, recovery: Option<&RecoveryFile>) -> Vec<String> {
-    let mut names: Vec<String> = certificates::secret_names(cluster_name).into();
+    let mut names = certificates::secret_names(cluster, cluster_name);
     names.extend(Wanted::secret_names(cluster_name, &cluster.spec));
     let stores = cluster.spec.stores("", cluster_name);
     let sources = recovery.into_iter().flat_map(RecoveryFile::places).map(|place| &place.store);

@@ -111,6 +111,32 @@ async fn passwords_and_parameters_follow_their_objects() {
     let hba = std::fs::read_to_string(pod.pgdata().join("pg_hba.conf")).unwrap();
     assert!(hba.contains("host app app 0.0.0.0/0 md5\nhost all all all scram-sha-256\n"), "{hba}");
 
+    // A line that PostgreSQL would not take changes nothing and is told; other settings go on.
+    let patch = kube::api::Patch::Merge(serde_json::json!({
+        "spec": { "postgresql": { "parameters": { "work_mem": "8MB" }, "pg_hba": ["host app app rejct"] } }
+    }));
+    world.clusters().patch("pg", &Default::default(), &patch).await.unwrap();
+    until("the refusal is told", || async {
+        let events = world.events("pg").await;
+        events.iter().any(|e| e.starts_with("InvalidConfiguration: pg-1: spec.postgresql.pg_hba[0] is not"))
+    })
+    .await;
+    until("the parameter is there", || async {
+        let sql = pod.sql_with("app", "app", "another").await.unwrap();
+        sql.query_one("SHOW work_mem", &[]).await.unwrap().get::<_, String>(0) == "8MB"
+    })
+    .await;
+    assert_eq!(std::fs::read_to_string(pod.pgdata().join("pg_hba.conf")).unwrap(), hba);
+    let patch = kube::api::Patch::Merge(serde_json::json!({
+        "spec": { "postgresql": { "parameters": { "work_mem": "7MB" }, "pg_hba": null } }
+    }));
+    world.clusters().patch("pg", &Default::default(), &patch).await.unwrap();
+    until("the first value is back", || async {
+        let sql = pod.sql_with("app", "app", "another").await.unwrap();
+        sql.query_one("SHOW work_mem", &[]).await.unwrap().get::<_, String>(0) == "7MB"
+    })
+    .await;
+
     // A value that PostgreSQL does not take changes nothing and is told.
     let patch = kube::api::Patch::Merge(serde_json::json!({
         "spec": { "postgresql": { "parameters": { "work_mem": "a lot" } } }

@@ -50,6 +50,13 @@ pub fn leaf_stale(pem: &[u8], authority: &[u8], names: &[String], now: Timestamp
     })
 }
 
+/// DNS names of the first certificate of `pem`; none when it cannot be read.
+#[must_use]
+pub fn names(pem: &[u8]) -> Vec<String> {
+    let Ok((_, parsed)) = x509_parser::pem::parse_x509_pem(pem) else { return Vec::new() };
+    parsed.parse_x509().map(|cert| dns_names(&cert)).unwrap_or_default()
+}
+
 /// The certificates of the bundle `pem` that have not ended at `now`, without `except`; PEM encoded.
 #[must_use]
 pub fn still_valid(pem: &[u8], except: &str, now: Timestamp) -> String {
@@ -96,7 +103,7 @@ fn expires_within(cert: &X509Certificate<'_>, now: Timestamp, left: SignedDurati
     end <= now.as_second().saturating_add(left.as_secs())
 }
 
-fn dns_names(cert: &X509Certificate<'_>) -> Vec<String> {
+pub(super) fn dns_names(cert: &X509Certificate<'_>) -> Vec<String> {
     let Ok(Some(san)) = cert.subject_alternative_name() else { return Vec::new() };
     san.value
         .general_names

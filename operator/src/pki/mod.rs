@@ -1,6 +1,7 @@
 //! The certificates of a cluster: one authority, and below it the server certificate and the client
-//! certificates of replicas and operator.
+//! certificates of replicas and operator. What users give instead is judged in [`given`].
 
+pub mod given;
 pub mod inspect;
 pub mod issue;
 

@@ -10,6 +10,7 @@
 )]
 
 mod backups;
+mod certificates;
 mod clusters;
 mod faults;
 mod instance;

@@ -183,7 +183,8 @@ pub async fn join_anew(shared: &Shared, why: &str) -> Result<Rejoined> {
 
 /// The primary, once it can be followed, and the name that it is reached by.
 async fn ready(shared: &Shared) -> Result<(Source, String)> {
-    certificates::write(&shared.secrets(), &shared.env.cluster, &shared.env.paths.certificates())?;
+    let env = &shared.env;
+    certificates::write(&shared.secrets(), &shared.cluster(), &env.cluster, &env.paths.certificates())?;
     Ok((Source::ready(shared).await?, naming::service_rw(&shared.env.cluster)))
 }
 

@@ -79,6 +79,7 @@ pub fn changes(before: &ClusterStatus, after: &ClusterStatus) -> Vec<Note> {
         conditions::REPOSITORIES_UP_TO_DATE,
         conditions::SYNCHRONOUS_REPLICATION,
         conditions::WAL_RUNWAY,
+        conditions::CERTIFICATES_VALID,
     ] {
         let (old, new) =
             (conditions::get(&before.conditions, type_), conditions::get(&after.conditions, type_));

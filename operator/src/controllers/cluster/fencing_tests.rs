@@ -87,3 +87,32 @@ fn a_list_that_cannot_be_read_fences_nobody_and_is_told_once() {
     );
     assert_eq!(events::remarks(&validated, &after), []);
 }
+
+#[rstest]
+#[case::nobody(
+    "[\"zoo-9\"]",
+    "names zoo-9, which is no instance of this cluster (there are zoo-1, zoo-2, zoo-3)"
+)]
+#[case::one_of_two("[\"zoo-2\", \"pg-2\"]", "names pg-2, which is no instance")]
+fn a_name_of_nobody_is_told_once(#[case] value: &str, #[case] words: &str) {
+    let world = annotated(three(), value);
+    let (validated, plan) = (world.validated(), plan(&world));
+    let after = status::fold(&validated, &world.observed, &plan, "hash", now());
+    let told = after.phase_reason.clone().unwrap();
+    assert!(told.contains(words), "{told}");
+    let notes = events::remarks(&validated, &world.observed.status());
+    assert_eq!(
+        notes.iter().map(|n| (n.warning, n.reason.as_str())).collect::<Vec<_>>(),
+        [(true, "InvalidFencing")]
+    );
+    assert_eq!(events::remarks(&validated, &after), []);
+}
+
+#[rstest]
+#[case::all("*")]
+#[case::all_in_a_list("[\"*\"]")]
+#[case::one("[\"zoo-2\"]")]
+#[case::none("[]")]
+fn names_of_instances_are_no_remark(#[case] value: &str) {
+    assert_eq!(annotated(three(), value).validated().remarks().count(), 0);
+}

@@ -11,7 +11,7 @@ use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::observed::{Observed, RepoHost};
-use super::{lease, nodes, trouble, validate};
+use super::{certificates, lease, nodes, trouble, validate};
 use crate::context::Context;
 use crate::error::Error;
 use crate::instance_client::{Credentials, Target};
@@ -152,6 +152,7 @@ async fn secrets(
         naming::superuser_secret(&name),
         naming::app_secret(&name),
     ]);
+    names.extend(certificates::secret_names(&observed.cluster));
     if !validate::volume_repositories(&observed.cluster).is_empty() {
         names.insert(naming::repo_host(&name));
     }

@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod build;
+pub mod certificates;
 pub mod decide;
 pub mod events;
 pub mod fetch;
@@ -23,6 +24,8 @@ pub mod wal_runway;
 
 #[cfg(test)]
 mod build_tests;
+#[cfg(test)]
+mod certificates_tests;
 #[cfg(test)]
 mod decide_tests;
 #[cfg(test)]

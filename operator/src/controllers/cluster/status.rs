@@ -14,7 +14,7 @@ use serde_json::json;
 use super::decide::Plan;
 use super::observed::{Instance, Observed};
 use super::validate::Validated;
-use super::{gap_backups, phases, repositories, synchronous, trouble, wal_runway};
+use super::{certificates, gap_backups, phases, repositories, synchronous, trouble, wal_runway};
 use crate::context::Context;
 use crate::error::Error;
 use crate::metrics::ClusterGauges;
@@ -32,7 +32,7 @@ pub fn fold(
     let mut status = observed.status();
     let generation = observed.cluster.metadata.generation;
     status.phase = Some(plan.phase.to_owned());
-    let remarks = validated.remarks().map(|p| p.message.as_str());
+    let remarks = validated.remarks().chain(validated.certificate_problems()).map(|p| p.message.as_str());
     let said: Vec<&str> =
         std::iter::once(plan.reason.as_str()).chain(remarks).filter(|text| !text.is_empty()).collect();
     status.phase_reason = Some(said.join("; ")).filter(|r| !r.is_empty());
@@ -62,6 +62,7 @@ pub fn fold(
     fold_conditions(validated, observed, plan, generation, now, &mut status);
     synchronous::tell(&validated.name, observed, &instances, now, &mut status);
     wal_runway::tell(observed, now, &mut status);
+    certificates::fold(&validated.certificates, observed, now, &mut status);
     status
 }
 
@@ -351,6 +352,7 @@ pub fn gauges(observed: &Observed, status: &ClusterStatus) -> ClusterGauges {
         last_failed_backup: seconds(&status.last_failed_backup),
         first_recoverability: seconds(&status.first_recoverability_point),
         synchronous: synchronous::counts(observed, status),
+        certificates: certificates::first_end(status),
         backups: [
             number(|p| !p.is_terminal()),
             number(|p| p == BackupPhase::Completed),

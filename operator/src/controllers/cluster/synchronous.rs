@@ -7,6 +7,8 @@
 //!   volumes are missing or being deleted, since what they confirm is not kept, and those whose volumes are being filled:
 //!   they cannot confirm anything yet, and a failover would have to wait for their answer. While nobody else is left, the
 //!   former names stay.
+//! - One that is to be removed is taken out before ([`keeps`]), once enough others stream: its pod goes when the primary waits
+//!   for others and these have all that it has confirmed.
 //! - The number only grows, up to the one that is asked for. While the cluster is being built it is how many replicas
 //!   stream: PostgreSQL would wait for ever for more than there are. What was reached once stays, whichever instances
 //!   fail afterwards: the number in the text of the status is the memory of that.
@@ -29,6 +31,7 @@ use howdah_api::{ClusterSpec, ClusterStatus, naming};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
+use super::decide::surplus::surplus;
 use super::observed::{Instance, Observed};
 
 /// A value of `synchronous_standby_names` in the one form that we write.
@@ -101,7 +104,7 @@ impl Standbys {
 }
 
 /// The text that the primary `primary` of `cluster` shall set, empty for asynchronous replication; `before` is the one that
-/// it was told last.
+/// it was told last, `leaving` the serial of one that is to be removed.
 #[must_use]
 pub fn standby_names(
     spec: &ClusterSpec,
@@ -109,6 +112,7 @@ pub fn standby_names(
     instances: &[Instance<'_>],
     primary: &str,
     before: &str,
+    leaving: Option<i32>,
 ) -> String {
     let Some(asked) = spec.synchronous() else { return String::new() };
     let with_wal = spec.wal_storage.is_some();
@@ -119,7 +123,11 @@ pub fn standby_names(
     let wanted = usize::try_from(asked.maximum).unwrap_or(0);
     let (number, chosen) = if asked.waits {
         let reached = Standbys::parse(before).map_or(0, |standbys| standbys.number);
-        (streaming.len().max(reached).min(wanted), others)
+        let number = streaming.len().max(reached).min(wanted);
+        let remains = |i: &&Instance<'_>| leaving != Some(i.serial);
+        // Without it commits would wait: it confirms until enough others can.
+        let enough = streaming.iter().copied().filter(remains).count() >= number;
+        (number, if enough { others.into_iter().filter(remains).collect() } else { others })
     } else {
         (streaming.len().min(wanted), streaming)
     };
@@ -168,8 +176,43 @@ pub fn fold(cluster: &str, observed: &Observed, instances: &[Instance<'_>], stat
     let told = status.synchronous_standby_names.as_ref();
     let before = told.or(status.synchronous_standby_names_in_effect.as_ref()).cloned().unwrap_or_default();
     let primary = status.current_primary.clone().unwrap_or_default();
-    let names = standby_names(spec, cluster, instances, &primary, &before);
+    let leaving =
+        naming::serial_of(cluster, &primary).and_then(|serial| surplus(observed, instances, serial));
+    let names = standby_names(spec, cluster, instances, &primary, &before, leaving);
     status.synchronous_standby_names = spec.synchronous().is_some().then_some(names);
+}
+
+/// Why the replica `name` cannot be removed yet, in words; `None` when no commit waits for it. Where commits wait for replicas
+/// (`required`) and it were gone at once, the primary would wait for one that never answers; and what it alone has confirmed
+/// would be on the primary only.
+#[must_use]
+pub fn keeps(observed: &Observed, name: &str) -> Option<String> {
+    observed.cluster.spec.synchronous().filter(|asked| asked.waits)?;
+    let status = observed.status();
+    let Some(report) = primary_report(observed, &status) else {
+        return Some(format!("{name} is removed when the primary answers and no commit waits for it"));
+    };
+    let set = report.synchronous_standby_names.as_deref().and_then(Standbys::parse)?;
+    if set.names.iter().any(|named| named == name) {
+        return Some(format!(
+            "{name} is removed when the primary has taken it out of synchronous_standby_names, which it does when {} of the \
+             other replicas stream",
+            set.number
+        ));
+    }
+    let position = |name: &str| {
+        let replica = report.replicas.iter().find(|r| r.name == name && r.state == "streaming")?;
+        replica.flush_lsn.as_deref().and_then(crate::lsn::parse)
+    };
+    let confirmed = position(name).unwrap_or(0);
+    let have = set.names.iter().filter(|named| position(named).is_some_and(|at| at >= confirmed)).count();
+    (have < set.number).then(|| {
+        format!(
+            "{name} is removed when {} of {} have what it has confirmed",
+            set.number,
+            set.names.join(", ")
+        )
+    })
 }
 
 /// Whether the primary has set what it was told.

@@ -8,8 +8,9 @@ use howdah_api::{ClusterStatus, naming};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use rstest::rstest;
 
-use super::decide::decide;
+use super::decide::{Step, decide};
 use super::events::changes;
+use super::phases;
 use super::status::{fold, gauges};
 use super::synchronous::{Standbys, at_rest, standby_names};
 use crate::fixtures::{World, now};
@@ -108,7 +109,63 @@ fn names(#[case] spec: &str, #[case] all: &[Is], #[case] before: &str, #[case] e
     let world = world(spec, all);
     let primary = world.observed.status().current_primary.unwrap();
     let instances = world.observed.instances();
-    assert_eq!(standby_names(&world.observed.cluster.spec, "zoo", &instances, &primary, before), expected);
+    assert_eq!(
+        standby_names(&world.observed.cluster.spec, "zoo", &instances, &primary, before, None),
+        expected
+    );
+}
+
+/// Scaling down: who goes is not waited for any more, once enough others can confirm.
+#[rstest]
+#[case::others_stream(REQUIRED, &[Is::Primary, Streaming, Streaming], "ANY 1 (\"zoo-2\",\"zoo-3\")", "ANY 1 (\"zoo-2\")")]
+#[case::the_other_is_away(REQUIRED, &[Is::Primary, Down, Streaming], "ANY 1 (\"zoo-2\",\"zoo-3\")", "ANY 1 (\"zoo-2\",\"zoo-3\")")]
+#[case::all_are_needed(REQUIRED_TWO, &[Is::Primary, Streaming, Streaming], "FIRST 2 (\"zoo-2\",\"zoo-3\")", "FIRST 2 (\"zoo-2\",\"zoo-3\")")]
+#[case::preferred(PREFERRED, &[Is::Primary, Streaming, Streaming], "", "ANY 2 (\"zoo-2\",\"zoo-3\")")]
+fn names_while_the_third_goes(
+    #[case] spec: &str,
+    #[case] all: &[Is],
+    #[case] before: &str,
+    #[case] expected: &str,
+) {
+    let world = world(spec, all);
+    let instances = world.observed.instances();
+    let spec = &world.observed.cluster.spec;
+    assert_eq!(standby_names(spec, "zoo", &instances, "zoo-1", before, Some(3)), expected);
+}
+
+#[test]
+fn an_instance_goes_when_nothing_depends_on_it_any_more() {
+    let both = "ANY 1 (\"zoo-2\",\"zoo-3\")";
+    let all = [Is::Primary, Streaming, Streaming];
+    let confirm = [("zoo-2", "quorum"), ("zoo-3", "quorum")];
+    let positions = |w: &mut World, second: &str, third: &str| {
+        for (replica, lsn) in w.report(1).replicas.iter_mut().zip([second, third]) {
+            replica.flush_lsn = Some(lsn.into());
+        }
+    };
+    let removed = |world: &World| {
+        let plan = decide(&world.validated(), &world.observed, &world.hash());
+        assert_eq!(plan.phase, phases::SCALING_DOWN);
+        let goes = plan.steps.iter().any(|step| matches!(step, Step::RemoveInstance { serial: 3, .. }));
+        (goes, plan.reason)
+    };
+    let mut world = reported(REQUIRED, &all, both, &confirm).with_spec(|s| s.instances = 2);
+    positions(&mut world, "0/5000000", "0/5000060");
+    let (goes, why) = removed(&world);
+    assert!(!goes && why.contains("taken it out of synchronous_standby_names"), "{why}");
+    let one = folded(&world).synchronous_standby_names.unwrap();
+    assert_eq!(one, "ANY 1 (\"zoo-2\")", "it is taken out meanwhile");
+
+    let mut world = reported(REQUIRED, &all, &one, &confirm).with_spec(|s| s.instances = 2);
+    positions(&mut world, "0/5000000", "0/5000060");
+    let (goes, why) = removed(&world);
+    assert!(!goes && why == "zoo-3 is removed when 1 of zoo-2 have what it has confirmed", "{why}");
+    positions(&mut world, "0/5000060", "0/5000060");
+    assert!(removed(&world).0);
+
+    let world = world.silent(1);
+    let plan = decide(&world.validated(), &world.observed, &world.hash());
+    assert!(!plan.steps.iter().any(|step| matches!(step, Step::RemoveInstance { .. })), "{plan:?}");
 }
 
 #[test]

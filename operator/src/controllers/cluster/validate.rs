@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaimSpec, Secret};
 use kube::ResourceExt;
 
 use super::build::schedules;
+use super::certificates::{self, Certificates};
 use super::observed::Observed;
 use super::ownership::{Owner, owner};
 use super::recovery_target;
@@ -23,6 +24,8 @@ pub enum Blocks {
     Recovery,
     /// Backups and the archive do not work.
     Backups,
+    /// Certificates that were given are not taken up.
+    Certificates,
     /// Nothing but what was asked for and is not understood.
     Nothing,
 }
@@ -77,6 +80,8 @@ pub struct Validated {
     pub foreign_secrets: Vec<String>,
     /// Repositories on volumes, and the claims of these.
     pub volume_repositories: Vec<(String, PersistentVolumeClaimSpec)>,
+    /// Certificates that are given.
+    pub certificates: Certificates,
     /// What is wrong.
     pub problems: Vec<Problem>,
     /// Objects of a deleted cluster of the same name are still being removed: nothing is made meanwhile.
@@ -88,6 +93,11 @@ impl Validated {
     #[must_use]
     pub fn blocking(&self) -> Option<&Problem> {
         self.problems.iter().find(|p| matches!(p.blocks, Blocks::Instances | Blocks::Recovery))
+    }
+
+    /// What is wrong with the certificates that a running cluster was given.
+    pub fn certificate_problems(&self) -> impl Iterator<Item = &Problem> {
+        self.problems.iter().filter(|p| p.blocks == Blocks::Certificates)
     }
 
     /// What is not understood and stands in the way of nothing.
@@ -132,7 +142,9 @@ pub fn validate(observed: &Observed, settings: &Settings) -> Validated {
     problems.extend(check_foreign_volume(observed, &name));
     problems.extend(check_source_is_left_alone(observed, &name));
     problems.extend(check_stores(observed, &name));
-    problems.extend(check_fencing(cluster));
+    let certificates = certificates::look(observed);
+    problems.extend(certificates.problems().cloned());
+    problems.extend(check_fencing(observed));
     problems.extend(check_hibernation(cluster));
     foreign.sort();
     foreign.dedup();
@@ -150,6 +162,7 @@ pub fn validate(observed: &Observed, settings: &Settings) -> Validated {
         application,
         foreign_secrets: foreign,
         volume_repositories: volume_repositories(cluster),
+        certificates,
         problems,
         predecessor,
         name,
@@ -302,11 +315,33 @@ fn problem(blocks: Blocks, reason: &'static str, message: String) -> Problem {
     Problem { blocks, reason, message }
 }
 
-/// Fencing asks for names that can be read.
-fn check_fencing(cluster: &Cluster) -> Option<Problem> {
+/// Fencing asks for names that can be read, of instances that exist.
+fn check_fencing(observed: &Observed) -> Option<Problem> {
+    let cluster = &observed.cluster;
+    let wrong = |message| Some(problem(Blocks::Nothing, "InvalidFencing", message));
     let value = cluster.annotations().get(labels::FENCED)?;
-    let message = labels::fences(value, "").err()?;
-    Some(problem(Blocks::Nothing, "InvalidFencing", format!("{message}; it fences nobody as it is")))
+    let names = match labels::fenced_names(value) {
+        Ok(names) => names,
+        Err(message) => return wrong(format!("{message}; it fences nobody as it is")),
+    };
+    let instances: Vec<String> =
+        observed.instances().iter().map(|i| naming::instance(&cluster.name_any(), i.serial)).collect();
+    let unknown: Vec<String> =
+        names.into_iter().filter(|name| name != "*" && !instances.contains(name)).collect();
+    if unknown.is_empty() {
+        return None;
+    }
+    let known = if instances.is_empty() {
+        "there are none yet".to_owned()
+    } else {
+        format!("there are {}", instances.join(", "))
+    };
+    wrong(format!(
+        "annotation {} names {}, which is no instance of this cluster ({known}); nobody is fenced by that: correct the name, \
+         or take it away",
+        labels::FENCED,
+        unknown.join(" and ")
+    ))
 }
 
 fn check_hibernation(cluster: &Cluster) -> Option<Problem> {

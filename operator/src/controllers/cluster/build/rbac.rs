@@ -30,6 +30,8 @@ pub fn readable_secrets(validated: &Validated) -> Vec<String> {
     let mut names = vec![
         naming::server_secret(name),
         naming::replication_secret(name),
+        naming::server_in_use(name),
+        naming::replication_in_use(name),
         naming::superuser_secret(name),
         naming::app_secret(name),
     ];

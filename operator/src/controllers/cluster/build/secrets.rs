@@ -9,20 +9,13 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::child_meta;
+use crate::controllers::cluster::certificates::{CA_CERT, CA_KEY, Given, Side, TLS_CERT, TLS_KEY};
 use crate::controllers::cluster::observed::Observed;
 use crate::controllers::cluster::validate::Validated;
+use crate::pki::given;
 use crate::pki::inspect::{self, Stale};
 use crate::pki::issue::{self, Usage};
 use crate::pki::{Pair, PkiError};
-
-/// Key of the authority's certificates.
-const CA_CERT: &str = "ca.crt";
-/// Key of the authority's key.
-const CA_KEY: &str = "ca.key";
-/// Key of a certificate.
-const TLS_CERT: &str = "tls.crt";
-/// Key of a certificate's key.
-const TLS_KEY: &str = "tls.key";
 
 /// A Secret to write, and how.
 pub struct Write {
@@ -44,6 +37,7 @@ pub fn secrets(
 ) -> Result<Vec<Write>, PkiError> {
     let mut writes = logins(validated, observed, password);
     writes.extend(certificates(validated, observed, latest_serial, now)?);
+    writes.extend(copies(validated, observed, latest_serial, now)?);
     Ok(writes)
 }
 
@@ -128,7 +122,7 @@ fn bytes<'a>(observed: &'a Observed, secret: &str, key: &str) -> &'a [u8] {
         .map_or(&[], |v| v.0.as_slice())
 }
 
-/// Names that the server certificate must bear: the services in all forms, and the instances.
+/// Names that the server certificate must bear: the services in all forms, the instances, and those that the user adds.
 #[must_use]
 pub fn server_names(validated: &Validated, latest_serial: i32) -> Vec<String> {
     let (cluster, namespace) = (&validated.name, &validated.namespace);
@@ -137,6 +131,7 @@ pub fn server_names(validated: &Validated, latest_serial: i32) -> Vec<String> {
         names.extend(service_names(service, namespace));
     }
     names.extend((1..=latest_serial).map(|serial| naming::instance(cluster, serial)));
+    names.extend(validated.certificates.alt_names.iter().cloned());
     names
 }
 
@@ -148,7 +143,8 @@ pub fn repo_host_names(validated: &Validated) -> Vec<String> {
 }
 
 /// A service in all forms.
-fn service_names(service: String, namespace: &str) -> [String; 4] {
+#[must_use]
+pub fn service_names(service: String, namespace: &str) -> [String; 4] {
     [
         format!("{service}.{namespace}"),
         format!("{service}.{namespace}.svc"),
@@ -208,28 +204,120 @@ fn certificates(
         leaves.push((host.clone(), host, repo_host_names(validated), Usage::Server));
     }
     for (secret_name, common_name, names, usage) in leaves {
+        let leaf = Leaf { secret: secret_name, common_name, names, usage };
+        writes.extend(leaf.renewed(cluster, observed, &authority, &bundle, now)?);
+    }
+    Ok(writes)
+}
+
+/// A certificate that the operator issues.
+struct Leaf {
+    secret: String,
+    common_name: String,
+    names: Vec<String>,
+    usage: Usage,
+}
+
+impl Leaf {
+    /// The Secret with a new certificate from `authority`, when it needs one; `bundle` is what it is verified with.
+    fn renewed(
+        self,
+        cluster: &Cluster,
+        observed: &Observed,
+        authority: &Pair,
+        bundle: &[u8],
+        now: Timestamp,
+    ) -> Result<Option<Write>, PkiError> {
+        let Self { secret: secret_name, common_name, names, usage } = self;
         let reason = if observed.secrets.contains_key(&secret_name) {
             let pem = bytes(observed, &secret_name, TLS_CERT);
-            inspect::leaf_stale(pem, authority.certificate.as_bytes(), &names, now).map(why).or_else(|| {
-                (bytes(observed, &secret_name, CA_CERT) != bundle).then_some("the authority changed")
-            })
+            let instance = |name: &String| naming::serial_of(&cluster.name_any(), name).is_some();
+            inspect::leaf_stale(pem, authority.certificate.as_bytes(), &names, now)
+                .map(why)
+                .or_else(|| {
+                    (bytes(observed, &secret_name, CA_CERT) != bundle).then_some("the authority changed")
+                })
+                // Names of instances that are gone do no harm.
+                .or_else(|| {
+                    let present = inspect::names(pem);
+                    present
+                        .iter()
+                        .any(|name| !names.contains(name) && !instance(name))
+                        .then_some("names were taken away")
+                })
         } else {
             Some("there is none")
         };
-        let Some(reason) = reason else { continue };
-        let pair = issue::leaf(&authority, &common_name, &names, usage, now)?;
-        let data = [
-            (TLS_CERT, pair.certificate.into_bytes()),
-            (TLS_KEY, pair.key.into_bytes()),
-            (CA_CERT, bundle.clone()),
-        ];
-        writes.push(Write {
+        let Some(reason) = reason else { return Ok(None) };
+        let pair = issue::leaf(authority, &common_name, &names, usage, now)?;
+        let chain = format!("{}{}", pair.certificate, given::intermediates(&authority.certificate));
+        let data =
+            [(TLS_CERT, chain.into_bytes()), (TLS_KEY, pair.key.into_bytes()), (CA_CERT, bundle.to_vec())];
+        Ok(Some(Write {
             secret: secret(cluster, secret_name, "kubernetes.io/tls", data),
             keep_existing: false,
             reason: format!("new certificate for {common_name}: {reason}"),
-        });
+        }))
+    }
+}
+
+/// Copies for the instances of what was given and found to be good. While it is not, what they have stays.
+fn copies(
+    validated: &Validated,
+    observed: &Observed,
+    latest_serial: i32,
+    now: Timestamp,
+) -> Result<Vec<Write>, PkiError> {
+    let name = &validated.name;
+    let server = Leaf {
+        secret: naming::server_in_use(name),
+        common_name: naming::service_rw(name),
+        names: server_names(validated, latest_serial),
+        usage: Usage::Server,
+    };
+    let client = Leaf {
+        secret: naming::replication_in_use(name),
+        common_name: naming::REPLICATION_USER.to_owned(),
+        names: Vec::new(),
+        usage: Usage::Client,
+    };
+    let mut writes = Vec::new();
+    for (side, leaf) in [(&validated.certificates.server, server), (&validated.certificates.client, client)] {
+        writes.extend(copy(side, leaf, observed, now)?);
     }
     Ok(writes)
+}
+
+fn copy(side: &Side, leaf: Leaf, observed: &Observed, now: Timestamp) -> Result<Option<Write>, PkiError> {
+    let cluster = &observed.cluster;
+    let (pair, authority, reason) = match &side.given {
+        Some(Err(_)) => return Ok(None),
+        Some(Ok(Given::Issuer(authority))) => {
+            return leaf.renewed(cluster, observed, authority, authority.certificate.as_bytes(), now);
+        }
+        Some(Ok(Given::Leaf { pair, authority })) => {
+            (pair.clone(), authority.clone(), "the certificates that were provided are others")
+        }
+        // What was given once does not lie about for ever.
+        None if !bytes(observed, &leaf.secret, TLS_CERT).is_empty() => {
+            let none = Pair { certificate: String::new(), key: String::new() };
+            (none, String::new(), "no certificates are provided any more")
+        }
+        None => return Ok(None),
+    };
+    let data = [
+        (TLS_CERT, pair.certificate.into_bytes()),
+        (TLS_KEY, pair.key.into_bytes()),
+        (CA_CERT, authority.into_bytes()),
+    ];
+    if data.iter().all(|(key, value)| bytes(observed, &leaf.secret, key) == value.as_slice()) {
+        return Ok(None);
+    }
+    Ok(Some(Write {
+        secret: secret(cluster, leaf.secret, "kubernetes.io/tls", data),
+        keep_existing: false,
+        reason: reason.to_owned(),
+    }))
 }
 
 fn why(stale: Stale) -> &'static str {

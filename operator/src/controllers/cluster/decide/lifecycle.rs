@@ -3,13 +3,14 @@
 use std::ops::ControlFlow;
 
 use howdah_api::{labels, naming};
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
 
 use super::rolling::{Replacement, next_to_replace};
+use super::surplus::{stays, surplus};
 use super::{Fill, Plan, Step, fencing, hibernation};
 use crate::controllers::cluster::observed::{Instance, Observed};
 use crate::controllers::cluster::phases;
+use crate::controllers::cluster::synchronous;
 use crate::controllers::cluster::trouble::{self, Trouble};
 use crate::controllers::cluster::validate::{Origin, Validated};
 
@@ -74,7 +75,7 @@ impl Round<'_> {
         if let Some(lost) = self.lost_primary() {
             return lost;
         }
-        let surplus = self.surplus().filter(|_| self.fenced.is_empty());
+        let surplus = surplus(self.observed, self.instances, self.primary);
         let (recreating, leaving) = self.keep_alive(surplus, plan);
         if self.waking {
             let reason = format!("primary {} comes first", self.name(self.primary));
@@ -84,6 +85,9 @@ impl Round<'_> {
             return self.held_back(&leaving);
         }
         if let Some(serial) = surplus {
+            if let Some(why) = synchronous::keeps(self.observed, &self.name(serial)) {
+                return self.failing(&leaving).unwrap_or((phases::SCALING_DOWN, why));
+            }
             let reason =
                 format!("instance {} is removed; instances asked for: {}", self.name(serial), self.desired);
             plan.steps.push(Step::RemoveInstance { serial, reason: reason.clone() });
@@ -305,19 +309,6 @@ impl Round<'_> {
         };
         (phases::HEALTHY, reason)
     }
-
-    /// The instance to remove when there are too many: the replica with the highest serial.
-    fn surplus(&self) -> Option<i32> {
-        let living = self.instances.iter().filter(|i| stays(i.data));
-        if living.clone().count() <= self.desired {
-            return None;
-        }
-        living.map(|i| i.serial).filter(|s| *s != self.primary).max()
-    }
-}
-
-fn stays(volume: Option<&PersistentVolumeClaim>) -> bool {
-    volume.is_some_and(|v| v.metadata.deletion_timestamp.is_none())
 }
 
 /// Whether anything of an instance is left that nobody has deleted yet.

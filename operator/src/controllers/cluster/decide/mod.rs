@@ -11,6 +11,7 @@ mod lifecycle;
 mod quorum;
 mod rolling;
 mod scene;
+pub mod surplus;
 mod switchover;
 mod transition;
 
