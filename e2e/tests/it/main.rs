@@ -25,5 +25,6 @@ mod split_brain;
 mod standing;
 mod storages;
 mod switchover;
+mod upgrade;
 mod versions;
 mod volume;

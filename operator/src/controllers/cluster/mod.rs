@@ -6,6 +6,7 @@ pub mod decide;
 pub mod events;
 pub mod fetch;
 pub mod lease;
+pub mod manager_upgrade;
 pub mod nodes;
 pub mod observed;
 pub mod ownership;
@@ -29,6 +30,8 @@ mod failover_tests;
 mod fencing_tests;
 #[cfg(test)]
 mod hibernation_tests;
+#[cfg(test)]
+mod manager_upgrade_tests;
 #[cfg(test)]
 mod repo_host_tests;
 #[cfg(test)]
