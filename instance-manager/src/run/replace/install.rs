@@ -134,7 +134,7 @@ pub async fn receive<E: Display>(
         put_in_place(&shared.env.paths)?;
         Ok(ManagerProgram { version, sha256: wanted.to_owned() })
     };
-    let received = received.await;
+    let received: std::result::Result<_, Refusal> = received.await;
     remove_optional(&file)?;
     let program = received?;
     tracing::info!(version = program.version, sha256 = program.sha256, "another instance manager takes over");
