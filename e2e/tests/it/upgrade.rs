@@ -51,7 +51,8 @@ impl Scene {
 async fn postgresql_runs_on_under_a_new_operator() -> Result<()> {
     let scene = Scene::new("upgrade").await?;
     let lab = scene.ground.lab()?;
-    let spec = json!({"backup": {"target": "primary", "barmanObjectStore": {"data": {"compression": "gzip"}}}});
+    let spec =
+        json!({"backup": {"target": "primary", "barmanObjectStore": {"data": {"compression": "gzip"}}}});
     let (before, door, writer) = scene.loaded("pg", three(spec), WORKERS).await?;
     let sql = scene.sql("pg");
     sql.run(&table("t", 20_000)).await?;
@@ -103,7 +104,11 @@ async fn a_new_operator_waits_for_a_backup() -> Result<()> {
         .await?;
     lab.slow_store(false)?;
     let hit = scene.ended("hit").await?;
-    ensure!(phase(&hit) == "completed" && hit["status"]["resumes"].as_i64().unwrap_or(0) == 0, "{:#}", hit["status"]);
+    ensure!(
+        phase(&hit) == "completed" && hit["status"]["resumes"].as_i64().unwrap_or(0) == 0,
+        "{:#}",
+        hit["status"]
+    );
     scene.replaced("pg-1").await?;
     ensure!(sql.run_when_up(&checksum("t"), wait::minutes(3)).await? == sum);
     ensure!(sql.run(STARTED).await? == started, "PostgreSQL was restarted");

@@ -128,11 +128,8 @@ impl Server {
             .map_err(|e| Error::permanent(format!("cannot start {}", program.display())).because(e))?;
         let (stdout, stderr) = child.take_output();
         let again = |fd: &dyn AsFd| fd.as_fd().try_clone_to_owned().ok();
-        let output = stdout
-            .iter()
-            .filter_map(|s| again(s))
-            .chain(stderr.iter().filter_map(|s| again(s)))
-            .collect();
+        let output =
+            stdout.iter().filter_map(|s| again(s)).chain(stderr.iter().filter_map(|s| again(s))).collect();
         let mut relays = Vec::new();
         relays.extend(stdout.map(|s| tokio::spawn(relay(s, on_line.clone()))));
         relays.extend(stderr.map(|s| tokio::spawn(relay(s, on_line))));

@@ -54,7 +54,10 @@ impl Program {
         let answer = self.send(pod, world).await;
         assert_eq!(answer.status(), StatusCode::ACCEPTED);
         let said: ManagerProgram = answer.json().await.unwrap();
-        assert_eq!((said.sha256.as_str(), said.version.as_str()), (self.sha256.as_str(), env!("CARGO_PKG_VERSION")));
+        assert_eq!(
+            (said.sha256.as_str(), said.version.as_str()),
+            (self.sha256.as_str(), env!("CARGO_PKG_VERSION"))
+        );
         self.runs(pod).await
     }
 }
@@ -76,8 +79,7 @@ async fn archives(pod: &Pod) {
 /// Closes a segment and waits until it is in the archive.
 async fn archive(pod: &Pod, sql: &tokio_postgres::Client) {
     sql.batch_execute("CREATE TABLE IF NOT EXISTS t (i int); INSERT INTO t VALUES (1)").await.unwrap();
-    let closed: String =
-        sql.query_one("SELECT pg_walfile_name(pg_switch_wal())", &[]).await.unwrap().get(0);
+    let closed: String = sql.query_one("SELECT pg_walfile_name(pg_switch_wal())", &[]).await.unwrap().get(0);
     until(&format!("{closed} is archived"), || async {
         let last = pod.status().and_then(|s| s.archiver).and_then(|a| a.last_archived_wal);
         last.is_some_and(|last| last >= closed)
@@ -137,8 +139,10 @@ async fn postgresql_runs_on() {
 }
 
 async fn until_event(world: &World, begin: &str) -> String {
-    crate::world::found(begin, || async { world.events("pg").await.into_iter().find(|e| e.starts_with(begin)) })
-        .await
+    crate::world::found(begin, || async {
+        world.events("pg").await.into_iter().find(|e| e.starts_with(begin))
+    })
+    .await
 }
 
 /// A server that ends under the program that took it over ends the container, which comes back with that program.
@@ -190,7 +194,9 @@ async fn a_replica_goes_on_streaming() {
     // The new one can be made the primary.
     world.cluster_status("pg", serde_json::json!({ "targetPrimary": "pg-2" })).await;
     until("it is the primary", || async {
-        replica.status().is_some_and(|s| s.ready && s.role == Some(howdah_api::instance::InstanceRole::Primary))
+        replica
+            .status()
+            .is_some_and(|s| s.ready && s.role == Some(howdah_api::instance::InstanceRole::Primary))
     })
     .await;
     assert_eq!(replica.postmaster(), postmaster);
@@ -232,7 +238,11 @@ async fn what_will_not_do_is_refused() {
             StatusCode::UNPROCESSABLE_ENTITY,
             "no instance manager that can take over",
         ),
-        (Program { sha256: "nonsense".into(), ..Program::of(Vec::new()) }, StatusCode::BAD_REQUEST, "SHA-256"),
+        (
+            Program { sha256: "nonsense".into(), ..Program::of(Vec::new()) },
+            StatusCode::BAD_REQUEST,
+            "SHA-256",
+        ),
     ];
     for (program, status, words) in cases {
         let answer = program.send(&pod, &world).await;

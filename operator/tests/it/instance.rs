@@ -81,10 +81,14 @@ async fn respond(
         return Ok(reply(StatusCode::ACCEPTED, b"{}".to_vec()));
     }
     if request.uri().path() == "/v1/manager" && request.method() == Method::PUT {
-        let announced = request.headers()[howdah_api::naming::MANAGER_SHA256_HEADER].to_str().unwrap().to_owned();
+        let announced =
+            request.headers()[howdah_api::naming::MANAGER_SHA256_HEADER].to_str().unwrap().to_owned();
         let program = request.into_body().collect().await.unwrap().to_bytes();
         if hex::encode(Sha256::digest(&program)) != announced {
-            return Ok(reply(StatusCode::BAD_REQUEST, br#"{"error":"another program was announced"}"#.to_vec()));
+            return Ok(reply(
+                StatusCode::BAD_REQUEST,
+                br#"{"error":"another program was announced"}"#.to_vec(),
+            ));
         }
         let mut answer = answer.lock().unwrap();
         let status = answer.as_mut().expect("it answers");

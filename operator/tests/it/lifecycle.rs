@@ -151,10 +151,8 @@ async fn instance_managers_follow_the_operator_without_new_pods() {
     until("the managers of zoo-1 and zoo-3 are replaced", async || {
         let cluster = world.api::<Cluster>().get("zoo").await.unwrap();
         let versions = cluster.status.unwrap().instances_status.into_iter();
-        let new: Vec<String> = versions
-            .filter(|i| i.manager_version.as_deref() == Some("2"))
-            .map(|i| i.name)
-            .collect();
+        let new: Vec<String> =
+            versions.filter(|i| i.manager_version.as_deref() == Some("2")).map(|i| i.name).collect();
         (new == ["zoo-1", "zoo-3"]).then_some(())
     })
     .await;

@@ -155,12 +155,7 @@ impl Authority {
     }
 
     /// Goes on with what the former program of this process held or had promised.
-    pub async fn take_over(
-        &self,
-        shared: &Arc<Shared>,
-        held: Option<Held>,
-        promised: Option<Instant>,
-    ) {
+    pub async fn take_over(&self, shared: &Arc<Shared>, held: Option<Held>, promised: Option<Instant>) {
         self.turn.lock().await.promised = promised;
         if let Some((lease, since)) = held {
             self.hold(shared, lease, since, Duration::ZERO);

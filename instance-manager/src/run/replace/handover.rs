@@ -82,7 +82,9 @@ pub fn to_uptime(moment: Instant) -> Result<Duration> {
 /// Without `/proc`.
 pub fn past(since: Duration) -> Result<Instant> {
     let age = uptime()?.saturating_sub(since) + TICK;
-    Instant::now().checked_sub(age).ok_or_else(|| Error::transient("the clock of this machine is not understood"))
+    Instant::now()
+        .checked_sub(age)
+        .ok_or_else(|| Error::transient("the clock of this machine is not understood"))
 }
 
 /// A moment that the former program has set: rather a little too late than too early.

@@ -153,7 +153,9 @@ async fn store<E: Display>(
         let piece = match timeout(PIECE, pieces.next()).await {
             Ok(Some(Ok(piece))) => piece,
             Ok(None) => break,
-            Ok(Some(Err(error))) => return Err(Refusal::Failed(format!("the program came in part only: {error}"))),
+            Ok(Some(Err(error))) => {
+                return Err(Refusal::Failed(format!("the program came in part only: {error}")));
+            }
             Err(_) => return Err(Refusal::Failed("the program came in part only".to_owned())),
         };
         length += piece.len() as u64;
@@ -171,11 +173,7 @@ async fn store<E: Display>(
 }
 
 /// Sees whether a file is the program that was announced, and one that can take over here; returns its version.
-async fn fit(
-    children: &Children,
-    file: &Path,
-    wanted: &str,
-) -> std::result::Result<String, Refusal> {
+async fn fit(children: &Children, file: &Path, wanted: &str) -> std::result::Result<String, Refusal> {
     let path = file.to_owned();
     let read = tokio::task::spawn_blocking(move || super::sha256(&path)).await;
     let read = read.map_err(|e| Refusal::Failed(e.to_string()))?.at("cannot read", file)?;
@@ -191,12 +189,12 @@ async fn fit(
         match timeout(INTRODUCTION, children.output(&mut command)).await {
             Ok(Ok(output)) => break output,
             // A child that was started meanwhile may hold the file open for a moment.
-            Ok(Err(error))
-                if error.kind() == io::ErrorKind::ExecutableFileBusy && begun.elapsed() < BUSY =>
-            {
+            Ok(Err(error)) if error.kind() == io::ErrorKind::ExecutableFileBusy && begun.elapsed() < BUSY => {
                 sleep(Duration::from_millis(20)).await;
             }
-            Ok(Err(error)) => return Err(Refusal::Unfit(format!("the program does not start here: {error}"))),
+            Ok(Err(error)) => {
+                return Err(Refusal::Unfit(format!("the program does not start here: {error}")));
+            }
             Err(_) => return Err(Refusal::Unfit("the program does not say its version".to_owned())),
         }
     };
@@ -274,11 +272,8 @@ mod tests {
     #[test]
     fn a_program_gets_its_place_back() {
         let dir = tempfile::tempdir().unwrap();
-        let paths = Paths {
-            controller: dir.path().to_owned(),
-            pgdata: "/none".into(),
-            wal_mount: "/none".into(),
-        };
+        let paths =
+            Paths { controller: dir.path().to_owned(), pgdata: "/none".into(), wal_mount: "/none".into() };
         fs::write(paths.manager(), "old").unwrap();
         fs::write(next(&paths), "new").unwrap();
         put_in_place(&paths).unwrap();

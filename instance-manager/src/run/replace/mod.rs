@@ -125,11 +125,7 @@ pub fn become_program(program: &Path, handover: &Handover, output: &[OwnedFd]) -
     }
 }
 
-fn try_become(
-    program: &Path,
-    handover: &Handover,
-    output: &[OwnedFd],
-) -> Result<std::convert::Infallible> {
+fn try_become(program: &Path, handover: &Handover, output: &[OwnedFd]) -> Result<std::convert::Infallible> {
     let failed = |what: &'static str| move |e: io::Error| Error::transient(what).because(e);
     // All others close by themselves.
     let inherited = output

@@ -24,8 +24,8 @@ impl ProcessId {
     pub fn of(pid: i32) -> Result<(Self, i32)> {
         let path = PathBuf::from(format!("/proc/{pid}/stat"));
         let text = std::fs::read_to_string(&path).at("cannot read", &path)?;
-        let (parent, began) = parse(&text)
-            .ok_or_else(|| Error::transient(format!("{} is not understood", path.display())))?;
+        let (parent, began) =
+            parse(&text).ok_or_else(|| Error::transient(format!("{} is not understood", path.display())))?;
         Ok((Self { pid, began }, parent))
     }
 

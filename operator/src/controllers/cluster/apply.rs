@@ -298,8 +298,7 @@ async fn upgrade_manager(
     let attempt = match known {
         Some(attempt) => attempt,
         None => {
-            let attempt =
-                Attempt { sha256: program.sha256.clone(), since: ctx.clock.now(), refused: None };
+            let attempt = Attempt { sha256: program.sha256.clone(), since: ctx.clock.now(), refused: None };
             note_attempt(ctx, validated, instance, &attempt).await?;
             ctx.event(&reference, EventType::Normal, "ReplacingInstanceManager", reason.to_owned()).await;
             attempt
@@ -315,7 +314,11 @@ async fn upgrade_manager(
         }
         Err(error) => {
             // It is sent again in the next round.
-            tracing::warn!(instance, error = crate::error::chain(&error), "the instance manager is not replaced yet");
+            tracing::warn!(
+                instance,
+                error = crate::error::chain(&error),
+                "the instance manager is not replaced yet"
+            );
             Ok(())
         }
     }
@@ -328,8 +331,7 @@ async fn note_attempt(
     attempt: &Attempt,
 ) -> Result<(), Error> {
     let what = || format!("annotation of Pod {instance}");
-    let text =
-        serde_json::to_string(attempt).map_err(|source| Error::Encode { object: what(), source })?;
+    let text = serde_json::to_string(attempt).map_err(|source| Error::Encode { object: what(), source })?;
     let patch = json!({"metadata": {"annotations": {labels::MANAGER_UPGRADE: text}}});
     merge::<Pod>(ctx, &validated.namespace, instance, &patch).await
 }

@@ -80,8 +80,9 @@ fn one_after_the_other_and_without_asking() {
         let silent = world.silent(serial);
         let meanwhile = plan(&silent);
         assert_eq!(step(&meanwhile), ("nothing", 0), "{meanwhile:?}");
-        let expected =
-            format!("zoo-{serial} is given this operator's instance manager when zoo-{serial} says that it is ready");
+        let expected = format!(
+            "zoo-{serial} is given this operator's instance manager when zoo-{serial} says that it is ready"
+        );
         assert_eq!(meanwhile.reason, expected);
         world = silent;
         world.observed.reports.insert(format!("zoo-{serial}"), Ok(report));
@@ -167,10 +168,7 @@ fn a_backup_is_waited_for() {
     };
     let waiting = plan(&begun(59));
     assert_eq!(step(&waiting), ("nothing", 0));
-    assert_eq!(
-        waiting.reason,
-        "zoo-3 is given this operator's instance manager when Backup b has ended"
-    );
+    assert_eq!(waiting.reason, "zoo-3 is given this operator's instance manager when Backup b has ended");
     assert_eq!(step(&plan(&begun(61))), ("upgrade", 3));
 }
 

@@ -9,9 +9,9 @@ use kube::ResourceExt;
 use super::rolling::{Replacement, next_to_replace};
 use super::{Fill, Plan, Step, fencing, hibernation};
 use crate::controllers::cluster::observed::{Instance, Observed};
-use crate::controllers::cluster::{manager_upgrade, phases};
 use crate::controllers::cluster::trouble::{self, Trouble};
 use crate::controllers::cluster::validate::{Origin, Validated};
+use crate::controllers::cluster::{manager_upgrade, phases};
 
 /// Adds to `plan` what the instances need. `hash` is the fingerprint of the pods that would be made now.
 pub(super) fn run(

@@ -47,12 +47,7 @@ enum Need {
 }
 
 impl Need {
-    fn of(
-        validated: &Validated,
-        observed: &Observed,
-        instance: &Instance<'_>,
-        hash: &str,
-    ) -> Option<Self> {
+    fn of(validated: &Validated, observed: &Observed, instance: &Instance<'_>, hash: &str) -> Option<Self> {
         let pod = instance.pod.filter(|_| !instance.terminating())?;
         if pod.annotations().get(labels::POD_SPEC_HASH).map(String::as_str) != Some(hash) {
             return Some(Self::Pod);
@@ -115,12 +110,15 @@ pub(super) fn next_to_replace(
     if !settled(observed, instances, primary, &name) {
         return wait(format!("{name} is the primary"));
     }
-    if let Some(backup) = backup_on(observed, &pod).filter(|b| need != Need::Manager || !outlasts(b, observed.now)) {
+    if let Some(backup) =
+        backup_on(observed, &pod).filter(|b| need != Need::Manager || !outlasts(b, observed.now))
+    {
         return wait(format!("Backup {} has ended", backup.name_any()));
     }
     if need == Need::Manager {
         // PostgreSQL runs on, so nobody has to say when; but one after the other.
-        if let Some(silent) = instances.iter().find(|i| i.pod.is_some() && !i.report.is_some_and(|r| r.ready)) {
+        if let Some(silent) = instances.iter().find(|i| i.pod.is_some() && !i.report.is_some_and(|r| r.ready))
+        {
             let silent = naming::instance(&observed.cluster.name_any(), silent.serial);
             return wait(format!("{silent} says that it is ready"));
         }
