@@ -158,6 +158,10 @@ pub struct InstanceSummary {
     /// What it is doing or why it is not ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// Version of its instance manager. It follows the operator's without a new pod where the manager was replaced in
+    /// place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manager_version: Option<String>,
     /// Whether PostgreSQL is kept down by the annotation `…/fenced-instances`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fenced: bool,

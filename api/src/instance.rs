@@ -34,6 +34,13 @@ pub struct InstanceStatus {
     pub session_id: String,
     /// Version of the manager.
     pub manager_version: String,
+    /// SHA-256 of the program of this manager process, in hexadecimal; `None` from managers that cannot be replaced in
+    /// place.
+    #[serde(default)]
+    pub manager_sha256: Option<String>,
+    /// What machine that program is for, for example `x86_64`.
+    #[serde(default)]
+    pub manager_architecture: Option<String>,
     /// Whether PostgreSQL takes connections.
     pub ready: bool,
     /// Whether archive recovery (not mere standby replay) is going on.
@@ -215,6 +222,15 @@ pub struct WalSwitch {
     /// Timeline.
     #[serde(rename = "timelineID")]
     pub timeline_id: u32,
+}
+
+/// Answer of `PUT /v1/manager`: the program that runs, or takes over in a moment.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct ManagerProgram {
+    /// Its version.
+    pub version: String,
+    /// SHA-256 of its file, in hexadecimal.
+    pub sha256: String,
 }
 
 /// Body of an answer other than 200.

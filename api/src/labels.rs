@@ -27,6 +27,9 @@ pub const SERIAL: &str = "postgresql.k8s.enterprisedb.io/serial";
 pub const VOLUME_STATUS: &str = "postgresql.k8s.enterprisedb.io/volume-status";
 /// Fingerprint of the pod's specification; annotation on pods.
 pub const POD_SPEC_HASH: &str = "postgresql.k8s.enterprisedb.io/pod-spec-hash";
+/// Annotation of a pod: since when the operator has tried to replace its instance manager in place, by which program, and
+/// why that was refused, as JSON.
+pub const MANAGER_UPGRADE: &str = "postgresql.k8s.enterprisedb.io/manager-upgrade";
 /// Finalizer of a Backup whose data goes with it.
 pub const BACKUP_DATA: &str = "postgresql.k8s.enterprisedb.io/backup-data";
 /// Annotation of a Cluster: instances whose PostgreSQL is kept down, as a JSON list of names or `*` for all.

@@ -21,6 +21,8 @@ pub const CONTROLLER_DIR: &str = "/controller";
 pub const MANAGER_PATH: &str = "/controller/instance-manager";
 /// The manager inside the operator's image.
 pub const MANAGER_IN_IMAGE: &str = "/instance-manager";
+/// Header of `PUT /v1/manager`: the SHA-256 of the program that is sent, in hexadecimal.
+pub const MANAGER_SHA256_HEADER: &str = "x-howdah-manager-sha256";
 /// Directory of sockets.
 pub const RUN_DIR: &str = "/controller/run";
 /// The manager's socket for `wal-archive` and `wal-restore`.

@@ -74,7 +74,11 @@ enum Command {
     /// See whether the repositories work and WAL arrives in them
     Check(command::Check),
     /// Print the version
-    Version,
+    Version {
+        /// Also say how this program takes over from another one in the same process
+        #[arg(long, hide = true)]
+        handover: bool,
+    },
 }
 
 /// Ways to fill a volume.
@@ -104,7 +108,8 @@ pub fn main() -> ExitCode {
         Command::WalRestore { name, path } => {
             crate::wal_client::restore([name.into(), path.into()].into_iter())
         }
-        Command::Version => print(env!("CARGO_PKG_VERSION")),
+        Command::Version { handover: false } => print(env!("CARGO_PKG_VERSION")),
+        Command::Version { handover: true } => print(&run::replace::install::introduce()),
         Command::Install { dir, uid, gid } => {
             let done = std::env::current_exe()
                 .map_err(|e| {

@@ -30,8 +30,9 @@ pub fn tune() {
 /// Names that PostgreSQL and its programs must not inherit.
 #[must_use]
 pub fn own_variables() -> Vec<&'static str> {
-    if std::env::var_os(TUNED).is_none() {
-        return Vec::new();
+    let mut names = vec![crate::run::replace::handover::VARIABLE];
+    if std::env::var_os(TUNED).is_some() {
+        names.extend(LIMITS.iter().map(|(name, _)| *name).chain([TUNED]));
     }
-    LIMITS.iter().map(|(name, _)| *name).chain([TUNED]).collect()
+    names
 }

@@ -16,7 +16,8 @@ pub const TRANSIENT: u8 = 75;
 /// Exit code of a failure that needs a person (`EX_CONFIG`).
 pub const PERMANENT: u8 = 78;
 
-/// A small runtime: the manager waits most of the time, and its memory is its users'.
+/// A small runtime: the manager waits most of the time, and its memory is its users'. Its threads leave SIGTERM to the one
+/// that runs the future (`run::replace::signals`).
 ///
 /// # Errors
 /// When threads cannot be made.
@@ -26,6 +27,7 @@ pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
         .max_blocking_threads(64)
         .thread_stack_size(1 << 20)
         .thread_keep_alive(std::time::Duration::from_secs(5))
+        .on_thread_start(crate::run::replace::signals::block)
         .enable_all()
         .build()
 }

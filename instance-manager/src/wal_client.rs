@@ -3,6 +3,8 @@
 //! They only ask the resident manager over its Unix socket: one line of JSON each way. All work, all
 //! credentials and all retries are on the other side, which keeps the cost of a call at about a millisecond.
 //!
+//! A manager that is just being replaced by another one (`run::replace`) answers in a moment: they ask again for a while.
+//!
 //! Exit codes of `wal-archive` are Barman's: 1 operation, 2 network, 3 usage, 4 general; PostgreSQL retries
 //! after each. `wal-restore`: 1 means "the archive does not hold this file"; [`STOP_RECOVERY`] means that the
 //! answer is not known, so that PostgreSQL stops instead of taking the end of the archive for reached.
@@ -12,7 +14,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use howdah_api::instance::{SocketAnswer, SocketRequest};
 
@@ -33,6 +35,12 @@ pub const GENERAL: u8 = 4;
 /// How long a WAL file may take. The manager answers long before; this only ends a call to one that hangs.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
+/// How long a command looks for a manager that is away. One that is being replaced comes back within a second; a replica
+/// whose `restore_command` gets no answer ends its recovery, and with it PostgreSQL.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Pause between two looks.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// `wal-archive PATH`: archives the WAL file at PATH (`%p` of `archive_command`).
 pub fn archive(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<String> = args.map(|a| a.to_string_lossy().into_owned()).collect();
@@ -40,7 +48,7 @@ pub fn archive(args: impl Iterator<Item = OsString>) -> ExitCode {
         return fail(USAGE, "usage: instance-manager wal-archive PATH (%p of archive_command)");
     };
     finish(
-        ask(&socket(), &SocketRequest::Archive { path: path.clone() }),
+        ask_patiently(&socket(), &SocketRequest::Archive { path: path.clone() }, PATIENCE),
         &format!("wal-archive {path}"),
         NETWORK,
     )
@@ -56,7 +64,11 @@ pub fn restore(args: impl Iterator<Item = OsString>) -> ExitCode {
         );
     };
     finish(
-        ask(&socket(), &SocketRequest::Restore { name: name.clone(), path: path.clone() }),
+        ask_patiently(
+            &socket(),
+            &SocketRequest::Restore { name: name.clone(), path: path.clone() },
+            PATIENCE,
+        ),
         &format!("wal-restore {name}"),
         STOP_RECOVERY,
     )
@@ -72,6 +84,23 @@ fn socket() -> PathBuf {
 /// When the manager does not listen, hangs, or answers with something else than one line of JSON.
 pub fn ask(socket: &Path, request: &SocketRequest) -> io::Result<SocketAnswer> {
     Ok(serde_json::from_str(&ask_line(socket, request)?)?)
+}
+
+/// As [`ask`]; a manager that is away, or goes away before its answer, is asked again for so long. Both requests may be made
+/// twice.
+fn ask_patiently(socket: &Path, request: &SocketRequest, patience: Duration) -> io::Result<SocketAnswer> {
+    let begun = Instant::now();
+    loop {
+        match ask(socket, request) {
+            Err(error) if is_away(&error) && begun.elapsed() < patience => std::thread::sleep(PAUSE),
+            answer => return answer,
+        }
+    }
+}
+
+fn is_away(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound, UnexpectedEof};
+    matches!(error.kind(), NotFound | ConnectionRefused | ConnectionReset | BrokenPipe | UnexpectedEof)
 }
 
 /// As [`ask`], with the answer as it came.
@@ -155,6 +184,28 @@ mod tests {
         let answer = ask(&socket, &SocketRequest::Archive { path: "pg_wal/0001".into() }).unwrap();
         assert_eq!((answer.ok, answer.code, answer.error.as_deref()), (false, Some(1), Some("refused")));
         assert_eq!(asked.join().unwrap(), "{\"op\":\"archive\",\"path\":\"pg_wal/0001\"}\n");
+    }
+
+    #[test]
+    fn a_manager_that_is_being_replaced_is_asked_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("manager.sock");
+        let request = SocketRequest::Archive { path: "pg_wal/0001".into() };
+        let away = ask_patiently(&socket, &request, Duration::ZERO).unwrap_err();
+        assert_eq!(away.kind(), io::ErrorKind::NotFound);
+        let asking = {
+            let (socket, request) = (socket.clone(), request.clone());
+            std::thread::spawn(move || ask_patiently(&socket, &request, Duration::from_secs(60)))
+        };
+        // The first one goes away without an answer, the second one begins to listen later.
+        for answer in ["", "{\"ok\":true}\n"] {
+            let listener = UnixListener::bind(&socket).unwrap();
+            let (mut stream, _) = listener.accept().unwrap();
+            BufReader::new(stream.try_clone().unwrap()).read_line(&mut String::new()).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+            std::fs::remove_file(&socket).unwrap();
+        }
+        assert!(asking.join().unwrap().unwrap().ok);
     }
 
     #[test]

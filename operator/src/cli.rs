@@ -18,6 +18,14 @@ pub struct Cli {
     #[arg(long, env = "OPERATOR_IMAGE_NAME", default_value = "ghcr.io/howdah/howdah:latest")]
     pub operator_image_name: String,
 
+    /// The instance manager in that image, as this process sees it.
+    #[arg(long, env = "INSTANCE_MANAGER_PATH", default_value = howdah_api::naming::MANAGER_IN_IMAGE)]
+    pub instance_manager_path: std::path::PathBuf,
+
+    /// Replace instance managers of another version while PostgreSQL runs. Turned off, pods are replaced instead.
+    #[arg(long, env = "ENABLE_INSTANCE_MANAGER_INPLACE_UPDATES", default_value_t = true, action = clap::ArgAction::Set)]
+    pub instance_manager_inplace_updates: bool,
+
     /// Namespace the operator runs in; its leader lease lives there.
     #[arg(long, env = "OPERATOR_NAMESPACE", default_value = "howdah-system")]
     pub operator_namespace: String,
@@ -151,6 +159,12 @@ mod tests {
     fn leader_election_can_be_turned_off() {
         assert!(parse(&[]).leader_election);
         assert!(!parse(&["--leader-election=false"]).leader_election);
+    }
+
+    #[test]
+    fn updates_in_place_can_be_turned_off() {
+        assert!(parse(&[]).instance_manager_inplace_updates);
+        assert!(!parse(&["--instance-manager-inplace-updates=false"]).instance_manager_inplace_updates);
     }
 
     #[test]

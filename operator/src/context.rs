@@ -10,6 +10,7 @@ use kube::runtime::events::{Event, EventType, Recorder};
 use crate::clock::Clock;
 use crate::controllers::cluster::nodes::NodeAccess;
 use crate::instance_client::InstanceApi;
+use crate::manager_program::ManagerProgram;
 use crate::metrics::Metrics;
 
 /// Settings from the command line that decisions need.
@@ -19,6 +20,10 @@ pub struct Settings {
     pub postgres_image: String,
     /// Image from which pods copy the instance manager.
     pub operator_image: String,
+    /// The instance manager in that image, when it can be read.
+    pub manager: Option<ManagerProgram>,
+    /// Whether instance managers are replaced while PostgreSQL runs, or with their pods.
+    pub manager_in_place: bool,
 }
 
 /// Shared by all controllers.

@@ -35,7 +35,7 @@ pub enum Error {
     #[error(transparent)]
     Pki(#[from] crate::pki::PkiError),
     /// An instance did not do what it was asked for.
-    #[error("cannot restart PostgreSQL")]
+    #[error("an instance does not do what it was asked for")]
     Instance(#[from] crate::instance_client::InstanceError),
     /// An object of ours could not be written as JSON.
     #[error("cannot encode {object}")]

@@ -23,7 +23,12 @@ pub fn now() -> Timestamp {
 }
 
 pub fn settings() -> Settings {
-    Settings { postgres_image: "registry/pg:17".into(), operator_image: "registry/howdah:1".into() }
+    Settings {
+        postgres_image: "registry/pg:17".into(),
+        operator_image: "registry/howdah:1".into(),
+        manager: None,
+        manager_in_place: true,
+    }
 }
 
 /// A cluster `zoo` in the namespace `park`; `spec` is YAML.

@@ -1,4 +1,4 @@
-//! Asks the instance managers how they are, or for a restart: HTTPS to the pod's address, with the operator's client certificate.
+//! Asks the instance managers how they are, for a restart, or to make room for another program: HTTPS to the pod's address, with the operator's client certificate.
 //!
 //! A pod is reached by its address, while its certificate names the cluster's services; the name that is
 //! checked is therefore always `<cluster>-rw`, whatever address is dialled.
@@ -9,11 +9,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::TryStreamExt;
 use howdah_api::instance::InstanceStatus;
 use howdah_api::naming;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::Method;
-use hyper::body::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty, Limited, StreamBody};
+use hyper::body::{Bytes, Frame};
+use hyper::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -22,9 +24,16 @@ use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_util::io::ReaderStream;
+
+use crate::manager_program::ManagerProgram;
 
 /// How long one question may take in all.
 const TIMEOUT: Duration = Duration::from_secs(4);
+/// How long it may take to send a program and to have it looked at.
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(120);
+/// Bytes of a program that are read at once.
+const PIECE: usize = 128 << 10;
 /// Longest answer that is read.
 const MAX_ANSWER: usize = 256 * 1024;
 
@@ -81,6 +90,16 @@ pub enum InstanceError {
         /// What happened.
         message: String,
     },
+    /// It does not do what it was asked for.
+    #[error("{pod} refuses: {message}")]
+    Refused {
+        /// The pod.
+        pod: String,
+        /// Its words.
+        message: String,
+        /// Whether asking again may help.
+        passes: bool,
+    },
     /// An answer that is not a status.
     #[error("{pod} gave an answer that is not understood: {message}")]
     Answer {
@@ -100,6 +119,9 @@ pub trait InstanceApi: Send + Sync {
     /// `POST /v1/restart`: PostgreSQL is restarted in its place. The answer comes before that is done; asking again
     /// meanwhile is no error.
     async fn restart(&self, target: &Target) -> Result<(), InstanceError>;
+
+    /// `PUT /v1/manager`: the instance runs this program from now on. The answer comes before that is so.
+    async fn upgrade(&self, target: &Target, program: &ManagerProgram) -> Result<(), InstanceError>;
 }
 
 /// [`InstanceApi`] over mutual TLS.
@@ -170,35 +192,81 @@ impl InstanceApi for HttpInstances {
     async fn restart(&self, target: &Target) -> Result<(), InstanceError> {
         self.ask(target, Method::POST, "/v1/restart").await.map(drop)
     }
+
+    async fn upgrade(&self, target: &Target, program: &ManagerProgram) -> Result<(), InstanceError> {
+        let pod = target.pod.clone();
+        let file = tokio::fs::File::open(&program.path).await.map_err(|error| InstanceError::Refused {
+            pod: pod.clone(),
+            message: format!("the operator cannot read {}: {error}", program.path.display()),
+            passes: true,
+        })?;
+        let pieces = ReaderStream::with_capacity(file, PIECE).map_ok(Frame::data);
+        let request = hyper::Request::builder()
+            .method(Method::PUT)
+            .uri("/v1/manager")
+            .header(naming::MANAGER_SHA256_HEADER, &program.sha256);
+        let body = BodyExt::boxed_unsync(StreamBody::new(pieces));
+        let (status, said) = self.request(target, request, body, UPGRADE_TIMEOUT).await?;
+        if status.is_success() {
+            return Ok(());
+        }
+        let message = format!("HTTP {status}{}", words(&said));
+        // What it says about the program does not pass, nor does not to know the call.
+        let passes = !matches!(status.as_u16(), 400 | 404 | 405 | 413 | 422);
+        Err(InstanceError::Refused { pod, message, passes })
+    }
+}
+
+/// A body whose pieces are read as they are sent.
+type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+
+/// What an instance says about an error.
+fn words(body: &[u8]) -> String {
+    serde_json::from_slice::<howdah_api::instance::ErrorBody>(body)
+        .map_or_else(|_| String::new(), |b| format!(": {}", b.error))
 }
 
 impl HttpInstances {
     /// The body of a successful answer.
     async fn ask(&self, target: &Target, method: Method, path: &str) -> Result<Bytes, InstanceError> {
-        let pod = target.pod.clone();
+        let request = hyper::Request::builder().method(method).uri(path);
+        let empty = BodyExt::boxed_unsync(Empty::new().map_err(|never| match never {}));
+        let (status, body) = self.request(target, request, empty, TIMEOUT).await?;
+        if status.is_success() {
+            return Ok(body);
+        }
+        Err(unreachable(target, format!("HTTP {status}{}", words(&body))))
+    }
+
+    /// The answer, whatever it is.
+    async fn request(
+        &self,
+        target: &Target,
+        request: hyper::http::request::Builder,
+        body: Body,
+        limit: Duration,
+    ) -> Result<(StatusCode, Bytes), InstanceError> {
         let config = self
             .config(target)
-            .map_err(|message| InstanceError::Credentials { pod: pod.clone(), message })?;
-        let address = format!("{}:{}", target.ip, naming::STATUS_PORT);
-        let unreachable = |message: String| InstanceError::Unreachable {
-            pod: pod.clone(),
-            address: address.clone(),
-            message,
-        };
-        match tokio::time::timeout(TIMEOUT, call(target, config, method, path)).await {
-            Ok(Ok(body)) => Ok(body),
-            Ok(Err(message)) => Err(unreachable(message)),
-            Err(_) => Err(unreachable(format!("no answer within {} s", TIMEOUT.as_secs()))),
+            .map_err(|message| InstanceError::Credentials { pod: target.pod.clone(), message })?;
+        match tokio::time::timeout(limit, call(target, config, request, body)).await {
+            Ok(answer) => answer.map_err(|message| unreachable(target, message)),
+            Err(_) => Err(unreachable(target, format!("no answer within {} s", limit.as_secs()))),
         }
     }
+}
+
+fn unreachable(target: &Target, message: String) -> InstanceError {
+    let address = format!("{}:{}", target.ip, naming::STATUS_PORT);
+    InstanceError::Unreachable { pod: target.pod.clone(), address, message }
 }
 
 async fn call(
     target: &Target,
     config: Arc<ClientConfig>,
-    method: Method,
-    path: &str,
-) -> Result<Bytes, String> {
+    request: hyper::http::request::Builder,
+    body: Body,
+) -> Result<(StatusCode, Bytes), String> {
     let ip: IpAddr = target.ip.parse().map_err(|_| format!("{} is not an address", target.ip))?;
     let port = u16::try_from(naming::STATUS_PORT).expect("a port number");
     let tcp = TcpStream::connect(SocketAddr::new(ip, port)).await.map_err(|e| e.to_string())?;
@@ -208,12 +276,10 @@ async fn call(
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(tls)).await.map_err(|e| e.to_string())?;
     let driver = tokio::spawn(connection);
-    let request = hyper::Request::builder()
-        .method(method)
-        .uri(path)
+    let request = request
         .header(hyper::header::HOST, host)
         .header(hyper::header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
+        .body(body)
         .map_err(|e| e.to_string())?;
     let answer = async {
         let response = sender.send_request(request).await.map_err(|e| e.to_string())?;
@@ -223,12 +289,7 @@ async fn call(
             .await
             .map_err(|e| e.to_string())?
             .to_bytes();
-        if !status.is_success() {
-            let said = serde_json::from_slice::<howdah_api::instance::ErrorBody>(&body)
-                .map_or_else(|_| String::new(), |b| format!(": {}", b.error));
-            return Err(format!("HTTP {status}{said}"));
-        }
-        Ok(body)
+        Ok((status, body))
     }
     .await;
     driver.abort();

@@ -10,6 +10,7 @@ pub mod http;
 pub mod instance_client;
 pub mod leader;
 pub mod lsn;
+pub mod manager_program;
 pub mod merge;
 pub mod metrics;
 pub mod password;

@@ -12,6 +12,7 @@ use howdah_operator::controllers::cluster::nodes::NodeAccess;
 use howdah_operator::http::Readiness;
 use howdah_operator::instance_client::HttpInstances;
 use howdah_operator::leader::Elector;
+use howdah_operator::manager_program::ManagerProgram;
 use howdah_operator::metrics::Metrics;
 use howdah_operator::{http, run, switchover, telemetry};
 use kube::Client;
@@ -71,10 +72,13 @@ async fn operate(cli: Cli) -> anyhow::Result<()> {
         }
     }
     metrics.leading(true);
+    let manager = manager_program(&cli.instance_manager_path);
     let ctx = Arc::new(Context {
         settings: Settings {
             postgres_image: cli.postgres_image_name.clone(),
             operator_image: cli.operator_image_name.clone(),
+            manager,
+            manager_in_place: cli.instance_manager_inplace_updates,
         },
         clock: Arc::new(SystemClock::default()),
         instances: Arc::new(HttpInstances::default()),
@@ -120,6 +124,20 @@ async fn operate(cli: Cli) -> anyhow::Result<()> {
         server.abort();
     }
     Ok(())
+}
+
+/// The instance manager that instances are given. Without it they get it with new pods.
+fn manager_program(path: &std::path::Path) -> Option<ManagerProgram> {
+    match ManagerProgram::read(path) {
+        Ok(program) => {
+            tracing::info!(sha256 = program.sha256, "instance manager of this operator");
+            Some(program)
+        }
+        Err(error) => {
+            tracing::warn!(%error, path = %path.display(), "the instance manager cannot be read: it reaches instances with new pods only");
+            None
+        }
+    }
 }
 
 async fn bind(

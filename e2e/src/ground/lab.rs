@@ -2,6 +2,7 @@
 //! operator and instance manager as the programs that users get.
 
 use std::future::Future;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -22,6 +23,8 @@ use crate::paths;
 
 const SYSTEM: &str = "howdah-system";
 const BUCKET: &str = "backups";
+/// Image of another version of the operator ([`Lab::next_operator`]).
+const NEXT_OPERATOR: &str = "howdah:next";
 const ACCESS_KEY: &str = "lab-access";
 const SECRET_KEY: &str = "lab-secret-key";
 /// The MinIO image of the seed. In the lab this project's own S3 server answers in its place.
@@ -102,7 +105,7 @@ impl Lab {
         let node = Node::builder(config)
             .name("lab-node-1")
             .root_dir(files.join("node"))
-            .images(images()?)
+            .images(images(files)?)
             .backoff(backoff())
             .pod_net(slot.pod_net())
             .service_cidr(slot.spare())
@@ -139,7 +142,7 @@ impl Lab {
             let node = Node::builder(&self.kubeconfig)
                 .name(format!("lab-node-{number}"))
                 .root_dir(self.files.join(format!("node-{number}")))
-                .images(images()?)
+                .images(images(&self.files)?)
                 .backoff(backoff())
                 .pod_net(self.slot.pod_net())
                 .service_cidr(self.slot.spare())
@@ -294,6 +297,20 @@ impl Lab {
             .with_context(|| format!("cannot kill {name} (pid {pid})"))
     }
 
+    /// Makes the image of another version of the operator, and returns its name: the same operator, with an instance manager
+    /// that differs from the first one's in its last bytes.
+    ///
+    /// # Errors
+    /// When the program cannot be written.
+    pub fn next_operator(&self) -> Result<&'static str> {
+        let mut program = std::fs::read(paths::program("instance-manager")?)?;
+        program.extend_from_slice(b"another version");
+        let path = next_manager(&self.files);
+        std::fs::write(&path, program).with_context(|| format!("cannot write {}", path.display()))?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
+        Ok(NEXT_OPERATOR)
+    }
+
     /// Kills the operator (SIGKILL); the node starts it again.
     ///
     /// # Errors
@@ -408,22 +425,29 @@ fn backoff() -> Backoff {
     Backoff { initial: Duration::from_millis(500), max: Duration::from_secs(5), ..Backoff::default() }
 }
 
+/// The instance manager of the operator's other version; it is made when a test asks for it.
+fn next_manager(files: &Path) -> PathBuf {
+    files.join("instance-manager-next")
+}
+
 /// The images of the lab: the operator's (two static programs in an empty root), PostgreSQL's versions, and the
 /// stand-in for MinIO.
-fn images() -> Result<ImageCatalog> {
-    let operator = Image::programs([
-        (paths::program("operator")?, "operator".to_owned()),
-        (paths::program("instance-manager")?, "instance-manager".to_owned()),
-    ])
-    .with_user(10001, 10001)
-    .with_entrypoint(&["/operator"]);
+fn images(files: &Path) -> Result<ImageCatalog> {
+    let operator = |manager: PathBuf| -> Result<Image> {
+        let programs =
+            [(paths::program("operator")?, "operator".to_owned()), (manager, "instance-manager".to_owned())];
+        Ok(Image::programs(programs).with_user(10001, 10001).with_entrypoint(&["/operator"]))
+    };
     let mut minio = Image::host_system().with_entrypoint(&["/bin/sh", "-c", MINIO_ENTRYPOINT]);
     minio.binds.push(Bind {
         source: paths::program("howdah-s3")?,
         target: Some("/howdah-s3".into()),
         optional: false,
     });
-    let mut catalog = ImageCatalog::new().with(deploy::IMAGE, operator).with(MINIO, minio);
+    let mut catalog = ImageCatalog::new()
+        .with(deploy::IMAGE, operator(paths::program("instance-manager")?)?)
+        .with(NEXT_OPERATOR, operator(next_manager(files))?)
+        .with(MINIO, minio);
     for major in [13, 15, 17, 18] {
         // A version that is not installed is no image here: a test that names it fails with the command to install it.
         let Ok(home) = paths::postgres(major) else { continue };

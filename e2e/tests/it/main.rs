@@ -27,5 +27,6 @@ mod split_brain;
 mod standing;
 mod storages;
 mod switchover;
+mod upgrade;
 mod versions;
 mod volume;

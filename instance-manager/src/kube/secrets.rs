@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use howdah_api::common::SecretKeySelector;
+use serde::{Deserialize, Serialize};
 
 use super::Kubernetes;
 use super::client::bounded;
 use crate::error::{Error, Result};
 
-/// Contents of the Secrets that were read, by name and key.
-#[derive(Clone, Default, PartialEq, Eq)]
+/// Contents of the Secrets that were read, by name and key. They can be written only so that one process hands them to its
+/// successor, in memory (`run::replace`).
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretValues(BTreeMap<String, BTreeMap<String, Vec<u8>>>);
 
 impl fmt::Debug for SecretValues {

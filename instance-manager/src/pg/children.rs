@@ -12,7 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+
+use super::adopted::Adopted;
 
 /// Own children. A process has one table of children, so every value is a handle to the same set.
 #[derive(Clone, Debug)]
@@ -29,9 +31,17 @@ impl Default for Children {
 /// One own child; registered until it is awaited or dropped.
 #[derive(Debug)]
 pub struct OwnChild {
-    child: Child,
+    process: Process,
     pid: i32,
     set: Children,
+}
+
+#[derive(Debug)]
+enum Process {
+    /// By this program.
+    Started(Child),
+    /// By the program that ran in this process before.
+    Adopted(Adopted),
 }
 
 impl Children {
@@ -52,7 +62,20 @@ impl Children {
         let pid = child.id().and_then(|p| i32::try_from(p).ok()).unwrap_or(0);
         set.insert(pid);
         drop(set);
-        Ok(OwnChild { child, pid, set: self.clone() })
+        Ok(OwnChild { process: Process::Started(child), pid, set: self.clone() })
+    }
+
+    /// Takes on a child that the program which ran in this process before has started. Dropped before its end, it is
+    /// killed.
+    ///
+    /// # Errors
+    /// When signals cannot be received.
+    pub fn adopt(&self, pid: i32) -> io::Result<OwnChild> {
+        self.lock().insert(pid);
+        let adopted = Adopted::new(Pid::from_raw(pid)).inspect_err(|_| {
+            self.lock().remove(&pid);
+        })?;
+        Ok(OwnChild { process: Process::Adopted(adopted), pid, set: self.clone() })
     }
 
     /// Runs a program to its end and keeps what it wrote. Every program must be run through here: one that is
@@ -63,7 +86,7 @@ impl Children {
     pub async fn output(&self, command: &mut Command) -> io::Result<Output> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut own = self.spawn(command)?;
-        let (mut out, mut err) = (own.child.stdout.take(), own.child.stderr.take());
+        let (mut out, mut err) = own.take_output();
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         let (read_out, read_err) =
             tokio::join!(read_all(out.as_mut(), &mut stdout), read_all(err.as_mut(), &mut stderr));
@@ -110,9 +133,13 @@ impl OwnChild {
         Pid::from_raw(self.pid)
     }
 
-    /// The child itself, for its pipes.
-    pub fn inner(&mut self) -> &mut Child {
-        &mut self.child
+    /// What it writes to, as far as that is piped and was not taken before. Those of a child that was adopted are handed
+    /// over apart from it.
+    pub fn take_output(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
+        match &mut self.process {
+            Process::Started(child) => (child.stdout.take(), child.stderr.take()),
+            Process::Adopted(_) => (None, None),
+        }
     }
 
     /// Waits until it ends.
@@ -120,7 +147,10 @@ impl OwnChild {
     /// # Errors
     /// Those of `waitpid`.
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
-        let status = self.child.wait().await;
+        let status = match &mut self.process {
+            Process::Started(child) => child.wait().await,
+            Process::Adopted(adopted) => adopted.wait().await,
+        };
         self.set.lock().remove(&self.pid);
         status
     }

@@ -1,5 +1,6 @@
 //! PostgreSQL from outside: its programs, its processes, its SQL.
 
+pub mod adopted;
 pub mod children;
 pub mod files;
 pub mod probe;

@@ -42,7 +42,7 @@ pub async fn run(children: &Children, mut command: Command, name: &str, heard: H
     let mut child = children
         .spawn(&mut command)
         .map_err(|e| Error::permanent(format!("cannot start {name}")).because(e))?;
-    let (stdout, stderr) = (child.inner().stdout.take(), child.inner().stderr.take());
+    let (stdout, stderr) = child.take_output();
     let (_, last_words) = tokio::join!(relay(stdout, name, heard), relay(stderr, name, heard));
     let status =
         child.wait().await.map_err(|e| Error::transient(format!("lost sight of {name}")).because(e))?;

@@ -1,6 +1,7 @@
 //! A PostgreSQL server as a child process: start, wait until it answers, stop.
 
-use std::io::Write;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::unix::pipe::Receiver;
 use tokio::process::Command;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -62,6 +64,8 @@ pub struct Server {
     child: OwnChild,
     local: LocalServer,
     relays: Vec<JoinHandle<()>>,
+    /// The ends of the pipes that PostgreSQL writes to, once more: what is handed over when this program is replaced.
+    output: Vec<OwnedFd>,
 }
 
 /// Sees each line that PostgreSQL writes, without its line break and cut to a few kilobytes.
@@ -122,12 +126,56 @@ impl Server {
         let mut child = children
             .spawn(&mut command)
             .map_err(|e| Error::permanent(format!("cannot start {}", program.display())).because(e))?;
-        let inner = child.inner();
-        let (stdout, stderr) = (inner.stdout.take(), inner.stderr.take());
+        let (stdout, stderr) = child.take_output();
+        let again = |fd: &dyn AsFd| fd.as_fd().try_clone_to_owned().ok();
+        let output =
+            stdout.iter().filter_map(|s| again(s)).chain(stderr.iter().filter_map(|s| again(s))).collect();
         let mut relays = Vec::new();
         relays.extend(stdout.map(|s| tokio::spawn(relay(s, on_line.clone()))));
         relays.extend(stderr.map(|s| tokio::spawn(relay(s, on_line))));
-        Ok(Self { child, local, relays })
+        Ok(Self { child, local, relays, output })
+    }
+
+    /// Takes on a server that the program which ran in this process before has started. `output` are the pipes that it
+    /// writes to.
+    ///
+    /// # Errors
+    /// When a pipe cannot be read.
+    pub fn adopt(
+        child: OwnChild,
+        local: LocalServer,
+        output: Vec<OwnedFd>,
+        on_line: &OnLine,
+    ) -> io::Result<Self> {
+        let mut server = Self { child, local, relays: Vec::new(), output };
+        server.relay_again(on_line)?;
+        Ok(server)
+    }
+
+    /// Stops copying the server's output, which waits in its pipes until somebody reads on. Nothing that was read is lost.
+    pub async fn pause_relay(&mut self) {
+        for relay in self.relays.drain(..) {
+            relay.abort();
+            let _ = relay.await;
+        }
+    }
+
+    /// Goes on with it.
+    ///
+    /// # Errors
+    /// When a pipe cannot be read.
+    pub fn relay_again(&mut self, on_line: &OnLine) -> io::Result<()> {
+        for fd in &self.output {
+            let pipe = Receiver::from_owned_fd(fd.try_clone()?)?;
+            self.relays.push(tokio::spawn(relay(pipe, on_line.clone())));
+        }
+        Ok(())
+    }
+
+    /// The pipes that it writes to.
+    #[must_use]
+    pub fn output(&self) -> &[OwnedFd] {
+        &self.output
     }
 
     /// Waits until it takes connections, or ended.

@@ -12,6 +12,7 @@ pub mod passwords;
 pub mod recovery_wal;
 pub mod recovery_watch;
 pub mod rejoin;
+pub mod replace;
 pub mod replication_role;
 pub mod role;
 pub mod runway;

@@ -1,5 +1,7 @@
 //! Which role this instance plays: pure.
 
+use serde::{Deserialize, Serialize};
+
 use super::rejoin::needs_rejoin;
 
 /// What is known about the data directory.
@@ -59,7 +61,7 @@ impl Start {
 }
 
 /// What the server is while it runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Running {
     /// Takes writes.
     Primary,

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::authority::Authority;
+use super::replace::Replacer;
 use super::role::Running;
 use super::runway::gaps::Gaps;
 use super::wal::WalService;
@@ -82,6 +83,8 @@ pub struct PodFacts {
     pub children: Children,
     /// The API.
     pub kube: Kubernetes,
+    /// SHA-256 of the program of this process, when it is known.
+    pub sha256: Option<String>,
 }
 
 /// Shared state.
@@ -114,6 +117,8 @@ pub struct Shared {
     pub authority: Authority,
     /// Rung when PostgreSQL shall be restarted.
     pub restart: Notify,
+    /// The program of this process, and the one that shall take its place.
+    pub replacer: Replacer,
     /// What the volume was restored from, when it was.
     pub restored: Option<RecoveryStatus>,
     told: Mutex<String>,
@@ -140,7 +145,7 @@ impl Shared {
     /// Everything that is known before PostgreSQL starts.
     #[must_use]
     pub fn new(facts: PodFacts, cluster: Arc<Cluster>, secrets: Arc<SecretValues>) -> Arc<Self> {
-        let PodFacts { env, programs, major, tls, children, kube } = facts;
+        let PodFacts { env, programs, major, tls, children, kube, sha256 } = facts;
         let port = cluster_port();
         Arc::new(Self {
             session: uuid::Uuid::new_v4().to_string(),
@@ -148,6 +153,7 @@ impl Shared {
             wal: WalService::new(env.paths.clone(), &env.namespace, env.cluster.clone()),
             authority: Authority::new(kube.clone(), &env),
             restart: Notify::new(),
+            replacer: Replacer::new(sha256),
             restored: read_restored(&env.paths),
             gaps: Mutex::new(Gaps::read(&env.paths.dropped_wal())),
             env,

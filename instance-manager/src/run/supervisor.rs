@@ -5,6 +5,7 @@
 //! one (a running backup) is known to be lost. Only a failed recovery keeps the manager alive, so that it can tell
 //! why.
 
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,9 @@ use tokio_postgres::Client;
 use super::divergence::{self, ReplicaLog};
 use super::passwords::Wanted;
 use super::recovery_watch::RecoveryLog;
+use super::replace::handover::{FORMAT, Handover, HeldLease, to_uptime};
+use super::replace::process::ProcessId;
+use super::replace::{Adopted, become_program, install, signals};
 use super::role::{Change, Running, Start, change};
 use super::shared::{ServerState, Shared, cluster_port};
 use super::{certificates, choose, configure, watch};
@@ -24,7 +28,7 @@ use crate::bootstrap::recovery_file::RecoveryFile;
 use crate::config::recovery::parse_lsn;
 use crate::error::{Error, Result};
 use crate::pg::files::{STANDBY_SIGNAL, make_private, set_signal};
-use crate::pg::server::{Server, describe, stop_plan};
+use crate::pg::server::{OnLine, Server, describe, stop_plan};
 use crate::pg::sql::MAINTENANCE_DB;
 use crate::pg::{stale, switch};
 
@@ -38,6 +42,11 @@ const RETRY: Duration = Duration::from_secs(60);
 /// Pause between two attempts to take the lease.
 const PROMOTE_RETRY: Duration = Duration::from_millis(500);
 
+/// How long a signal that was sent before may take to be heard, when this program makes room for another.
+const LAST_SIGNAL: Duration = Duration::from_millis(50);
+/// How long a server that was taken over may take to be looked at, before other things are looked after.
+const TAKE_OVER: Duration = Duration::from_secs(10);
+
 /// How long a running backup may take to clean up when the pod ends.
 const BACKUP_FAREWELL: Duration = Duration::from_secs(15);
 
@@ -49,24 +58,31 @@ enum End {
     Again,
 }
 
-/// Runs PostgreSQL until the pod ends.
+/// Runs PostgreSQL until the pod ends; begins with a server that the former program of this process has left, when there is
+/// one.
 ///
 /// # Errors
 /// When PostgreSQL ended by itself.
-pub async fn supervise(shared: Arc<Shared>, mut stop: Signal) -> Result<()> {
+pub async fn supervise(shared: Arc<Shared>, mut stop: Signal, mut left: Option<Adopted>) -> Result<()> {
     let mut astray = divergence::Verdict::Fine;
     loop {
-        let chosen = tokio::select! {
-            chosen = choose::choose(&shared, &astray) => chosen,
-            _ = stop.recv() => {
-                shared.authority.release().await;
-                return Ok(());
-            }
+        let adopted = left.take();
+        let chosen = match &adopted {
+            // It runs already: there is nothing to choose.
+            Some(Adopted { role: Running::Standby, .. }) => Ok(Start::Standby),
+            Some(_) => Ok(Start::Primary),
+            None => tokio::select! {
+                chosen = choose::choose(&shared, &astray) => chosen,
+                _ = stop.recv() => {
+                    shared.authority.release().await;
+                    return Ok(());
+                }
+            },
         };
         let (mut life, outcome) = match chosen {
             Ok(chosen) => {
                 let mut life = Life::new(shared.clone(), chosen);
-                let outcome = life.live(&mut stop).await;
+                let outcome = life.live(&mut stop, adopted).await;
                 (life, outcome)
             }
             Err(error) => (Life::new(shared.clone(), Start::Wait), Err(error)),
@@ -169,9 +185,12 @@ impl Life {
         format!("{}: {what}", self.shared.env.pod)
     }
 
-    async fn live(&mut self, stop: &mut Signal) -> Result<End> {
+    async fn live(&mut self, stop: &mut Signal, adopted: Option<Adopted>) -> Result<End> {
         let shared = self.shared.clone();
-        self.begin().await?;
+        match adopted {
+            Some(adopted) => self.go_on(adopted).await?,
+            None => self.begin().await?,
+        }
         let mut cluster = shared.cluster.subscribe();
         let mut secrets = shared.secrets.subscribe();
         let mut ticks = interval(Duration::from_millis(500));
@@ -210,6 +229,11 @@ impl Life {
                 }
                 _ = secrets.changed() => self.follow().await,
                 _ = ticks.tick() => {
+                    if self.make_room(stop).await? {
+                        self.stop(self.stop_delay()).await?;
+                        shared.authority.release().await;
+                        return Ok(End::Stopped);
+                    }
                     self.tick().await?;
                     if self.anew || self.is_astray().await {
                         self.stop(self.stop_delay()).await?;
@@ -249,26 +273,128 @@ impl Life {
         if let Some(error) = configure::refused_hba(&shared.cluster()) {
             self.trouble("InvalidConfiguration", &error).await;
         }
-        let (log, replica) = (self.log.clone(), self.replica.clone());
-        let follows = self.running == Running::Standby;
         let server = Server::start(
             &shared.programs,
             &shared.children,
             &paths.pgdata,
             shared.local.clone(),
             &[],
-            Arc::new(move |line| {
-                log.lock().unwrap_or_else(PoisonError::into_inner).take(line);
-                if follows {
-                    replica.lock().unwrap_or_else(PoisonError::into_inner).take(line, Instant::now());
-                }
-            }),
+            self.on_line(),
         )?;
         tracing::info!(pid = server.pid(), role = ?self.running, "PostgreSQL was started");
         shared.authority.watchdog.guard(Some(server.pid()));
         self.server = Some(server);
         self.say("PostgreSQL is starting", true, false);
         Ok(())
+    }
+
+    /// Hears what PostgreSQL says.
+    fn on_line(&self) -> OnLine {
+        let (log, replica) = (self.log.clone(), self.replica.clone());
+        let follows = self.running == Running::Standby;
+        Arc::new(move |line| {
+            log.lock().unwrap_or_else(PoisonError::into_inner).take(line);
+            if follows {
+                replica.lock().unwrap_or_else(PoisonError::into_inner).take(line, Instant::now());
+            }
+        })
+    }
+
+    /// Goes on with a server that the former program of this process has started. Nothing is written into its data
+    /// directory but what changes of the configuration are always written.
+    async fn go_on(&mut self, adopted: Adopted) -> Result<()> {
+        let shared = self.shared.clone();
+        let Adopted { child, output, role, proved, former } = adopted;
+        let server = Server::adopt(child, shared.local.clone(), output, &self.on_line())
+            .map_err(|e| Error::transient("the log of PostgreSQL cannot be read").because(e))?;
+        let (pid, version) = (server.pid(), env!("CARGO_PKG_VERSION"));
+        self.server = Some(server);
+        self.proved = proved;
+        tracing::info!(pid, ?role, former, version, "this program took over; PostgreSQL runs on");
+        self.follow().await;
+        // Also lets the archives know again whose WAL comes.
+        let looked = timeout(TAKE_OVER, self.advance(false)).await;
+        if !matches!(looked, Ok(Ok(()))) {
+            self.say("PostgreSQL runs on under another instance manager", true, false);
+        }
+        let note = self.named(&format!(
+            "instance manager {version} took the place of {former}; PostgreSQL runs on (process {pid})"
+        ));
+        tokio::spawn(async move {
+            let cluster = shared.cluster();
+            shared.kube.event(&*cluster, EventType::Normal, "InstanceManagerReplaced", &note).await;
+        });
+        Ok(())
+    }
+
+    /// Gives this process to another program, when one was installed for that and nothing stands in the way. Returns only
+    /// when it goes on: `true` when it was told to end meanwhile.
+    async fn make_room(&mut self, stop: &mut Signal) -> Result<bool> {
+        let shared = self.shared.clone();
+        let Some(program) = shared.replacer.due() else { return Ok(false) };
+        if self.promote || install::obstacle(&shared.server()).is_some() {
+            return Ok(false);
+        }
+        let on_line = self.on_line();
+        let Some(server) = self.server.as_mut() else { return Ok(false) };
+        server.pause_relay().await;
+        signals::block();
+        // One that came before is heard now; one that comes later waits for the next program.
+        let told = timeout(LAST_SIGNAL, stop.recv()).await.is_ok();
+        let failed = match self.handover() {
+            _ if told => None,
+            Ok(Some((handover, output))) => {
+                Some(become_program(&shared.env.paths.manager(), &handover, output))
+            }
+            // Looked at again at the next tick.
+            Ok(None) => None,
+            Err(error) => Some(error),
+        };
+        signals::unblock();
+        if let Some(server) = self.server.as_mut() {
+            server
+                .relay_again(&on_line)
+                .map_err(|e| Error::transient("the log of PostgreSQL cannot be read").because(e))?;
+        }
+        if let Some(error) = failed {
+            let why = error.report();
+            shared.replacer.give_up(&shared.env.paths, &program, &why);
+            tracing::error!("this instance manager goes on: {why}");
+            let note = self.named(&format!("the instance manager was not replaced: {why}"));
+            let cluster = shared.cluster();
+            shared.kube.event(&*cluster, EventType::Warning, "InstanceManagerNotReplaced", &note).await;
+        }
+        Ok(told)
+    }
+
+    /// What the next program has to know; `None` while the lease changes hands.
+    fn handover(&self) -> Result<Option<(Handover, &[OwnedFd])>> {
+        let shared = &self.shared;
+        let Some(server) = &self.server else { return Ok(None) };
+        let Some((held, promised)) = shared.authority.hand_over() else { return Ok(None) };
+        if held.is_none() && self.running == Running::Primary {
+            return Ok(None);
+        }
+        let lease = match held {
+            Some((lease, since)) => Some(HeldLease { lease, since: to_uptime(since)? }),
+            None => None,
+        };
+        let handover = Handover {
+            format: FORMAT,
+            process: ProcessId::own()?,
+            postmaster: ProcessId::of(server.pid())?.0,
+            role: self.running,
+            major: shared.major,
+            tls: shared.tls,
+            proved: self.proved,
+            output: Vec::new(),
+            lease,
+            promised_until: promised.map(to_uptime).transpose()?,
+            cluster: (*shared.cluster()).clone(),
+            secrets: (*shared.secrets()).clone(),
+            former: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        Ok(Some((handover, server.output())))
     }
 
     /// PostgreSQL ended by itself.

@@ -1,6 +1,7 @@
 //! The three servers of the manager: `status` (HTTPS with client certificates), `probes` and `metrics`.
 
 pub mod listen;
+pub mod manager;
 pub mod metrics;
 pub mod probes;
 pub mod sample;

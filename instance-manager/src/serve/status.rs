@@ -1,16 +1,17 @@
-//! `GET /v1/status` and `POST /v1/wal/switch`, for holders of the cluster's certificates.
+//! The HTTPS API and most of its calls, for holders of the cluster's certificates.
 
 use std::sync::Arc;
 
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Extension, Json, Router};
 use howdah_api::instance::{ErrorBody, InstanceStatus, RepositoryState};
 use howdah_api::naming::{OPERATOR_CN, REPLICATION_USER};
 use serde::Deserialize;
 
+use super::manager;
 use super::probes::may_be_ready;
 use super::sample::{Sample, sample};
 use super::tls::ClientName;
@@ -30,14 +31,17 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/wal/switch", post(wal_switch))
         .route("/v1/primary", get(confirm_primary))
         .route("/v1/restart", post(restart))
+        .route("/v1/manager", put(manager::replace))
         .with_state(shared)
 }
 
-fn refuse(code: StatusCode, error: impl Into<String>) -> Response {
+/// An answer that says what was wrong.
+pub(super) fn refuse(code: StatusCode, error: impl Into<String>) -> Response {
     (code, Json(ErrorBody { error: error.into() })).into_response()
 }
 
-fn authorised(name: &ClientName, allowed: &[&str]) -> Result<(), Box<Response>> {
+/// Whether the client's certificate bears one of these names.
+pub(super) fn authorised(name: &ClientName, allowed: &[&str]) -> Result<(), Box<Response>> {
     match &name.0 {
         Some(cn) if allowed.contains(&cn.as_str()) => Ok(()),
         Some(cn) => Err(Box::new(refuse(
@@ -140,6 +144,8 @@ pub async fn collect(shared: &Shared) -> InstanceStatus {
     shared.env.pod.clone_into(&mut status.pod_name);
     shared.session.clone_into(&mut status.session_id);
     env!("CARGO_PKG_VERSION").clone_into(&mut status.manager_version);
+    status.manager_sha256 = shared.replacer.own().map(str::to_owned);
+    status.manager_architecture = Some(std::env::consts::ARCH.to_owned());
     status.holds_lease = shared.authority.holds();
     status.archiver = shared.wal.status();
     let known = shared.recoverability();

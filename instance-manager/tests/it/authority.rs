@@ -17,7 +17,7 @@ fn leases(world: &World) -> Api<Lease> {
     Api::namespaced(world.client.clone(), NAMESPACE)
 }
 
-async fn holder(world: &World) -> String {
+pub async fn holder(world: &World) -> String {
     let lease = leases(world).get(&naming::primary_lease("pg")).await.unwrap();
     lease.spec.and_then(|spec| spec.holder_identity).unwrap_or_default()
 }

@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use crate::pod::Pod;
 use crate::world::World;
 
-fn client(pod: &Pod, world: &World, identity: Option<BTreeMap<String, ByteString>>) -> reqwest::Client {
+pub fn client(pod: &Pod, world: &World, identity: Option<BTreeMap<String, ByteString>>) -> reqwest::Client {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(world.authority.pem().as_bytes()).unwrap()).unwrap();
     let builder = rustls::ClientConfig::builder().with_root_certificates(roots);

@@ -19,6 +19,7 @@ mod pod;
 mod recovery;
 mod rejoin;
 mod removal;
+mod replace;
 mod repo_host;
 mod settings;
 mod several;

@@ -147,7 +147,7 @@ impl Pod {
         serde_json::from_str(&line).ok()
     }
 
-    fn pid(&self) -> Pid {
+    pub fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.manager.as_ref().unwrap().id()).unwrap())
     }
 

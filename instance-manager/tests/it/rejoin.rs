@@ -40,7 +40,7 @@ async fn inside_the_pod() {
     let cluster = kube.cluster().await.unwrap();
     let secrets = watch::read_secrets(&kube, &cluster, None).await.unwrap();
     certificates::write(&secrets, &cluster, &env.cluster, &env.paths.certificates()).unwrap();
-    let facts = PodFacts { env, programs, major, tls: true, children, kube };
+    let facts = PodFacts { env, programs, major, tls: true, children, kube, sha256: None };
     let shared = Shared::new(facts, Arc::new(cluster), Arc::new(secrets));
     shared.wal.configure(&shared.stores(), shared.wal_policy(), &shared.secrets());
     let listener = socket::listen(&shared.env.paths.socket()).unwrap();

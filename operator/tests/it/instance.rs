@@ -1,10 +1,10 @@
-//! A stand-in for an instance manager: `GET /v1/status` and `POST /v1/restart` over mutual TLS on the pod's own address.
+//! A stand-in for an instance manager: `GET /v1/status`, `POST /v1/restart` and `PUT /v1/manager` over mutual TLS on the pod's own address.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use howdah_api::instance::InstanceStatus;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Secret;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
@@ -77,6 +78,25 @@ async fn respond(
             status.pending_restart = false;
             status.session_id.push_str("-restarted");
         }
+        return Ok(reply(StatusCode::ACCEPTED, b"{}".to_vec()));
+    }
+    if request.uri().path() == "/v1/manager" && request.method() == Method::PUT {
+        let announced =
+            request.headers()[howdah_api::naming::MANAGER_SHA256_HEADER].to_str().unwrap().to_owned();
+        let program = request.into_body().collect().await.unwrap().to_bytes();
+        if hex::encode(Sha256::digest(&program)) != announced {
+            return Ok(reply(
+                StatusCode::BAD_REQUEST,
+                br#"{"error":"another program was announced"}"#.to_vec(),
+            ));
+        }
+        let mut answer = answer.lock().unwrap();
+        let status = answer.as_mut().expect("it answers");
+        if status.message == "stubborn" {
+            return Ok(reply(StatusCode::UNPROCESSABLE_ENTITY, br#"{"error":"never"}"#.to_vec()));
+        }
+        status.manager_sha256 = Some(announced);
+        status.manager_version = "2".into();
         return Ok(reply(StatusCode::ACCEPTED, b"{}".to_vec()));
     }
     if request.uri().path() != "/v1/status" {

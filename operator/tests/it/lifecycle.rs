@@ -1,6 +1,10 @@
 //! Budgets, hibernation and restarts of a running cluster.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use howdah_api::{Cluster, conditions, labels};
+use howdah_operator::manager_program::ManagerProgram;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt;
@@ -107,4 +111,58 @@ async fn postgresql_is_restarted_where_a_parameter_waits_for_it() {
         world.event_reasons("zoo").await.iter().any(|r| r == "RestartingInstance").then_some(())
     })
     .await;
+}
+
+/// A new operator: instance managers are replaced in their pods, except one that will not, which comes with a new pod.
+#[tokio::test(flavor = "multi_thread")]
+async fn instance_managers_follow_the_operator_without_new_pods() {
+    let world = World::start().await;
+    let node = Node::start(&world);
+    let running = Running::start(world.context());
+    world.create_cluster("zoo", json!({"instances": 3, "storage": {"size": "5Gi"}})).await;
+    healthy(&world, "zoo", 3).await;
+    for pod in ["zoo-1", "zoo-2", "zoo-3"] {
+        node.change(pod, |answer| {
+            let answer = answer.as_mut().unwrap();
+            answer.manager_sha256 = Some("old".into());
+            answer.manager_architecture = Some(std::env::consts::ARCH.into());
+            if pod == "zoo-2" {
+                answer.message = "stubborn".into();
+            }
+        })
+        .await;
+    }
+    let uids = async || {
+        let list = world.api::<Pod>().list(&ListParams::default()).await.unwrap();
+        list.items.iter().map(|pod| (pod.name_any(), pod.uid())).collect::<BTreeMap<_, _>>()
+    };
+    let before = uids().await;
+    running.stop().await;
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("instance-manager");
+    std::fs::write(&path, vec![7u8; 3 << 20]).unwrap();
+    let program = ManagerProgram::read(&path).unwrap();
+    let mut context = world.context();
+    let settings = &mut Arc::get_mut(&mut context).unwrap().settings;
+    settings.operator_image = "registry/howdah:2".into();
+    settings.manager = Some(program.clone());
+    let _running = Running::start(context);
+    until("the managers of zoo-1 and zoo-3 are replaced", async || {
+        let cluster = world.api::<Cluster>().get("zoo").await.unwrap();
+        let versions = cluster.status.unwrap().instances_status.into_iter();
+        let new: Vec<String> =
+            versions.filter(|i| i.manager_version.as_deref() == Some("2")).map(|i| i.name).collect();
+        (new == ["zoo-1", "zoo-3"]).then_some(())
+    })
+    .await;
+    healthy(&world, "zoo", 3).await;
+    let after = uids().await;
+    for (pod, uid) in &after {
+        assert_eq!(before[pod] != *uid, pod == "zoo-2", "{pod}");
+    }
+    let reasons = world.event_reasons("zoo").await;
+    for reason in ["ReplacingInstanceManager", "InstanceManagerNotReplaced", "ReplacingPod"] {
+        assert!(reasons.iter().any(|r| r == reason), "{reason}: {reasons:?}");
+    }
 }

@@ -106,6 +106,8 @@ impl World {
             settings: Settings {
                 postgres_image: "registry/pg:17".into(),
                 operator_image: "registry/howdah:1".into(),
+                manager: None,
+                manager_in_place: true,
             },
             clock,
             instances: Arc::new(HttpInstances::default()),

@@ -53,12 +53,17 @@ pub enum Standing {
 pub struct Authority {
     lease: PrimaryLease,
     standing: Mutex<Standing>,
+    /// The lease as it was written last, and from when on it is in force.
+    written: Mutex<Option<Held>>,
     /// One attempt to take the lease, or one word to a peer, at a time.
     turn: tokio::sync::Mutex<Turn>,
     keeper: Mutex<Option<JoinHandle<()>>>,
     /// Kills when all else fails.
     pub watchdog: Arc<Watchdog>,
 }
+
+/// A lease that is held, and from when on it is in force.
+pub type Held = (Lease, Instant);
 
 #[derive(Default)]
 struct Turn {
@@ -74,6 +79,7 @@ impl Authority {
         Self {
             lease: PrimaryLease::new(kube, lease_holder(&env.pod, &env.pod_uid)),
             standing: Mutex::default(),
+            written: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
             keeper: Mutex::default(),
             watchdog: Watchdog::start(),
@@ -135,11 +141,46 @@ impl Authority {
             Err(error) => return Err(error.report()),
         };
         tracing::info!(holder = self.lease.me(), "holds the lease of the primary");
-        *self.standing() = Standing::Held;
-        self.watchdog.wind(Some(now));
-        let keeping = tokio::spawn(keep(shared.clone(), lease, now));
-        self.keep_by(Some(keeping));
+        self.hold(shared, lease, now, RENEW);
         Ok(())
+    }
+
+    /// The lease is this instance's, in force from `since` on; it is renewed after `pause` and from then on.
+    fn hold(&self, shared: &Arc<Shared>, lease: Lease, since: Instant, pause: Duration) {
+        *self.standing() = Standing::Held;
+        self.watchdog.wind(Some(since));
+        self.note(&lease, since);
+        let keeping = tokio::spawn(keep(shared.clone(), lease, since, pause));
+        self.keep_by(Some(keeping));
+    }
+
+    /// Goes on with what the former program of this process held or had promised.
+    pub async fn take_over(&self, shared: &Arc<Shared>, held: Option<Held>, promised: Option<Instant>) {
+        self.turn.lock().await.promised = promised;
+        if let Some((lease, since)) = held {
+            self.hold(shared, lease, since, Duration::ZERO);
+        }
+    }
+
+    /// What the next program of this process goes on with: the lease and from when on it is in force, when it is held, and
+    /// until when this instance has promised not to take it. `None` while that changes.
+    #[must_use]
+    pub fn hand_over(&self) -> Option<(Option<Held>, Option<Instant>)> {
+        let turn = self.turn.try_lock().ok()?;
+        let held = match &*self.standing() {
+            Standing::None => None,
+            Standing::Held => Some(self.written().clone()?),
+            Standing::Lost(_) => return None,
+        };
+        Some((held, turn.promised))
+    }
+
+    fn written(&self) -> MutexGuard<'_, Option<Held>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, lease: &Lease, since: Instant) {
+        *self.written() = Some((lease.clone(), since));
     }
 
     fn keep_by(&self, task: Option<JoinHandle<()>>) {
@@ -204,18 +245,17 @@ impl Authority {
 }
 
 /// Renews the lease until it is lost; ended by [`Authority::release`].
-async fn keep(shared: Arc<Shared>, lease: Lease, begun: Instant) {
+async fn keep(shared: Arc<Shared>, lease: Lease, begun: Instant, pause: Duration) {
     let why = tokio::select! {
-        why = renewals(&shared, lease, Tenure::new(begun)) => why,
+        why = renewals(&shared, lease, Tenure::new(begun), pause) => why,
         why = silence(&shared) => why,
     };
     shared.authority.lose(why);
 }
 
-/// Renews; returns why that is over.
-async fn renewals(shared: &Shared, mut lease: Lease, mut tenure: Tenure) -> String {
+/// Renews, for the first time after `pause`; returns why that is over.
+async fn renewals(shared: &Shared, mut lease: Lease, mut tenure: Tenure, mut pause: Duration) -> String {
     let authority = &shared.authority;
-    let mut pause = RENEW;
     loop {
         sleep(pause.min(tenure.left(Instant::now()))).await;
         let round = timeout(tenure.left(Instant::now()), renew(shared, &mut lease, &mut tenure)).await;
@@ -227,6 +267,7 @@ async fn renewals(shared: &Shared, mut lease: Lease, mut tenure: Tenure) -> Stri
             Err(_) => {}
         }
         authority.watchdog.wind(Some(tenure.since()));
+        authority.note(&lease, tenure.since());
         if tenure.left(Instant::now()).is_zero() {
             return "it could not be renewed, and not every other instance says that it cannot reach the Kubernetes API \
                     either"

@@ -10,6 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::tenure::KILL;
+use crate::run::replace::signals;
 
 /// Pause between two looks.
 const EVERY: Duration = Duration::from_millis(250);
@@ -40,6 +41,7 @@ impl Watchdog {
         });
         let watching = Arc::downgrade(&this);
         let started = thread::Builder::new().name("watchdog".into()).stack_size(64 << 10).spawn(move || {
+            signals::block();
             while let Some(this) = watching.upgrade() {
                 this.look(Instant::now());
                 drop(this);

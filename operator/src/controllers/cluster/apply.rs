@@ -14,12 +14,14 @@ use sha2::{Digest, Sha256};
 
 use super::build::secrets::Write;
 use super::decide::{Fill, Plan, Step};
+use super::manager_upgrade::Attempt;
 use super::observed::Observed;
 use super::ownership::require_ours;
 use super::validate::Validated;
 use super::{build, fetch, lease};
 use crate::context::Context;
 use crate::error::Error;
+use crate::instance_client::InstanceError;
 
 /// Key of this cluster in the caches of the context.
 #[must_use]
@@ -201,6 +203,9 @@ async fn apply_step(
             delete_pod(ctx, validated, observed, &name(*serial)).await?;
             ctx.event(&reference, EventType::Normal, "StoppingInstance", reason.clone()).await;
         }
+        Step::UpgradeManager { serial, reason } => {
+            upgrade_manager(ctx, validated, observed, &name(*serial), reason).await?;
+        }
         Step::RestartInstance { serial, reason } => {
             restart(ctx, validated, observed, &name(*serial)).await?;
             ctx.event(&reference, EventType::Normal, "RestartingInstance", reason.clone()).await;
@@ -270,6 +275,65 @@ async fn restart(
         Some(target) => Ok(ctx.instances.restart(&target).await?),
         None => Ok(()),
     }
+}
+
+/// Sends this operator's instance manager to `instance`. What was tried is written on the pod, so that it ends.
+async fn upgrade_manager(
+    ctx: &Context,
+    validated: &Validated,
+    observed: &Observed,
+    instance: &str,
+    reason: &str,
+) -> Result<(), Error> {
+    let pod = observed.pods.iter().find(|p| p.name_any() == instance);
+    let credentials = fetch::credentials(&observed.secrets, &validated.name);
+    let (Some(pod), Some(credentials), Some(program)) = (pod, credentials, &ctx.settings.manager) else {
+        return Ok(());
+    };
+    let Some(target) = fetch::target(&validated.namespace, &validated.name, pod, &credentials) else {
+        return Ok(());
+    };
+    let reference = observed.cluster.object_ref(&());
+    let known = Attempt::of(pod, &program.sha256);
+    let attempt = match known {
+        Some(attempt) => attempt,
+        None => {
+            let attempt = Attempt { sha256: program.sha256.clone(), since: ctx.clock.now(), refused: None };
+            note_attempt(ctx, validated, instance, &attempt).await?;
+            ctx.event(&reference, EventType::Normal, "ReplacingInstanceManager", reason.to_owned()).await;
+            attempt
+        }
+    };
+    match ctx.instances.upgrade(&target, program).await {
+        Ok(()) => Ok(()),
+        Err(InstanceError::Refused { message, passes: false, .. }) => {
+            let note = format!("the instance manager of {instance} cannot be replaced in place: {message}");
+            note_attempt(ctx, validated, instance, &Attempt { refused: Some(message), ..attempt }).await?;
+            ctx.event(&reference, EventType::Warning, "InstanceManagerNotReplaced", note).await;
+            Ok(())
+        }
+        Err(error) => {
+            // It is sent again in the next round.
+            tracing::warn!(
+                instance,
+                error = crate::error::chain(&error),
+                "the instance manager is not replaced yet"
+            );
+            Ok(())
+        }
+    }
+}
+
+async fn note_attempt(
+    ctx: &Context,
+    validated: &Validated,
+    instance: &str,
+    attempt: &Attempt,
+) -> Result<(), Error> {
+    let what = || format!("annotation of Pod {instance}");
+    let text = serde_json::to_string(attempt).map_err(|source| Error::Encode { object: what(), source })?;
+    let patch = json!({"metadata": {"annotations": {labels::MANAGER_UPGRADE: text}}});
+    merge::<Pod>(ctx, &validated.namespace, instance, &patch).await
 }
 
 async fn ensure_instance(

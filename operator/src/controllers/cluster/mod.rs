@@ -8,6 +8,7 @@ pub mod events;
 pub mod fetch;
 pub mod gap_backups;
 pub mod lease;
+pub mod manager_upgrade;
 pub mod nodes;
 pub mod observed;
 pub mod ownership;
@@ -34,6 +35,8 @@ mod failover_tests;
 mod fencing_tests;
 #[cfg(test)]
 mod hibernation_tests;
+#[cfg(test)]
+mod manager_upgrade_tests;
 #[cfg(test)]
 mod repo_host_tests;
 #[cfg(test)]

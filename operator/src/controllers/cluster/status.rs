@@ -111,6 +111,7 @@ fn summary(
         timeline_id: report.and_then(|r| r.timeline_id),
         pod_ip: instance.pod.and_then(|p| p.status.as_ref()?.pod_ip.clone()),
         message: Some(trouble.or(said).or(silent).unwrap_or_else(|| fallback.to_owned())),
+        manager_version: report.map(|r| r.manager_version.clone()).filter(|version| !version.is_empty()),
         fenced: report.is_some_and(|r| r.fenced),
         streaming: report.is_some_and(|r| r.streaming),
         lag_bytes: lag(instance, head),

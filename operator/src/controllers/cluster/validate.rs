@@ -61,6 +61,17 @@ pub struct Application {
     pub secret: Option<String>,
 }
 
+/// The instance manager that instances shall run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manager {
+    /// Image that a pod copies it from.
+    pub image: String,
+    /// SHA-256 of its program, when the operator can read it.
+    pub sha256: Option<String>,
+    /// Whether it is replaced while PostgreSQL runs.
+    pub in_place: bool,
+}
+
 /// The cluster with its defaults filled in.
 #[derive(Clone, Debug)]
 pub struct Validated {
@@ -70,8 +81,8 @@ pub struct Validated {
     pub namespace: String,
     /// PostgreSQL image.
     pub image: String,
-    /// Image with the instance manager.
-    pub manager_image: String,
+    /// The instance manager.
+    pub manager: Manager,
     /// How it begins.
     pub origin: Origin,
     /// Application database, when one is made or taken over.
@@ -157,7 +168,11 @@ pub fn validate(observed: &Observed, settings: &Settings) -> Validated {
             // A new default of the operator must not carry existing data to another major version.
             .or_else(|| cluster.status.as_ref().and_then(|s| s.image.clone()))
             .unwrap_or_else(|| settings.postgres_image.clone()),
-        manager_image: settings.operator_image.clone(),
+        manager: Manager {
+            image: settings.operator_image.clone(),
+            sha256: settings.manager.as_ref().map(|program| program.sha256.clone()),
+            in_place: settings.manager_in_place,
+        },
         origin: if recovery.is_some() { Origin::Recovery } else { Origin::InitDb },
         application,
         foreign_secrets: foreign,

@@ -43,10 +43,15 @@ pub fn pod(cluster: &Cluster, validated: &Validated, serial: i32, fill: Fill, ro
     Pod { metadata, spec: Some(spec(cluster, validated, &name, fill)), status: None }
 }
 
-/// Fingerprint of what a pod of this cluster looks like, whichever instance it is and however it is filled.
+/// Fingerprint of what a pod of this cluster looks like, whichever instance it is and however it is filled. The image of
+/// the instance manager is left out: that may be replaced without the pod (`manager_upgrade`).
 #[must_use]
 pub fn spec_hash(cluster: &Cluster, validated: &Validated) -> String {
-    let spec = spec(cluster, validated, "instance", Fill::Nothing);
+    let mut spec = spec(cluster, validated, "instance", Fill::Nothing);
+    let controllers = spec.init_containers.iter_mut().flatten();
+    for container in controllers.filter(|c| c.name == naming::CONTAINER_CONTROLLER) {
+        container.image = None;
+    }
     let mut json = serde_json::to_vec(&spec).expect("a pod specification is plain data");
     json.extend(restarted_at(cluster).unwrap_or_default().as_bytes());
     hex::encode(&Sha256::digest(&json)[..8])
@@ -164,7 +169,7 @@ pub(super) fn controller_container(cluster: &Cluster, validated: &Validated) -> 
     let command = [naming::MANAGER_IN_IMAGE, "install", naming::CONTROLLER_DIR];
     Container {
         volume_mounts: Some(vec![mount("controller", naming::CONTROLLER_DIR, None)]),
-        ..base(cluster, naming::CONTAINER_CONTROLLER, &validated.manager_image, &command)
+        ..base(cluster, naming::CONTAINER_CONTROLLER, &validated.manager.image, &command)
     }
 }
 

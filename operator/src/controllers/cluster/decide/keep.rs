@@ -39,7 +39,9 @@ fn holds(scene: &Scene<'_>, uid: Option<&str>) -> bool {
 /// was mended.
 pub(super) fn mend(scene: &Scene<'_>, primary: i32, hash: &str, plan: &mut Plan) {
     alive(scene, plan);
-    if let Some(Replacement::Now(serial)) = next_to_replace(scene.observed, scene.instances, primary, hash) {
+    if let Some(Replacement::Now(serial)) =
+        next_to_replace(scene.validated, scene.observed, scene.instances, primary, hash)
+    {
         let reason =
             format!("pod {}-{serial} is replaced by one of the present specification", scene.validated.name);
         plan.steps.push(Step::DeletePod { serial, reason });

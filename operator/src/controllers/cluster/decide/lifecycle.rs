@@ -9,10 +9,9 @@ use super::rolling::{Replacement, next_to_replace};
 use super::surplus::{stays, surplus};
 use super::{Fill, Plan, Step, fencing, hibernation};
 use crate::controllers::cluster::observed::{Instance, Observed};
-use crate::controllers::cluster::phases;
-use crate::controllers::cluster::synchronous;
 use crate::controllers::cluster::trouble::{self, Trouble};
 use crate::controllers::cluster::validate::{Origin, Validated};
+use crate::controllers::cluster::{manager_upgrade, phases, synchronous};
 
 /// Adds to `plan` what the instances need. `hash` is the fingerprint of the pods that would be made now.
 pub(super) fn run(
@@ -133,7 +132,7 @@ impl Round<'_> {
     /// The next step of a rolling change, or what a person has to do for it. While something fails nobody is told to wait
     /// for the rolling change (`calm`).
     fn roll(&self, hash: &str, calm: bool, plan: &mut Plan) -> ControlFlow<Verdict, Option<String>> {
-        let change = next_to_replace(self.observed, self.instances, self.primary, hash);
+        let change = next_to_replace(self.validated, self.observed, self.instances, self.primary, hash);
         let reason = match change {
             None => return ControlFlow::Continue(None),
             Some(Replacement::User(how)) => return ControlFlow::Continue(Some(how)),
@@ -141,9 +140,22 @@ impl Round<'_> {
             Some(Replacement::Wait(_)) => return ControlFlow::Continue(None),
             Some(Replacement::Now(serial)) => {
                 self.spare_primary(serial, plan);
-                let reason =
+                let mut reason =
                     format!("pod {} is replaced by one of the present specification", self.name(serial));
+                if let Some(why) = self.manager_stays(serial) {
+                    reason = format!(
+                        "{reason}, because its instance manager cannot be replaced while PostgreSQL runs: {why}"
+                    );
+                }
                 plan.steps.push(Step::DeletePod { serial, reason: reason.clone() });
+                reason
+            }
+            Some(Replacement::Manager(serial)) => {
+                let reason = format!(
+                    "the instance manager of {} is replaced by this operator's; PostgreSQL runs on",
+                    self.name(serial)
+                );
+                plan.steps.push(Step::UpgradeManager { serial, reason: reason.clone() });
                 reason
             }
             Some(Replacement::Restart(serial)) => {
@@ -161,6 +173,15 @@ impl Round<'_> {
             }
         };
         ControlFlow::Break((phases::UPGRADING, reason))
+    }
+
+    /// Why a manager comes with a new pod that was to be replaced in place.
+    fn manager_stays(&self, serial: i32) -> Option<String> {
+        let instance = self.instances.iter().find(|i| i.serial == serial)?;
+        match manager_upgrade::judge(self.validated, self.observed.now, instance) {
+            manager_upgrade::Verdict::NewPod(why) => why,
+            _ => None,
+        }
     }
 
     /// A primary that works and goes down by our own doing is no failure. One that does not work is given no such grace.

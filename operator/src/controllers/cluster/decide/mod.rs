@@ -64,6 +64,13 @@ pub enum Step {
         /// Why.
         reason: String,
     },
+    /// Replace the instance manager of a pod while PostgreSQL runs.
+    UpgradeManager {
+        /// Serial.
+        serial: i32,
+        /// Why.
+        reason: String,
+    },
     /// Restart PostgreSQL in its pod.
     RestartInstance {
         /// Serial.

@@ -1,22 +1,30 @@
-//! Rolls changes through the instances, one at a time, replicas first: pods of an older specification are replaced, and
-//! PostgreSQL is restarted where a parameter waits for it. Pure.
+//! Rolls changes through the instances, one at a time, replicas first: pods of an older specification are replaced, instance
+//! managers of another version too, and PostgreSQL is restarted where a parameter waits for it. Pure.
 
 use std::cmp::Reverse;
 
 use howdah_api::availability::{PrimaryUpdateMethod, PrimaryUpdateStrategy};
 use howdah_api::instance::InstanceRole;
 use howdah_api::{Backup, labels, naming};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
+use crate::controllers::cluster::manager_upgrade::{self, Verdict};
 use crate::controllers::cluster::observed::{Instance, Observed};
 use crate::controllers::cluster::trouble;
+use crate::controllers::cluster::validate::Validated;
 use crate::lsn;
+
+/// How long the replacement of an instance manager waits for a backup of its instance.
+const BACKUP_PATIENCE: SignedDuration = SignedDuration::from_hours(1);
 
 /// What a rolling change does next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Replacement {
     /// This pod is replaced.
     Now(i32),
+    /// The instance manager of this pod is replaced while PostgreSQL runs.
+    Manager(i32),
     /// PostgreSQL is restarted in this pod.
     Restart(i32),
     /// This replica becomes the primary first.
@@ -32,15 +40,22 @@ pub(super) enum Replacement {
 enum Need {
     /// A pod of the present specification.
     Pod,
+    /// The operator's instance manager.
+    Manager,
     /// A restart of PostgreSQL.
     Restart,
 }
 
 impl Need {
-    fn of(instance: &Instance<'_>, hash: &str) -> Option<Self> {
+    fn of(validated: &Validated, observed: &Observed, instance: &Instance<'_>, hash: &str) -> Option<Self> {
         let pod = instance.pod.filter(|_| !instance.terminating())?;
         if pod.annotations().get(labels::POD_SPEC_HASH).map(String::as_str) != Some(hash) {
             return Some(Self::Pod);
+        }
+        match manager_upgrade::judge(validated, observed.now, instance) {
+            Verdict::NewPod(_) => return Some(Self::Pod),
+            Verdict::InPlace => return Some(Self::Manager),
+            Verdict::Current => {}
         }
         instance.report.is_some_and(|r| r.pending_restart).then_some(Self::Restart)
     }
@@ -48,6 +63,7 @@ impl Need {
     fn at(self, serial: i32) -> Replacement {
         match self {
             Self::Pod => Replacement::Now(serial),
+            Self::Manager => Replacement::Manager(serial),
             Self::Restart => Replacement::Restart(serial),
         }
     }
@@ -55,6 +71,7 @@ impl Need {
     fn done(self) -> &'static str {
         match self {
             Self::Pod => "replaced",
+            Self::Manager => "given this operator's instance manager",
             Self::Restart => "restarted",
         }
     }
@@ -63,13 +80,14 @@ impl Need {
 /// The next instance that needs something: replicas first, from the highest serial, the primary last, one at a time and
 /// only while all others are ready. A pod that cannot run anyway is replaced at once.
 pub(super) fn next_to_replace(
+    validated: &Validated,
     observed: &Observed,
     instances: &[Instance<'_>],
     primary: i32,
     hash: &str,
 ) -> Option<Replacement> {
     let mut candidates: Vec<(&Instance<'_>, Need)> =
-        instances.iter().filter_map(|i| Some((i, Need::of(i, hash)?))).collect();
+        instances.iter().filter_map(|i| Some((i, Need::of(validated, observed, i, hash)?))).collect();
     candidates.sort_by_key(|(i, _)| (i.serial == primary, Reverse(i.serial)));
     let stuck = |(i, need): &&(&Instance<'_>, Need)| {
         *need == Need::Pod && i.pod.and_then(trouble::of).is_some_and(|t| t.idle)
@@ -92,8 +110,19 @@ pub(super) fn next_to_replace(
     if !settled(observed, instances, primary, &name) {
         return wait(format!("{name} is the primary"));
     }
-    if let Some(backup) = backup_on(observed, &pod) {
+    if let Some(backup) =
+        backup_on(observed, &pod).filter(|b| need != Need::Manager || !outlasts(b, observed.now))
+    {
         return wait(format!("Backup {} has ended", backup.name_any()));
+    }
+    if need == Need::Manager {
+        // PostgreSQL runs on, so nobody has to say when; but one after the other.
+        if let Some(silent) = instances.iter().find(|i| i.pod.is_some() && !i.report.is_some_and(|r| r.ready))
+        {
+            let silent = naming::instance(&observed.cluster.name_any(), silent.serial);
+            return wait(format!("{silent} says that it is ready"));
+        }
+        return Some(need.at(next.serial));
     }
     if next.serial == primary {
         return Some(primary_change(observed, instances, next, need));
@@ -109,6 +138,12 @@ fn settled(observed: &Observed, instances: &[Instance<'_>], primary: i32, name: 
         .filter(|i| i.serial == primary)
         .all(|i| i.report.is_none_or(|r| r.ready && !r.recovering && r.role == Some(InstanceRole::Primary)));
     is_known && says_so
+}
+
+/// Whether a backup takes so long that the instance manager is replaced all the same: the next one goes on with it.
+fn outlasts(backup: &Backup, now: Timestamp) -> bool {
+    let begun = backup.status.as_ref().and_then(|s| s.started_at.clone());
+    begun.is_some_and(|begun| now.duration_since(begun.0) > BACKUP_PATIENCE)
 }
 
 /// The Backup that is being taken in `pod`.
