@@ -66,3 +66,39 @@ fn containers(statuses: Vec<ContainerStatus>) -> Vec<ContainerStatus> {
     };
     statuses.into_iter().map(one).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use howdah_api::backup::BackupPhase;
+    use howdah_api::instance::InstanceRole::{Primary, Replica};
+
+    use super::*;
+    use crate::controllers::cluster::{decide, status};
+    use crate::fixtures::{STORE, World, backup as a_backup, now};
+
+    /// Decisions and status are the same, whether objects are whole or come from the watches.
+    #[test]
+    fn what_is_kept_is_enough() {
+        let mut world = World::new(STORE)
+            .with_secret("creds", &[("ID", "a"), ("KEY", "b")])
+            .initialised(2)
+            .with_ready(1, Primary)
+            .with_ready(2, Replica);
+        let phases = [BackupPhase::Completed, BackupPhase::Failed, BackupPhase::Running, BackupPhase::Pending];
+        world.observed.backups = phases.map(|phase| a_backup(&format!("b-{phase}"), 0, phase)).to_vec();
+        let look = |world: &World| {
+            let (validated, hash) = (world.validated(), world.hash());
+            let plan = decide::decide(&validated, &world.observed, &hash);
+            (status::fold(&validated, &world.observed, &plan, &hash, now()), plan)
+        };
+        let whole = look(&world);
+        world.observed.pods.iter_mut().for_each(pod);
+        for kept in &mut world.observed.backups {
+            let mut guarded = DeserializeGuard(Ok(kept.clone()));
+            backup(&mut guarded);
+            *kept = guarded.0.unwrap();
+        }
+        assert!(world.observed.pods[0].spec.as_ref().unwrap().containers.is_empty());
+        assert_eq!(look(&world), whole);
+    }
+}

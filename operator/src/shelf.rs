@@ -7,6 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::FutureExt;
 use howdah_api::{Backup, Cluster, ScheduledBackup, labels};
@@ -15,6 +16,9 @@ use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{Lookup, ObjectRef, Store};
 use kube::runtime::watcher::Event;
 use kube::Resource;
+
+/// Longest time to wait for the first list of a watch.
+const FIRST_LIST: Duration = Duration::from_secs(10);
 
 /// The objects of one kind. Without a watch there are none, and nothing is known.
 pub struct Shelf<K>
@@ -74,6 +78,20 @@ where
         let (_, store) = stores.iter().find(|(of, _)| fits(of))?;
         let ready = matches!(store.wait_until_ready().now_or_never(), Some(Ok(())));
         ready.then(|| store.clone())
+    }
+
+    /// Waits until the first list of the watch that knows of `namespace` is complete, if there is such a watch: what is
+    /// asked for meanwhile would have to be read from the API server, by each owner for itself.
+    pub async fn first_list(&self, namespace: &str) {
+        let store = {
+            let stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
+            let fits = |of: &Option<String>| of.as_deref().is_none_or(|of| of == namespace);
+            stores.iter().find(|(of, _)| fits(of)).map(|(_, store)| store.clone())
+        };
+        if let Some(store) = store {
+            // Without it things go on as without a watch.
+            let _ = tokio::time::timeout(FIRST_LIST, store.wait_until_ready()).await;
+        }
     }
 
     /// One object; `None` also when nothing is known yet.

@@ -196,6 +196,7 @@ async fn repo_host(client: &Client, namespace: &str, observed: &Observed) -> Res
 /// The Backups of one cluster, oldest first: those that have not ended as they are now. What has ended stays so, and is
 /// taken from the watch, without what nobody asks an ended one for.
 pub async fn backups(ctx: &Context, namespace: &str, cluster: &str) -> Result<Vec<Backup>, Error> {
+    ctx.seen.backups.first_list(namespace).await;
     let Some(seen) = ctx.seen.backups.of(namespace, cluster) else {
         return list_backups(&ctx.client, namespace, cluster).await;
     };

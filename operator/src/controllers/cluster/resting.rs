@@ -148,3 +148,100 @@ fn weighty(mut status: ClusterStatus) -> ClusterStatus {
     }
     status
 }
+
+#[cfg(test)]
+mod tests {
+    use howdah_api::instance::InstanceRole::{Primary, Replica};
+    use rstest::rstest;
+
+    use super::super::{build, decide, status};
+    use super::*;
+    use crate::fixtures::{STORE, World, now, secret};
+
+    /// A healthy cluster whose status says so already.
+    fn world() -> World {
+        let world = World::new(STORE)
+            .with_secret("creds", &[("ID", "a"), ("KEY", "b")])
+            .initialised(2)
+            .with_ready(1, Primary)
+            .with_ready(2, Replica);
+        let told = verdict(&world).1;
+        world.with_status(|status| *status = told)
+    }
+
+    fn verdict(world: &World) -> (bool, ClusterStatus) {
+        let (validated, observed) = (world.validated(), &world.observed);
+        let hash = build::pod::spec_hash(&observed.cluster, &validated);
+        let plan = decide::decide(&validated, observed, &hash);
+        let repositories = repo_host::decide(&validated, observed);
+        let status = status::fold(&validated, observed, &plan, &hash, now());
+        (is_quiet(&validated, observed, &plan, &repositories, &status), status)
+    }
+
+    fn quiet(world: &World) -> bool {
+        verdict(world).0
+    }
+
+    #[test]
+    fn a_healthy_cluster_and_moving_figures_are_quiet() {
+        assert!(quiet(&world()));
+        let moved = world().change(|w| {
+            let report = w.observed.reports.get_mut("zoo-1").unwrap().as_mut().unwrap();
+            report.received_lsn = Some("0/9000000".into());
+            report.archiver.as_mut().unwrap().last_archived_wal = Some("000000010000000000000008".into());
+        });
+        let (quiet, status) = verdict(&moved);
+        assert!(quiet);
+        assert_eq!(status.last_archived_wal.as_deref(), Some("000000010000000000000008"), "and are told of");
+    }
+
+    /// Whatever may need a decision is not quiet: it is decided on what is read afresh.
+    #[rstest]
+    #[case::an_instance_is_silent(|w: &mut World| { w.observed.reports.remove("zoo-2"); })]
+    #[case::the_primary_is_silent(|w: &mut World| { w.observed.reports.remove("zoo-1"); })]
+    #[case::a_pod_is_gone(|w: &mut World| { w.observed.pods.pop(); })]
+    #[case::a_volume_is_gone(|w: &mut World| { w.observed.volumes.pop(); })]
+    #[case::a_replica_stopped_streaming(|w: &mut World| {
+        w.observed.reports.get_mut("zoo-2").unwrap().as_mut().unwrap().streaming = false;
+    })]
+    #[case::the_spec_changed(|w: &mut World| w.observed.cluster.metadata.generation = Some(2))]
+    #[case::another_target(|w: &mut World| {
+        w.observed.cluster.status.as_mut().unwrap().target_primary = Some("zoo-2".into());
+    })]
+    #[case::a_secret_is_gone(|w: &mut World| { w.observed.secrets.clear(); })]
+    #[case::a_parameter_waits_for_a_restart(|w: &mut World| {
+        w.observed.reports.get_mut("zoo-2").unwrap().as_mut().unwrap().pending_restart = true;
+    })]
+    fn whatever_needs_a_decision_is_not(#[case] change: fn(&mut World)) {
+        let mut world = world();
+        change(&mut world);
+        assert!(!quiet(&world));
+    }
+
+    #[test]
+    fn passwords_and_keys_of_others_are_not_kept() {
+        let mut world = world();
+        for name in ["zoo-app", "zoo-operator"] {
+            let data = [("username", "app"), ("password", "secret"), ("tls.key", "key"), ("empty", "")];
+            world.observed.secrets.insert(name.into(), secret(name, &data));
+        }
+        let known = Known::new(&world.observed, "zoo", Duration::ZERO);
+        let value = |name: &str, key: &str| known.secrets[name].data.as_ref().unwrap()[key].0.clone();
+        assert_eq!(value("zoo-app", "username"), b"app");
+        assert_eq!(value("zoo-app", "password"), b"-");
+        assert_eq!(value("zoo-app", "empty"), b"");
+        assert_eq!(value("zoo-operator", "tls.key"), b"key");
+    }
+
+    #[test]
+    fn secrets_grow_old_and_figures_wait() {
+        let s = Duration::from_secs;
+        let known = Known::new(&world().observed, "zoo", s(100));
+        assert!(!known.is_old(s(399)) && known.is_old(s(400)));
+        assert!(!known.tells(s(159)) && known.tells(s(160)));
+        let told = known.clone().told(s(160));
+        assert!(!told.tells(s(219)) && told.is_old(s(400)));
+        let again = Known::new(&world().observed, "zoo", s(400)).told_as(&told);
+        assert!(!again.is_old(s(401)) && again.tells(s(401)));
+    }
+}
