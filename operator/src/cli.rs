@@ -60,7 +60,7 @@ pub struct Cli {
     pub log_format: LogFormat,
 
     /// Reconciliations of one kind that may run at the same time.
-    #[arg(long, env = "MAX_CONCURRENT_RECONCILES", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=100))]
+    #[arg(long, env = "MAX_CONCURRENT_RECONCILES", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub max_concurrent_reconciles: u16,
 
     /// What to do instead of running the operator.

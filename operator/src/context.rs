@@ -9,9 +9,11 @@ use kube::runtime::events::{Event, EventType, Recorder};
 
 use crate::clock::Clock;
 use crate::controllers::cluster::nodes::NodeAccess;
+use crate::controllers::cluster::resting::Resting;
 use crate::instance_client::InstanceApi;
 use crate::manager_program::ManagerProgram;
 use crate::metrics::Metrics;
+use crate::shelf::Seen;
 
 /// Settings from the command line that decisions need.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +52,10 @@ pub struct Context {
     pub nodes: NodeAccess,
     /// Held while a backup of one cluster is being decided on, so that two never start together.
     pub dispatch: Locks,
+    /// What the watches have brought.
+    pub seen: Seen,
+    /// Clusters at which there was nothing to do.
+    pub resting: Resting,
 }
 
 impl Context {
@@ -105,27 +111,79 @@ impl Attempts {
 #[derive(Debug, Default)]
 pub struct AppliedCache(Mutex<HashMap<String, AppliedObjects>>);
 
-/// By kind and name: the fingerprint of what was applied, and when.
-type AppliedObjects = HashMap<String, (String, Duration)>;
+/// What was applied for one owner.
+#[derive(Debug, Default)]
+struct AppliedObjects {
+    /// By kind and name.
+    objects: HashMap<String, Applied>,
+    /// Somebody touched something since it was last looked at as a whole.
+    touched: bool,
+}
+
+/// One object as it was applied.
+#[derive(Debug)]
+struct Applied {
+    /// Of what was sent.
+    fingerprint: String,
+    /// The version that it got; none when it is an object that is not to be there.
+    version: Option<String>,
+    /// When.
+    at: Duration,
+}
 
 impl AppliedCache {
-    const KEPT: Duration = Duration::from_secs(300);
+    /// Long: these objects are watched, so whatever anybody does to them is noticed.
+    const KEPT: Duration = Duration::from_secs(3600);
 
     /// Whether `object` of `owner` was applied with `fingerprint` lately.
     pub fn is_fresh(&self, owner: &str, object: &str, fingerprint: &str, elapsed: Duration) -> bool {
         let map = self.0.lock().expect("no holder of this lock can panic");
         map.get(owner)
-            .and_then(|o| o.get(object))
-            .is_some_and(|(known, at)| known == fingerprint && elapsed.saturating_sub(*at) < Self::KEPT)
+            .and_then(|o| o.objects.get(object))
+            .is_some_and(|a| a.fingerprint == fingerprint && elapsed.saturating_sub(a.at) < Self::KEPT)
     }
 
-    /// `object` was applied.
-    pub fn remember(&self, owner: &str, object: &str, fingerprint: String, elapsed: Duration) {
+    /// Whether `version` of `object` is the one that we made ourselves.
+    pub fn is_own(&self, owner: &str, object: &str, version: Option<&str>) -> bool {
+        let map = self.0.lock().expect("no holder of this lock can panic");
+        let known = map.get(owner).and_then(|o| o.objects.get(object)).and_then(|a| a.version.as_deref());
+        known.is_some() && known == version
+    }
+
+    /// `object` was applied and is `version` now.
+    pub fn remember(
+        &self,
+        owner: &str,
+        object: &str,
+        fingerprint: String,
+        version: Option<String>,
+        elapsed: Duration,
+    ) {
         let mut map = self.0.lock().expect("no holder of this lock can panic");
-        map.entry(owner.to_owned()).or_default().insert(object.to_owned(), (fingerprint, elapsed));
+        let applied = Applied { fingerprint, version, at: elapsed };
+        map.entry(owner.to_owned()).or_default().objects.insert(object.to_owned(), applied);
+    }
+
+    /// All that `owner` has is looked at now.
+    pub fn begin(&self, owner: &str) {
+        let mut map = self.0.lock().expect("no holder of this lock can panic");
+        map.entry(owner.to_owned()).or_default().touched = false;
     }
 
     /// Something of `owner` changed: look at all of it again.
+    pub fn touch(&self, owner: &str) {
+        let mut map = self.0.lock().expect("no holder of this lock can panic");
+        if let Some(known) = map.get_mut(owner) {
+            *known = AppliedObjects { objects: HashMap::new(), touched: true };
+        }
+    }
+
+    /// Whether something of `owner` changed since all of it was looked at.
+    pub fn is_touched(&self, owner: &str) -> bool {
+        self.0.lock().expect("no holder of this lock can panic").get(owner).is_none_or(|known| known.touched)
+    }
+
+    /// `owner` is gone.
     pub fn forget(&self, owner: &str) {
         self.0.lock().expect("no holder of this lock can panic").remove(owner);
     }
@@ -196,11 +254,23 @@ mod tests {
         let cache = AppliedCache::default();
         let s = Duration::from_secs;
         assert!(!cache.is_fresh("c", "Service x", "1", s(0)));
-        cache.remember("c", "Service x", "1".into(), s(0));
-        assert!(cache.is_fresh("c", "Service x", "1", s(299)));
+        cache.remember("c", "Service x", "1".into(), Some("7".into()), s(0));
+        assert!(cache.is_fresh("c", "Service x", "1", s(3599)));
         assert!(!cache.is_fresh("c", "Service x", "2", s(1)));
-        assert!(!cache.is_fresh("c", "Service x", "1", s(300)));
-        cache.forget("c");
+        assert!(!cache.is_fresh("c", "Service x", "1", s(3600)));
+        assert!(cache.is_own("c", "Service x", Some("7")));
+        assert!(!cache.is_own("c", "Service x", Some("8")), "somebody else wrote");
+        assert!(!cache.is_own("c", "Service x", None));
+        assert!(!cache.is_own("c", "Service y", None), "never applied");
+        assert!(!cache.is_touched("c"));
+        cache.touch("c");
         assert!(!cache.is_fresh("c", "Service x", "1", s(1)));
+        cache.remember("c", "Service y", "1".into(), None, s(2));
+        assert!(cache.is_touched("c"), "until all of it is looked at");
+        cache.begin("c");
+        assert!(!cache.is_touched("c") && cache.is_fresh("c", "Service y", "1", s(2)));
+        cache.forget("c");
+        cache.touch("c");
+        assert!(cache.is_touched("c") && !cache.is_fresh("c", "Service y", "1", s(2)));
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,6 +23,8 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::client::Resumption;
+use tokio_rustls::rustls::crypto::CryptoProvider;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tokio_util::io::ReaderStream;
 
@@ -122,6 +124,9 @@ pub trait InstanceApi: Send + Sync {
 
     /// `PUT /v1/manager`: the instance runs this program from now on. The answer comes before that is so.
     async fn upgrade(&self, target: &Target, program: &ManagerProgram) -> Result<(), InstanceError>;
+
+    /// Drops what is kept for a cluster that is gone.
+    fn forget(&self, namespace: &str, cluster: &str);
 }
 
 /// [`InstanceApi`] over mutual TLS.
@@ -154,13 +159,10 @@ impl HttpInstances {
         configs.insert(key, (digest, config.clone()));
         Ok(config)
     }
-
-    /// Drops what is kept for a cluster that is gone.
-    pub fn forget(&self, namespace: &str, cluster: &str) {
-        let key = format!("{namespace}/{cluster}");
-        self.configs.lock().expect("no holder of this lock can panic").remove(&key);
-    }
 }
+
+/// Sessions that can be taken up again, for each cluster: all its instances are asked by one name, and that is the key.
+const SESSIONS: usize = 8;
 
 fn client_config(credentials: &Credentials) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
@@ -173,12 +175,22 @@ fn client_config(credentials: &Credentials) -> Result<ClientConfig, String> {
         .map_err(|e| format!("the client certificate is not PEM: {e:?}"))?;
     let key = PrivateKeyDer::from_pem_slice(&credentials.key)
         .map_err(|_| "the client key is not a PEM private key".to_owned())?;
-    ClientConfig::builder_with_provider(Arc::new(tokio_rustls::rustls::crypto::ring::default_provider()))
+    let mut config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|e| e.to_string())?
         .with_root_certificates(roots)
         .with_client_auth_cert(chain, key)
-        .map_err(|e| e.to_string())
+        .map_err(|e| e.to_string())?;
+    // The default has room for the sessions of many servers, allocated at once.
+    config.resumption = Resumption::in_memory_sessions(SESSIONS);
+    Ok(config)
+}
+
+/// One for all clusters.
+fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> =
+        LazyLock::new(|| Arc::new(tokio_rustls::rustls::crypto::ring::default_provider()));
+    PROVIDER.clone()
 }
 
 #[async_trait]
@@ -214,6 +226,11 @@ impl InstanceApi for HttpInstances {
         // What it says about the program does not pass, nor does not to know the call.
         let passes = !matches!(status.as_u16(), 400 | 404 | 405 | 413 | 422);
         Err(InstanceError::Refused { pod, message, passes })
+    }
+
+    fn forget(&self, namespace: &str, cluster: &str) {
+        let key = format!("{namespace}/{cluster}");
+        self.configs.lock().expect("no holder of this lock can panic").remove(&key);
     }
 }
 

@@ -16,8 +16,10 @@ pub mod metrics;
 pub mod password;
 pub mod pki;
 pub mod rbac;
+pub mod reduce;
 pub mod run;
 pub mod schedule;
+pub mod shelf;
 pub mod switchover;
 pub mod telemetry;
 

@@ -9,11 +9,13 @@ use howdah_operator::cli::{Cli, Command};
 use howdah_operator::clock::SystemClock;
 use howdah_operator::context::{AppliedCache, Attempts, Context, Heartbeats, Locks, Settings};
 use howdah_operator::controllers::cluster::nodes::NodeAccess;
+use howdah_operator::controllers::cluster::resting::Resting;
 use howdah_operator::http::Readiness;
 use howdah_operator::instance_client::HttpInstances;
 use howdah_operator::leader::Elector;
 use howdah_operator::manager_program::ManagerProgram;
 use howdah_operator::metrics::Metrics;
+use howdah_operator::shelf::Seen;
 use howdah_operator::{http, run, switchover, telemetry};
 use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
@@ -92,6 +94,8 @@ async fn operate(cli: Cli) -> anyhow::Result<()> {
         heartbeats: Heartbeats::default(),
         nodes: NodeAccess::default(),
         dispatch: Locks::default(),
+        seen: Seen::default(),
+        resting: Resting::default(),
         client,
     });
     let namespaces = cli.namespaces();

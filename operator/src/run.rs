@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use futures::channel::mpsc;
 use futures::future::{BoxFuture, join_all};
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
+use howdah_api::backup::BackupPhase;
 use howdah_api::{Backup, Cluster, ScheduledBackup, labels};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::Api;
@@ -22,6 +24,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::controllers::{backup, cluster, driver, scheduled_backup};
+use crate::reduce;
+use crate::shelf::{Seen, Shelf};
 
 /// Runs all controllers until `stop`; what was begun is brought to its end.
 ///
@@ -37,7 +41,13 @@ pub async fn controllers(
     join_all(scopes.into_iter().map(|namespace| {
         let scope = Scope { ctx: ctx.clone(), namespace, concurrency, stop: stop.clone() };
         async move {
-            tokio::join!(scope.clusters(), scope.backups(), scope.scheduled_backups());
+            let (clusters, to_clusters) = mpsc::unbounded();
+            let (schedules, to_schedules) = mpsc::unbounded();
+            tokio::join!(
+                scope.clusters(to_clusters),
+                scope.backups(clusters.clone(), schedules),
+                scope.scheduled_backups(to_schedules, clusters),
+            );
         }
     }))
     .await;
@@ -51,6 +61,9 @@ struct Scope {
 }
 
 type Watched<K> = Result<K, watcher::Error>;
+/// Where other controllers ask for a look at an object of this kind.
+type Sender<K> = mpsc::UnboundedSender<ObjectRef<DeserializeGuard<K>>>;
+type Receiver<K> = mpsc::UnboundedReceiver<ObjectRef<DeserializeGuard<K>>>;
 
 impl Scope {
     fn api<K>(&self) -> Api<K>
@@ -65,7 +78,7 @@ impl Scope {
         }
     }
 
-    /// Changes of objects that bear the cluster label.
+    /// Changes of objects that bear the cluster label, without what nobody reads.
     fn children<K>(&self) -> impl Stream<Item = Watched<K>> + Send + 'static
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
@@ -75,29 +88,36 @@ impl Scope {
             + Send
             + 'static,
     {
-        self.labelled(labels::CLUSTER)
+        let config = watcher::Config::default().labels(labels::CLUSTER);
+        watcher(self.api::<K>(), config).default_backoff().touched_objects()
     }
 
-    /// Changes of objects that bear a label, without what nobody reads.
-    fn labelled<K>(&self, label: &'static str) -> impl Stream<Item = Watched<K>> + Send + 'static
+    /// Changes of objects that bear a label; what `reduce` leaves of them is kept on a shelf.
+    fn shelved<K>(
+        &self,
+        label: &'static str,
+        shelf: fn(&Seen) -> &Shelf<K>,
+        reduce: fn(&mut K),
+    ) -> impl Stream<Item = Watched<K>> + Send + 'static
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
             + DeserializeOwned
             + std::fmt::Debug
             + Send
+            + Sync
             + 'static,
     {
+        let (reader, writer) = reflector::store::<K>();
+        shelf(&self.ctx.seen).add(self.namespace.clone(), reader);
+        let ctx = self.ctx.clone();
         let config = watcher::Config::default().labels(label);
-        watcher(self.api::<K>(), config).default_backoff().touched_objects()
-    }
-
-    /// Backups, each time their phase or specification changes; heartbeats do not count.
-    fn backup_phases(&self) -> impl Stream<Item = Watched<DeserializeGuard<Backup>>> + Send + 'static {
-        watcher(self.api::<DeserializeGuard<Backup>>(), watcher::Config::default())
+        watcher(self.api::<K>(), config)
             .default_backoff()
+            .modify(reduce)
+            .reflect(writer)
+            .inspect_ok(move |event| shelf(&ctx.seen).note(event))
             .touched_objects()
-            .predicate_filter(backup_fingerprint, Default::default())
     }
 
     /// Budgets that come, change or go; their status, which follows the pods, does not count.
@@ -129,35 +149,33 @@ impl Scope {
         self.stop.clone().cancelled_owned()
     }
 
-    async fn clusters(&self) {
+    async fn clusters(&self, asked_for: Receiver<Cluster>) {
         let (reader, writer) = reflector::store::<DeserializeGuard<Cluster>>();
-        let gone = self.ctx.clone();
+        self.ctx.seen.clusters.add(self.namespace.clone(), reader.clone());
+        let ctx = self.ctx.clone();
         let main = watcher(self.api::<DeserializeGuard<Cluster>>(), watcher::Config::default())
             .default_backoff()
-            .modify(strip)
+            .modify(reduce::object)
+            .reflect(writer)
             .inspect_ok(move |event| {
+                ctx.seen.clusters.note(event);
                 if let watcher::Event::Delete(object) = event {
-                    let namespace = object.namespace().unwrap_or_default();
-                    gone.metrics.forget_cluster(&namespace, &object.name_any());
-                    gone.applied.forget(&cluster::apply::cache_key(&namespace, &object.name_any()));
-                    cluster::lease::forget(&gone, &namespace, &object.name_any());
+                    cluster::forget(&ctx, &object.namespace().unwrap_or_default(), &object.name_any());
                 }
             })
-            .reflect(writer)
             .applied_objects()
             .predicate_filter(cluster_fingerprint, Default::default());
-        let store = reader.clone();
         Controller::for_stream(main, reader)
             .with_config(self.config())
-            .owns_stream(self.children::<Pod>())
-            .owns_stream(self.labelled::<Pod>(labels::REPO_HOST))
-            .owns_stream(self.children::<PersistentVolumeClaim>())
+            .owns_stream(self.shelved(labels::CLUSTER, |seen| &seen.pods, reduce::pod))
+            .owns_stream(self.shelved(labels::REPO_HOST, |seen| &seen.repo_hosts, reduce::pod))
+            .owns_stream(self.shelved(labels::CLUSTER, |seen| &seen.volumes, reduce::meta))
             .watches_stream(self.children::<Service>(), touched(&self.ctx))
             .watches_stream(self.children::<ServiceAccount>(), touched(&self.ctx))
             .watches_stream(self.children::<Role>(), touched(&self.ctx))
             .watches_stream(self.children::<RoleBinding>(), touched(&self.ctx))
             .watches_stream(self.budgets(), touched(&self.ctx))
-            .watches_stream(self.backup_phases(), move |backup| clusters_of(&store, &backup))
+            .reconcile_on(asked_for)
             .graceful_shutdown_on(self.stopped())
             .run(
                 |object, ctx| driver::run("cluster", object, ctx, boxed_cluster),
@@ -168,14 +186,30 @@ impl Scope {
             .await;
     }
 
-    async fn backups(&self) {
+    /// One watch of the Backups serves all: a change of phase or specification is passed on to the clusters and to the
+    /// schedules that it matters to. Heartbeats do not count.
+    async fn backups(&self, clusters: Sender<Cluster>, schedules: Sender<ScheduledBackup>) {
         let (reader, writer) = reflector::store::<DeserializeGuard<Backup>>();
+        self.ctx.seen.backups.add(self.namespace.clone(), reader.clone());
+        self.ctx.seen.children.add(self.namespace.clone(), reader.clone());
+        let (noting, telling) = (self.ctx.clone(), self.ctx.clone());
         let main = watcher(self.api::<DeserializeGuard<Backup>>(), watcher::Config::default())
             .default_backoff()
-            .modify(strip_backup)
+            .modify(reduce::backup)
             .reflect(writer)
-            .applied_objects()
-            .predicate_filter(backup_fingerprint, Default::default());
+            .inspect_ok(move |event| note_backup(&noting, event))
+            .touched_objects()
+            .predicate_filter(backup_fingerprint, Default::default())
+            .inspect_ok(move |backup| {
+                // Whoever does not listen any more has stopped.
+                for cluster in clusters_of(&telling, backup) {
+                    let _ = clusters.unbounded_send(cluster);
+                }
+                if let Some(schedule) = schedule_of(backup) {
+                    let _ = schedules.unbounded_send(schedule);
+                }
+            })
+            .try_filter(|backup| std::future::ready(backup.0.as_ref().map_or(true, backup::needs_a_look)));
         Controller::for_stream(main, reader)
             .with_config(self.config())
             .graceful_shutdown_on(self.stopped())
@@ -188,20 +222,35 @@ impl Scope {
             .await;
     }
 
-    async fn scheduled_backups(&self) {
+    async fn scheduled_backups(&self, asked_for: Receiver<ScheduledBackup>, clusters: Sender<Cluster>) {
         let (reader, writer) = reflector::store::<DeserializeGuard<ScheduledBackup>>();
+        self.ctx.seen.schedules.add(self.namespace.clone(), reader.clone());
+        let ctx = self.ctx.clone();
+        let tell = touched::<DeserializeGuard<ScheduledBackup>>(&self.ctx);
+        let told = clusters.clone();
+        let gone = touched::<DeserializeGuard<ScheduledBackup>>(&self.ctx);
         let main = watcher(self.api::<DeserializeGuard<ScheduledBackup>>(), watcher::Config::default())
             .default_backoff()
-            .modify(strip)
+            .modify(reduce::object)
             .reflect(writer)
+            .inspect_ok(move |event| {
+                ctx.seen.schedules.note(event);
+                if let watcher::Event::Delete(schedule) = event
+                    && let Some(cluster) = gone(schedule.clone())
+                {
+                    let _ = told.unbounded_send(cluster);
+                }
+            })
             .applied_objects()
-            .predicate_filter(spec_fingerprint::<ScheduledBackup>, Default::default());
+            .predicate_filter(spec_fingerprint::<ScheduledBackup>, Default::default())
+            .inspect_ok(move |schedule| {
+                if let Some(cluster) = tell(schedule.clone()) {
+                    let _ = clusters.unbounded_send(cluster);
+                }
+            });
         Controller::for_stream(main, reader)
             .with_config(self.config())
-            .watches_stream(self.backup_phases(), |backup| {
-                let name = backup.labels().get(labels::SCHEDULED_BACKUP).cloned();
-                name.map(|n| ObjectRef::new(&n).within(&backup.namespace().unwrap_or_default()))
-            })
+            .reconcile_on(asked_for)
             .graceful_shutdown_on(self.stopped())
             .run(
                 |object, ctx| driver::run("scheduled_backup", object, ctx, boxed_scheduled),
@@ -227,22 +276,6 @@ fn boxed_scheduled<'a>(ctx: &'a Context, namespace: &'a str, name: &'a str) -> R
     scheduled_backup::reconcile(ctx, namespace, name).boxed()
 }
 
-/// Stored objects only name what is to be reconciled; each reconciliation reads afresh.
-fn strip<K: Resource>(object: &mut DeserializeGuard<K>) {
-    object.meta_mut().managed_fields = None;
-    if let Some(annotations) = object.meta_mut().annotations.as_mut() {
-        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
-    }
-}
-
-fn strip_backup(object: &mut DeserializeGuard<Backup>) {
-    strip(object);
-    if let Ok(Backup { status: Some(status), .. }) = &mut object.0 {
-        let phase = status.phase;
-        *status = howdah_api::BackupStatus { phase, ..Default::default() };
-    }
-}
-
 fn hash(parts: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     parts.hash(&mut hasher);
@@ -265,11 +298,10 @@ fn cluster_fingerprint(object: &DeserializeGuard<Cluster>) -> Option<u64> {
 
 /// Changes with the phase as well.
 fn backup_fingerprint(object: &DeserializeGuard<Backup>) -> Option<u64> {
-    let phase = object.0.as_ref().ok().and_then(|b| b.status.as_ref()).map(|s| s.phase());
-    Some(hash((spec_fingerprint(object), phase)))
+    Some(hash((spec_fingerprint(object), phase(object))))
 }
 
-/// Something that was applied for a cluster changed: it is looked at anew, whoever changed it.
+/// Something that was applied for a cluster was changed by somebody else: it is looked at anew.
 fn touched<K>(
     ctx: &Arc<Context>,
 ) -> impl Fn(K) -> Option<ObjectRef<DeserializeGuard<Cluster>>> + Send + Sync + 'static
@@ -280,30 +312,48 @@ where
     move |object| {
         let namespace = object.namespace()?;
         let name = object.labels().get(labels::CLUSTER)?;
-        ctx.applied.forget(&cluster::apply::cache_key(&namespace, name));
+        let key = cluster::apply::cache_key(&namespace, name);
+        let what = format!("{} {}", K::kind(&()), object.name_any());
+        if ctx.applied.is_own(&key, &what, object.meta().resource_version.as_deref()) {
+            return None;
+        }
+        ctx.applied.touch(&key);
         Some(ObjectRef::new(name).within(&namespace))
     }
 }
 
-/// The cluster that a Backup is of, and those that wait to recover from it.
+fn note_backup(ctx: &Context, event: &watcher::Event<DeserializeGuard<Backup>>) {
+    ctx.seen.backups.note(event);
+    ctx.seen.children.note(event);
+    let over = match event {
+        watcher::Event::Apply(backup) => {
+            phase(backup).is_some_and(|phase| phase.is_terminal()).then_some(backup)
+        }
+        watcher::Event::Delete(backup) => Some(backup),
+        _ => None,
+    };
+    if let Some(uid) = over.and_then(ResourceExt::uid) {
+        ctx.heartbeats.forget(&uid);
+    }
+}
+
+fn phase(backup: &DeserializeGuard<Backup>) -> Option<BackupPhase> {
+    backup.0.as_ref().ok()?.status.as_ref().map(|status| status.phase())
+}
+
+/// The cluster that a Backup is of, and those that were told to recover from it.
 fn clusters_of(
-    store: &reflector::Store<DeserializeGuard<Cluster>>,
+    ctx: &Context,
     backup: &DeserializeGuard<Backup>,
 ) -> Vec<ObjectRef<DeserializeGuard<Cluster>>> {
     let namespace = backup.namespace().unwrap_or_default();
-    let name = backup.name_any();
-    let mut names: Vec<String> = backup.0.iter().map(|b| b.spec.cluster.name.clone()).collect();
-    let waits = |c: &Cluster| {
-        let recovery = c.spec.bootstrap.as_ref().and_then(|b| b.recovery());
-        recovery.and_then(|r| r.backup.as_ref()).is_some_and(|b| b.name == name)
-    };
-    for object in store.state() {
-        if let Ok(cluster) = &object.0
-            && cluster.namespace().as_deref() == Some(&namespace)
-            && waits(cluster)
-        {
-            names.push(cluster.name_any());
-        }
-    }
+    let mut names = ctx.seen.clusters.names(&namespace, &backup.name_any());
+    names.extend(backup.0.iter().map(|backup| backup.spec.cluster.name.clone()));
     names.into_iter().map(|n| ObjectRef::new(&n).within(&namespace)).collect()
+}
+
+/// The schedule that a Backup was made by.
+fn schedule_of(backup: &DeserializeGuard<Backup>) -> Option<ObjectRef<DeserializeGuard<ScheduledBackup>>> {
+    let name = backup.labels().get(labels::SCHEDULED_BACKUP)?;
+    Some(ObjectRef::new(name).within(&backup.namespace().unwrap_or_default()))
 }

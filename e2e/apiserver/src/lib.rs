@@ -22,5 +22,6 @@ mod status;
 mod store;
 mod strategy;
 mod table;
+pub mod tally;
 
 pub use server::{ApiServer, Builder};

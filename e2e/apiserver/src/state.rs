@@ -10,6 +10,7 @@ use crate::faults::Faults;
 use crate::openapi::Documents;
 use crate::registry::Registry;
 use crate::store::Store;
+use crate::tally::Tally;
 
 /// The range Service addresses come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +60,8 @@ pub struct State {
     pub tokens: Tokens,
     /// Faults that requests meet.
     pub faults: Faults,
+    /// Requests so far.
+    pub tally: Tally,
     /// OpenAPI documents.
     pub documents: Documents,
     /// Certificate authority of the server, PEM.
@@ -82,6 +85,7 @@ impl State {
             registry: RwLock::new(Arc::new(Registry::builtin())),
             tokens: Tokens::new(),
             faults: Faults::default(),
+            tally: Tally::default(),
             documents: Documents::default(),
             ca_pem,
             services,

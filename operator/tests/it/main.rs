@@ -17,6 +17,7 @@ mod instance;
 mod lifecycle;
 mod node;
 mod process;
+mod scale;
 mod schedules;
 mod takeover;
 mod trust;

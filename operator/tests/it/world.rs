@@ -9,8 +9,10 @@ use howdah_lab_apiserver::ApiServer;
 use howdah_operator::clock::{Clock, ManualClock, SystemClock};
 use howdah_operator::context::{AppliedCache, Attempts, Context, Heartbeats, Locks, Settings};
 use howdah_operator::controllers::cluster::nodes::NodeAccess;
+use howdah_operator::controllers::cluster::resting::Resting;
 use howdah_operator::instance_client::HttpInstances;
 use howdah_operator::metrics::Metrics;
+use howdah_operator::shelf::Seen;
 use howdah_operator::{rbac, run};
 use k8s_openapi::api::core::v1::{Event, Namespace, Secret};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
@@ -118,6 +120,8 @@ impl World {
             heartbeats: Heartbeats::default(),
             nodes: NodeAccess::default(),
             dispatch: Locks::default(),
+            seen: Seen::default(),
+            resting: Resting::default(),
             client,
         })
     }

@@ -5,6 +5,7 @@ pub mod gc;
 pub mod namespaces;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +17,7 @@ use crate::store::{GroupResource, Key, Store};
 pub async fn run(state: Arc<State>, stop: CancellationToken) {
     let mut changes = state.store().subscribe();
     loop {
+        let begun = Instant::now();
         {
             let mut store = state.store();
             gc::collect(&state, &mut store);
@@ -23,6 +25,8 @@ pub async fn run(state: Arc<State>, stop: CancellationToken) {
             release_claims(&mut store);
             budgets::update(&mut store);
         }
+        // They look at everything there is: where that is much, they leave the other half of the time to requests.
+        tokio::time::sleep(begun.elapsed()).await;
         // Their own writes are looked at once more; nothing to do writes nothing.
         tokio::select! {
             () = stop.cancelled() => return,

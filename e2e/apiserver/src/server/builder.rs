@@ -21,6 +21,7 @@ use crate::faults::Faults;
 use crate::rest::proxy::KubeletClient;
 use crate::state::{ServiceCidr, State};
 use crate::store::{GroupResource, Key};
+use crate::tally::Tally;
 
 /// How a server is started.
 #[derive(Clone, Debug)]
@@ -198,6 +199,11 @@ impl ApiServer {
     /// Faults that requests meet.
     pub fn faults(&self) -> &Faults {
         &self.state.faults
+    }
+
+    /// Requests so far.
+    pub fn tally(&self) -> &Tally {
+        &self.state.tally
     }
 
     /// Expires every version handed out so far: watches and continued lists from them get 410.

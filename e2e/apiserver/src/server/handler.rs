@@ -200,6 +200,7 @@ async fn resource(
     headers: &HeaderMap,
     body: Bytes,
 ) -> (ApiResult<Reply>, Vec<String>) {
+    state.tally.count(&info, &user.name);
     if let Err(error) = authorise(state, &user, &info, &query) {
         return (Err(error), Vec::new());
     }

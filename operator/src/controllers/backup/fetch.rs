@@ -59,7 +59,8 @@ pub async fn cluster_of(ctx: &Context, namespace: &str, name: &str) -> Result<Op
     Ok(backup.filter(needs_care).map(|b| b.spec.cluster.name))
 }
 
-fn needs_care(backup: &Backup) -> bool {
+/// Whether it has to be given to an instance or watched.
+pub(super) fn needs_care(backup: &Backup) -> bool {
     let phase = backup.status.as_ref().map(|s| s.phase()).unwrap_or_default();
     // One that is being taken comes to its end though it is deleted: its data waits for that.
     !phase.is_terminal() && (backup.metadata.deletion_timestamp.is_none() || phase.is_executing())
@@ -84,7 +85,7 @@ pub async fn fetch(ctx: &Context, namespace: &str, name: &str) -> Result<Option<
                 .await
                 .map_err(Error::api("get", format!("Cluster {cluster_name}")))
         },
-        cluster_fetch::list_backups(&ctx.client, namespace, &cluster_name),
+        cluster_fetch::backups(ctx, namespace, &cluster_name),
         async {
             pods_api
                 .list(&params)

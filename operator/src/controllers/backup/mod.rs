@@ -12,6 +12,7 @@ mod decide_tests;
 
 use std::time::Duration;
 
+use howdah_api::Backup;
 use kube::runtime::controller::Action;
 
 use crate::context::Context;
@@ -24,6 +25,15 @@ const WAITING: Duration = Duration::from_secs(5);
 const STUCK: Duration = Duration::from_secs(15);
 /// Time until the next look at a Backup that is being taken.
 const EXECUTING: Duration = Duration::from_secs(5);
+
+/// Whether there may be anything to do about a Backup, by what a watch has brought. Most of them have ended long ago, and
+/// nothing is asked for them.
+#[must_use]
+pub fn needs_a_look(backup: &Backup) -> bool {
+    backup.metadata.deletion_timestamp.is_some()
+        || fetch::needs_care(backup)
+        || deletion::decide(backup, None) != deletion::Step::Nothing
+}
 
 /// One reconciliation of the Backup `name`.
 pub async fn reconcile(ctx: &Context, namespace: &str, name: &str) -> Result<Action, Error> {

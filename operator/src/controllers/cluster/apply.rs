@@ -3,6 +3,7 @@
 use howdah_api::{Cluster, OPERATOR_MANAGER, ScheduledBackup, labels, naming};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::NamespaceResourceScope;
 use kube::runtime::events::EventType;
@@ -37,6 +38,7 @@ pub async fn apply_base(
     secrets: Vec<Write>,
 ) -> Result<(), Error> {
     let cluster = &observed.cluster;
+    ctx.applied.begin(&cache_key(&validated.namespace, &validated.name));
     for write in secrets {
         write_secret(ctx, cluster, write).await?;
     }
@@ -65,18 +67,27 @@ async fn apply_schedules(ctx: &Context, validated: &Validated, cluster: &Cluster
     for schedule in &wanted {
         ensure(ctx, validated, schedule).await?;
     }
-    let api: Api<ScheduledBackup> = Api::namespaced(ctx.client.clone(), &validated.namespace);
-    let what = format!("ScheduledBackups of Cluster {}", validated.name);
-    let params = ListParams::default().labels(&format!("{}={}", labels::CLUSTER, validated.name));
-    for present in api.list_metadata(&params).await.map_err(Error::api("list", what))?.items {
-        let name = present.name_any();
-        let ours = present.owner_references().iter().any(|o| Some(&o.uid) == cluster.uid().as_ref());
+    for present in schedules(ctx, validated).await? {
+        let name = present.name.unwrap_or_default();
+        let ours = present.owner_references.iter().flatten().any(|o| Some(&o.uid) == cluster.uid().as_ref());
         if ours && !wanted.iter().any(|schedule| schedule.name_any() == name) {
-            delete::<ScheduledBackup>(ctx, &validated.namespace, &name, present.uid()).await?;
+            delete::<ScheduledBackup>(ctx, &validated.namespace, &name, present.uid).await?;
             tracing::info!(schedule = name, "ScheduledBackup deleted: no longer in the repositories");
         }
     }
     Ok(())
+}
+
+/// The ScheduledBackups with the label of the cluster.
+async fn schedules(ctx: &Context, validated: &Validated) -> Result<Vec<ObjectMeta>, Error> {
+    if let Some(seen) = ctx.seen.schedules.of(&validated.namespace, &validated.name) {
+        return Ok(seen.iter().map(|schedule| schedule.meta().clone()).collect());
+    }
+    let api: Api<ScheduledBackup> = Api::namespaced(ctx.client.clone(), &validated.namespace);
+    let what = format!("ScheduledBackups of Cluster {}", validated.name);
+    let params = ListParams::default().labels(&format!("{}={}", labels::CLUSTER, validated.name));
+    let found = api.list_metadata(&params).await.map_err(Error::api("list", what))?;
+    Ok(found.items.into_iter().map(|schedule| schedule.metadata).collect())
 }
 
 async fn write_secret(ctx: &Context, cluster: &Cluster, write: Write) -> Result<(), Error> {
@@ -127,8 +138,9 @@ where
         require_ours(&what, present.meta(), &validated.name, &uid.unwrap_or_default())?;
     }
     let params = PatchParams::apply(OPERATOR_MANAGER).force();
-    api.patch(&name, &params, &Patch::Apply(object)).await.map_err(Error::api("apply", what.clone()))?;
-    ctx.applied.remember(&owner, &what, fingerprint, ctx.clock.elapsed());
+    let applied =
+        api.patch(&name, &params, &Patch::Apply(object)).await.map_err(Error::api("apply", what.clone()))?;
+    ctx.applied.remember(&owner, &what, fingerprint, applied.resource_version(), ctx.clock.elapsed());
     Ok(())
 }
 
@@ -160,7 +172,7 @@ where
         delete::<K>(ctx, &validated.namespace, name, present.uid()).await?;
         tracing::info!(object = what, "deleted: no longer asked for");
     }
-    ctx.applied.remember(&owner, &what, ABSENT.to_owned(), ctx.clock.elapsed());
+    ctx.applied.remember(&owner, &what, ABSENT.to_owned(), None, ctx.clock.elapsed());
     Ok(())
 }
 

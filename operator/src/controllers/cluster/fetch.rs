@@ -1,6 +1,7 @@
 //! Gathers what a decision about a cluster needs: the only step that reads.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use futures::future::join_all;
 use howdah_api::{Backup, Cluster, labels, naming};
@@ -11,10 +12,17 @@ use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::observed::{Observed, RepoHost};
+use super::resting::Known;
 use super::{certificates, lease, nodes, trouble, validate};
 use crate::context::Context;
 use crate::error::Error;
 use crate::instance_client::{Credentials, Target};
+use crate::shelf;
+
+/// At a cluster at rest, nodes may have been looked at so long ago.
+const NODES: Duration = Duration::from_secs(30);
+/// The instances of a cluster at rest answer within this time; where one does not, the cluster is read afresh.
+const ANSWER: Duration = Duration::from_secs(1);
 
 /// Reads everything about `cluster`; `None` when it is gone.
 pub async fn fetch(ctx: &Context, namespace: &str, name: &str) -> Result<Option<Observed>, Error> {
@@ -29,16 +37,9 @@ pub async fn fetch(ctx: &Context, namespace: &str, name: &str) -> Result<Option<
     let (pods, volumes, backups) = tokio::try_join!(
         children::<Pod>(client, namespace, name),
         volumes(client, namespace, &cluster),
-        list_backups(client, namespace, name),
+        backups(ctx, namespace, name),
     )?;
-    let recovery_backup = match cluster.spec.bootstrap.as_ref().and_then(|b| b.recovery()?.backup.as_ref()) {
-        Some(reference) => {
-            let api: Api<Backup> = Api::namespaced(client.clone(), namespace);
-            let what = format!("Backup {}", reference.name);
-            api.get_opt(&reference.name).await.map_err(Error::api("get", what))?
-        }
-        None => None,
-    };
+    let recovery_backup = recovery_backup(client, namespace, &cluster).await?;
     let mut observed = Observed {
         cluster,
         pods,
@@ -49,13 +50,100 @@ pub async fn fetch(ctx: &Context, namespace: &str, name: &str) -> Result<Option<
         now: ctx.clock.now(),
         ..Observed::default()
     };
-    observed.nodes = nodes::read(ctx, &observed.pods).await;
+    observed.nodes = nodes::read(ctx, &observed.pods, Duration::ZERO).await;
     observed.repo_host = repo_host(client, namespace, &observed).await?;
     observed.secrets = secrets(client, namespace, &observed).await?;
     let credentials = credentials(&observed.secrets, name);
     observed.reports = poll(ctx, namespace, name, &observed.pods, credentials).await;
     observed.target_unchanged = lease::target_unchanged(ctx, namespace, name, &observed);
     Ok(Some(observed))
+}
+
+/// The same of a cluster at rest, without the lease and at the price of what its instances answer: from the watches, and
+/// from `known`, read again when that is old. `None` when it cannot be had that way.
+pub async fn stored(
+    ctx: &Context,
+    namespace: &str,
+    name: &str,
+    known: &Known,
+) -> Result<Option<Observed>, Error> {
+    let client = &ctx.client;
+    let seen = &ctx.seen;
+    let cluster = seen.clusters.get(namespace, name).and_then(|found| found.0.as_ref().ok().cloned());
+    let pods = seen.pods.of(namespace, name);
+    let volumes = seen.volumes.of(namespace, name);
+    let backups = seen.backups.of(namespace, name);
+    let (Some(cluster), Some(pods), Some(volumes), Some(backups)) = (cluster, pods, volumes, backups) else {
+        return Ok(None);
+    };
+    let mut observed = Observed {
+        cluster,
+        pods: pods.iter().map(|pod| (**pod).clone()).collect(),
+        backups: in_order(backups.iter().filter_map(|backup| backup.0.as_ref().ok().cloned()).collect()),
+        recovery_backup: known.recovery_backup.clone(),
+        now: ctx.clock.now(),
+        ..Observed::default()
+    };
+    let (own, of_repositories): (Vec<_>, Vec<_>) = volumes
+        .iter()
+        .map(|volume| (**volume).clone())
+        .partition(|v| !v.labels().contains_key(labels::REPO_HOST));
+    observed.volumes = own;
+    if observed.volumes.is_empty() {
+        return Ok(None);
+    }
+    let Some(repo_host) = stored_repo_host(ctx, namespace, &observed, of_repositories) else {
+        return Ok(None);
+    };
+    observed.repo_host = repo_host;
+    if known.is_old(ctx.clock.elapsed()) {
+        observed.recovery_backup = recovery_backup(client, namespace, &observed.cluster).await?;
+        observed.secrets = secrets(client, namespace, &observed).await?;
+    } else {
+        observed.secrets.clone_from(&known.secrets);
+    }
+    observed.nodes = nodes::read(ctx, &observed.pods, NODES).await;
+    let credentials = credentials(&observed.secrets, name);
+    let asking = poll(ctx, namespace, name, &observed.pods, credentials);
+    let Ok(reports) = tokio::time::timeout(ANSWER, asking).await else { return Ok(None) };
+    observed.reports = reports;
+    Ok(Some(observed))
+}
+
+/// The repository host from the watches; `None` when one of its volumes is not among them: a volume that a person gave
+/// back bears no label of ours.
+fn stored_repo_host(
+    ctx: &Context,
+    namespace: &str,
+    observed: &Observed,
+    mut volumes: Vec<PersistentVolumeClaim>,
+) -> Option<RepoHost> {
+    let name = observed.cluster.name_any();
+    let repositories = validate::volume_repositories(&observed.cluster);
+    if repositories.is_empty() && observed.status().repository_volumes.is_empty() {
+        return Some(RepoHost::default());
+    }
+    let pods = ctx.seen.repo_hosts.of(namespace, &name)?;
+    let pod_name = naming::repo_host_pod(&name);
+    let pod = pods.iter().find(|pod| pod.name_any() == pod_name).map(|pod| (**pod).clone());
+    let mut found = BTreeMap::new();
+    for (repository, _) in repositories {
+        let wanted = naming::repo_volume(&name, &repository);
+        let position = volumes.iter().position(|volume| volume.name_any() == wanted)?;
+        found.insert(repository, volumes.swap_remove(position));
+    }
+    Some(RepoHost { pod, volumes: found })
+}
+
+/// The Backup that the cluster was told to recover from, when it exists.
+async fn recovery_backup(
+    client: &Client,
+    namespace: &str,
+    cluster: &Cluster,
+) -> Result<Option<Backup>, Error> {
+    let Some(name) = shelf::recovers_from(cluster) else { return Ok(None) };
+    let api: Api<Backup> = Api::namespaced(client.clone(), namespace);
+    api.get_opt(&name).await.map_err(Error::api("get", format!("Backup {name}")))
 }
 
 async fn children<K>(client: &Client, namespace: &str, cluster: &str) -> Result<Vec<K>, Error>
@@ -113,8 +201,36 @@ async fn repo_host(client: &Client, namespace: &str, observed: &Observed) -> Res
     Ok(RepoHost { pod, volumes: found.into_iter().filter_map(Result::transpose).collect::<Result<_, _>>()? })
 }
 
-/// The Backups of one cluster, oldest first.
-pub async fn list_backups(client: &Client, namespace: &str, cluster: &str) -> Result<Vec<Backup>, Error> {
+/// The Backups of one cluster, oldest first: those that have not ended as they are now. What has ended stays so, and is
+/// taken from the watch, without what nobody asks an ended one for.
+pub async fn backups(ctx: &Context, namespace: &str, cluster: &str) -> Result<Vec<Backup>, Error> {
+    ctx.seen.backups.first_list(namespace).await;
+    let Some(seen) = ctx.seen.backups.of(namespace, cluster) else {
+        return list_backups(&ctx.client, namespace, cluster).await;
+    };
+    let api: Api<Backup> = Api::namespaced(ctx.client.clone(), namespace);
+    let readable = seen.iter().filter_map(|backup| backup.0.as_ref().ok());
+    let looking = readable.map(|backup| {
+        let api = api.clone();
+        async move {
+            if backup.status.as_ref().is_some_and(|s| s.phase().is_terminal()) {
+                return Ok(Some(backup.clone()));
+            }
+            let name = backup.name_any();
+            api.get_opt(&name).await.map_err(Error::api("get", format!("Backup {name}")))
+        }
+    });
+    let found = join_all(looking).await;
+    Ok(in_order(found.into_iter().filter_map(Result::transpose).collect::<Result<_, Error>>()?))
+}
+
+fn in_order(mut backups: Vec<Backup>) -> Vec<Backup> {
+    backups.sort_by_key(|b| (b.metadata.creation_timestamp.as_ref().map(|t| t.0), b.name_any()));
+    backups
+}
+
+/// The same without a watch: all Backups of the namespace are read.
+async fn list_backups(client: &Client, namespace: &str, cluster: &str) -> Result<Vec<Backup>, Error> {
     let api: Api<DeserializeGuard<Backup>> = Api::namespaced(client.clone(), namespace);
     let mut params = ListParams::default().limit(500);
     let mut found = Vec::new();
@@ -132,8 +248,7 @@ pub async fn list_backups(client: &Client, namespace: &str, cluster: &str) -> Re
     for backup in &mut found {
         backup.metadata.managed_fields = None;
     }
-    found.sort_by_key(|b| (b.metadata.creation_timestamp.as_ref().map(|t| t.0), b.name_any()));
-    Ok(found)
+    Ok(in_order(found))
 }
 
 async fn secrets(

@@ -21,15 +21,32 @@ pub struct Observed {
     pub cluster: Option<Cluster>,
 }
 
+/// Where the Backups of a schedule are taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The watch, as far as there is one: good for finding that nothing is due.
+    Watch,
+    /// The API server.
+    Server,
+}
+
 /// Reads everything about the schedule `name`; `None` when it is gone.
-pub async fn fetch(ctx: &Context, namespace: &str, name: &str) -> Result<Option<Observed>, Error> {
+pub async fn fetch(
+    ctx: &Context,
+    namespace: &str,
+    name: &str,
+    source: Source,
+) -> Result<Option<Observed>, Error> {
     let schedules: Api<ScheduledBackup> = Api::namespaced(ctx.client.clone(), namespace);
     let found =
         schedules.get_opt(name).await.map_err(Error::api("get", format!("ScheduledBackup {name}")))?;
     let Some(schedule) = found.filter(|s| s.metadata.deletion_timestamp.is_none()) else { return Ok(None) };
     let backups: Api<DeserializeGuard<Backup>> = Api::namespaced(ctx.client.clone(), namespace);
+    let seen = ctx.seen.children.of(namespace, name).filter(|_| source == Source::Watch);
     // A name that is no label value bears no children; `validate` says so.
-    let mut children: Vec<Backup> = if name.len() <= 63 {
+    let mut children: Vec<Backup> = if let Some(seen) = seen {
+        seen.iter().filter_map(|backup| backup.0.as_ref().ok().cloned()).collect()
+    } else if name.len() <= 63 {
         let params = ListParams::default().labels(&format!("{}={name}", labels::SCHEDULED_BACKUP));
         let what = format!("Backups of ScheduledBackup {name}");
         let list = backups.list(&params).await.map_err(Error::api("list", what))?.items;

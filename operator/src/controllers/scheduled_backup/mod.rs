@@ -15,6 +15,7 @@ use kube::runtime::controller::Action;
 use crate::context::Context;
 use crate::error::Error;
 use decide::Decision;
+use fetch::Source;
 
 /// Longest time between two looks, so that a change of the machine's clock is noticed.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -23,12 +24,21 @@ const BUSY: Duration = Duration::from_secs(15);
 
 /// One reconciliation of the ScheduledBackup `name`.
 pub async fn reconcile(ctx: &Context, namespace: &str, name: &str) -> Result<Action, Error> {
-    let Some(observed) = fetch::fetch(ctx, namespace, name).await? else {
+    let Some(mut observed) = fetch::fetch(ctx, namespace, name, Source::Watch).await? else {
         return Ok(Action::await_change());
     };
     let now = ctx.clock.now();
-    let validated = validate::validate(&observed.schedule);
-    let decision = decide::decide(&validated, &observed, now);
+    let mut validated = validate::validate(&observed.schedule);
+    let mut decision = decide::decide(&validated, &observed, now);
+    if !matches!(decision, Decision::Rest { .. }) {
+        // Something is due: that is decided on what is written now.
+        let Some(fresh) = fetch::fetch(ctx, namespace, name, Source::Server).await? else {
+            return Ok(Action::await_change());
+        };
+        observed = fresh;
+        validated = validate::validate(&observed.schedule);
+        decision = decide::decide(&validated, &observed, now);
+    }
     let created = apply::apply(ctx, &observed, &decision).await?;
     status::write(ctx, &validated, &observed, &decision, created, now).await?;
     Ok(match &decision {
