@@ -113,7 +113,7 @@ async fn edits(world: &World, board: &Board, clusters: usize, edits: usize) -> R
         let patch = json!({"spec": {"enablePDB": !on}});
         let begun = Instant::now();
         let changed = api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
-        let generation = changed.meta().generation.context("a Cluster has a generation")?;
+        let generation = changed.metadata.generation.context("a Cluster has a generation")?;
         let seen = tokio::time::timeout(Duration::from_secs(60), board.observes(&name, generation)).await;
         let seen =
             seen.with_context(|| format!("a change of {} is not seen within 60 s", changed.name_any()))?;
