@@ -86,6 +86,7 @@ mod tests {
     use super::*;
 
     fn started(script: &str) -> Pid {
+        #[expect(clippy::zombie_processes, reason = "what is tested waits for it, by its number")]
         let child = Command::new("/bin/sh").args(["-c", script]).spawn().unwrap();
         Pid::from_raw(i32::try_from(child.id()).unwrap())
     }
