@@ -6,7 +6,7 @@ use howdah_api::instance::InstanceRole::{Primary, Replica};
 use howdah_api::wal_runway::{DroppedWal, WalOverflow, WalOverflowPolicy, WalRunway};
 use howdah_api::{Backup, ClusterStatus, conditions};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use k8s_openapi::jiff::SignedDuration;
 use kube::ResourceExt;
 
 use super::decide::decide;
@@ -161,8 +161,7 @@ fn a_failed_one_is_tried_again_after_a_pause() {
     let failed = made(&world, 0, 0, BackupPhase::Failed);
     let mut world = world.change(|w| w.observed.backups.push(failed));
     assert!(ordered(&world).is_empty());
-    let later = |now: Timestamp, seconds| now.checked_add(SignedDuration::from_secs(seconds)).unwrap();
-    world.observed.now = later(now(), 305);
+    world.observed.now = now().checked_add(SignedDuration::from_secs(305)).unwrap();
     assert_eq!(ordered(&world), ["zoo-gap-00000001000000000000002a-default-try2"]);
     let again = made(&world, 0, 300, BackupPhase::Running);
     let world = world.change(|w| w.observed.backups.push(again));
@@ -205,7 +204,7 @@ fn each_repository_that_held_backups_gets_one() {
         s.repositories = ["default", "repo2", "repo3"]
             .map(|name| RepositoryStatus {
                 name: name.into(),
-                first_recoverability_point: (name != "repo3").then(|| Time(before)),
+                first_recoverability_point: (name != "repo3").then_some(Time(before)),
                 ..RepositoryStatus::default()
             })
             .into();
