@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use rustls::server::{Acceptor, WebPkiClientVerifier};
+use rustls::server::{Acceptor, ServerSessionMemoryCache, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -35,6 +35,8 @@ const SEGMENT: u64 = 16 * 1024 * 1024;
 struct Instance {
     pod: String,
     role: InstanceRole,
+    /// Its own: it knows no sessions of its neighbours.
+    tls: Arc<ServerConfig>,
 }
 
 /// All simulated instances.
@@ -43,7 +45,7 @@ pub struct Instances {
     begun: Instant,
     /// By address.
     instances: RwLock<HashMap<IpAddr, Instance>>,
-    /// By the name that the operator asks for.
+    /// By cluster's service, to be copied for each instance.
     certificates: RwLock<HashMap<String, Arc<ServerConfig>>>,
 }
 
@@ -86,13 +88,18 @@ impl Instances {
     ) -> Result<()> {
         let name = naming::service_rw(cluster);
         let mut certificates = self.certificates.write().unwrap_or_else(PoisonError::into_inner);
-        if !certificates.contains_key(&name) {
-            certificates.insert(name, Arc::new(tls(secret)?));
-        }
+        let known = certificates.get(&name).cloned();
+        let common = match known {
+            Some(known) => known,
+            None => Arc::new(tls(secret)?),
+        };
+        certificates.insert(name, common.clone());
         drop(certificates);
+        let mut own = (*common).clone();
+        own.session_storage = ServerSessionMemoryCache::new(8);
         let role = if primary { InstanceRole::Primary } else { InstanceRole::Replica };
         let mut instances = self.instances.write().unwrap_or_else(PoisonError::into_inner);
-        instances.insert(address.into(), Instance { pod: pod.to_owned(), role });
+        instances.insert(address.into(), Instance { pod: pod.to_owned(), role, tls: Arc::new(own) });
         Ok(())
     }
 
@@ -100,8 +107,7 @@ impl Instances {
     async fn connection(&self, tcp: TcpStream) -> Option<()> {
         let asked = tcp.local_addr().ok()?.ip();
         let start = LazyConfigAcceptor::new(Acceptor::default(), tcp).await.ok()?;
-        let name = start.client_hello().server_name()?.to_owned();
-        let config = self.certificates.read().unwrap_or_else(PoisonError::into_inner).get(&name)?.clone();
+        let config = self.instances.read().unwrap_or_else(PoisonError::into_inner).get(&asked)?.tls.clone();
         let tls = start.into_stream(config).await.ok()?;
         let service = service_fn(|request| std::future::ready(self.answer(asked, &request)));
         hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tls), service).await.ok()
@@ -125,7 +131,7 @@ impl Instances {
     }
 
     /// What a healthy instance says.
-    fn status(&self, Instance { pod, role }: Instance) -> InstanceStatus {
+    fn status(&self, Instance { pod, role, .. }: Instance) -> InstanceStatus {
         let seconds = if self.load { self.begun.elapsed().as_secs() } else { 0 };
         let segment = 3 + seconds / SEGMENT_SECONDS;
         let primary = role == InstanceRole::Primary;
