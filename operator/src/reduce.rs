@@ -1,8 +1,8 @@
 //! What watches keep of the objects that they bring: what somebody asks for, and nothing else. Each of the many Backups and
 //! pods takes its room for as long as it exists.
 
-use howdah_api::{Backup, BackupStatus};
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodSpec, PodStatus};
+use howdah_api::{Backup, BackupStatus, naming};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec, PodStatus};
 use kube::Resource;
 use kube::core::DeserializeGuard;
 
@@ -35,11 +35,20 @@ pub fn backup(object: &mut DeserializeGuard<Backup>) {
     }
 }
 
-/// A pod as the decisions about its cluster look at it: its node and its state, not what it was made from.
+/// A pod as the decisions about its cluster look at it: its node and its state, and of what it was made from the image of
+/// its instance manager.
 pub fn pod(pod: &mut Pod) {
     meta(pod);
     if let Some(spec) = &mut pod.spec {
-        *spec = PodSpec { node_name: spec.node_name.take(), ..PodSpec::default() };
+        let init = spec.init_containers.take().into_iter().flatten();
+        let managers = init
+            .filter(|container| container.name == naming::CONTAINER_CONTROLLER)
+            .map(|known| Container { name: known.name, image: known.image, ..Container::default() });
+        *spec = PodSpec {
+            node_name: spec.node_name.take(),
+            init_containers: Some(managers.collect()),
+            ..PodSpec::default()
+        };
     }
     if let Some(status) = &mut pod.status {
         let known = std::mem::take(status);

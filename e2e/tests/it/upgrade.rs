@@ -1,5 +1,7 @@
 //! A new version of the operator: its instance manager reaches all instances while PostgreSQL runs on.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use howdah_e2e::manifests::backup;
 use howdah_e2e::wait;
@@ -94,6 +96,9 @@ async fn a_new_operator_waits_for_a_backup() -> Result<()> {
             ["running", "completed", "failed"].contains(&phase(b))
         })
         .await?;
+    // It lasts for as long as the store is away.
+    lab.slow_store(false)?;
+    let away = lab.store_away(Duration::from_secs(60))?;
     scene.upgrade_operator(lab.next_operator()?).await?;
     scene
         .kubectl
@@ -101,7 +106,7 @@ async fn a_new_operator_waits_for_a_backup() -> Result<()> {
             text(c, "/status/phaseReason").contains("when Backup hit has ended")
         })
         .await?;
-    lab.slow_store(false)?;
+    away.await;
     let hit = scene.ended("hit").await?;
     ensure!(
         phase(&hit) == "completed" && hit["status"]["resumes"].as_i64().unwrap_or(0) == 0,
