@@ -1,6 +1,6 @@
 //! Times in `backup.info`: Python's `str(datetime)`, read in the variants that Barman and others have written.
 
-use chrono::{DateTime, FixedOffset, NaiveDateTime, TimeZone, Utc};
+use chrono::{DateTime, FixedOffset, NaiveDateTime, SubsecRound, TimeZone, Utc};
 
 const ZONED: [&str; 5] = [
     "%Y-%m-%d %H:%M:%S%.f%:z",
@@ -11,8 +11,13 @@ const ZONED: [&str; 5] = [
 ];
 const NAIVE: [&str; 3] = ["%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%a %b %e %H:%M:%S %Y"];
 
-/// Reads a time. One without a zone is taken as UTC; Barman takes its host's zone, which the bucket does not know.
+/// Reads a time, as exact as Python keeps it: to the microsecond. One without a zone is taken as UTC; Barman takes its
+/// host's zone, which the bucket does not know.
 pub(super) fn parse(text: &str) -> Option<DateTime<FixedOffset>> {
+    exactly(text).map(|time| time.trunc_subsecs(6))
+}
+
+fn exactly(text: &str) -> Option<DateTime<FixedOffset>> {
     let (body, utc) = match text.strip_suffix('Z').or_else(|| text.strip_suffix(" UTC")) {
         Some(body) => (body, true),
         None => (text, false),
@@ -45,8 +50,12 @@ mod tests {
     #[case("2026-11-21T01:23:41Z", "2026-11-21 01:23:41+00:00")]
     #[case("2026-11-21 01:23:41", "2026-11-21 01:23:41+00:00")]
     #[case("Sat Nov 21 01:23:41 2026", "2026-11-21 01:23:41+00:00")]
+    #[case("2026-11-21 01:23:41.1844674000+00:00", "2026-11-21 01:23:41.184467+00:00")]
+    #[case("2026-11-21 01:23:41.0000001+00:00", "2026-11-21 01:23:41+00:00")]
     fn reads_and_writes(#[case] text: &str, #[case] written: &str) {
-        assert_eq!(render(&parse(text).expect("a time")), written);
+        let time = parse(text).expect("a time");
+        assert_eq!(render(&time), written);
+        assert_eq!(parse(written), Some(time), "what was written is the same time");
     }
 
     #[rstest]
