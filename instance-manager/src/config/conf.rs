@@ -94,7 +94,14 @@ pub fn render(input: &ConfInput<'_>) -> String {
         None => set("ssl", "off"),
     }
     match input.role {
-        ConfRole::Primary => {}
+        ConfRole::Primary => {
+            // Without a use here. But what only a restart can change would ask for one when a replica that has it is
+            // promoted, even though the default is the same.
+            set("recovery_target_timeline", "latest");
+            if input.major < 14 {
+                set("restore_command", &format!("{manager} wal-restore %f %p"));
+            }
+        }
         ConfRole::Standby { conninfo } => {
             set("primary_conninfo", conninfo);
             set("recovery_target_timeline", "latest");

@@ -83,16 +83,6 @@ fn synchronous<'a>(env: &Environment, cluster: &'a Cluster, running: Running) ->
     }
 }
 
-/// What a recovery runs with instead of the values of the specification, which are lower than those of the server that
-/// wrote the WAL.
-///
-/// # Errors
-/// When the control file is damaged.
-pub fn raised(shared: &Shared) -> Result<BTreeMap<String, String>> {
-    let control = control_settings(shared, Running::Recovery)?;
-    Ok(parameters::raised(&shared.cluster().spec.postgresql.parameters, &control))
-}
-
 /// The five settings of the control file, by name. A primary may lower them; replicas and recoveries must not.
 ///
 /// # Errors

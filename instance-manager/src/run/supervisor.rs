@@ -442,11 +442,9 @@ impl Life {
                 }
                 RecoveryFile::remove(&self.shared.env.paths)?;
                 self.announce(&sql).await?;
-                let raised = configure::raised(&self.shared)?;
-                self.anew = !raised.is_empty();
-                if self.anew {
-                    tracing::info!(?raised, "PostgreSQL is restarted with the values of the specification");
-                }
+                // The target of the recovery, and what was raised for it, go with a restart only.
+                self.anew = true;
+                tracing::info!("PostgreSQL is restarted with the values of the specification");
                 self.became_primary(
                     "RecoveryFinished",
                     "the recovery is finished and the instance takes writes",

@@ -52,6 +52,14 @@ async fn a_replica_joins_streams_and_is_promoted() {
     })
     .await;
     follower.batch_execute("INSERT INTO t VALUES (3)").await.unwrap();
+    // Nothing is left over of the replica that would ask for a restart: who was promoted goes on.
+    until("the configuration of a primary", || async {
+        let setting = "SELECT current_setting('primary_conninfo') = ''";
+        follower.query_one(setting, &[]).await.unwrap().get::<_, bool>(0)
+    })
+    .await;
+    let pending = "SELECT coalesce(string_agg(name, ' '), '') FROM pg_settings WHERE pending_restart";
+    assert_eq!(follower.query_one(pending, &[]).await.unwrap().get::<_, String>(0), "");
     until("the new timeline reaches the archive", || async {
         world.keys().contains(&"pg/wals/00000002.history".to_owned())
     })
