@@ -52,7 +52,7 @@ async fn a_primary_that_lost_the_lease_stops() {
     .await;
     let status = primary.status().unwrap();
     assert!(status.former_primary && !status.holds_lease && status.received_lsn.is_some(), "{status:?}");
-    assert!(world.events("pg").await.iter().any(|e| e.starts_with("PrimaryStopped: pg-1: ")));
+    world.event("pg", |e| e.starts_with("PrimaryStopped: pg-1: ")).await;
 
     give_lease_to(&world, "").await;
     until("it takes writes again", || async { takes_writes(&primary) }).await;

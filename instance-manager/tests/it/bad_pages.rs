@@ -49,9 +49,7 @@ async fn told(world: &World, name: &str, status: &BackupStatus, file: &str) {
     assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", "BadPages"));
     let words = format!("2 data pages have a wrong checksum: {file} block 3, {file} block 17;");
     assert!(condition.message.starts_with(&words), "{}", condition.message);
-    // Published after the status was written.
-    let wanted = format!("BadPages: {words}");
-    until(&wanted, || async { world.events(name).await.iter().any(|e| e.starts_with(&wanted)) }).await;
+    world.event(name, |e| e.starts_with(&format!("BadPages: {words}"))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

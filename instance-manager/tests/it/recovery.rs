@@ -102,10 +102,7 @@ async fn a_new_cluster_is_ready_with_its_own_parameters() {
     assert_eq!(limit, "25");
     let status = pod.status().unwrap();
     assert_eq!((status.pending_restart, status.timeline_id), (false, Some(2)));
-    until("the end of the recovery is told", || async {
-        world.events("new").await.iter().any(|event| event.contains("the recovery is finished"))
-    })
-    .await;
+    world.event("new", |e| e.contains("the recovery is finished")).await;
 }
 
 /// S2.29: consistent, and no further.
@@ -140,10 +137,7 @@ async fn a_target_that_replay_does_not_find_is_told_with_the_latest_moment() {
     assert!(fatal.contains("targetName nowhere") && fatal.contains("earlier target"), "{fatal}");
     assert!(fatal.contains("the last transaction in the archive is of"), "{fatal}");
     assert_eq!(pod.http(8001, "/readyz").await.unwrap().0, 503);
-    until("an event tells it", || async {
-        world.events("new").await.iter().any(|e| e.contains("targetName nowhere"))
-    })
-    .await;
+    world.event("new", |e| e.contains("targetName nowhere")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -165,7 +159,7 @@ async fn what_cannot_be_restored_is_refused_before_the_volume_is_touched() {
         assert_eq!(refused.status.code(), Some(78), "{}", text(&refused));
         assert!(text(&refused).contains(words), "{}", text(&refused));
         assert!(!pod.pgdata().exists());
-        assert!(world.events(name).await.iter().any(|e| e.contains(words)));
+        world.event(name, |e| e.contains(words)).await;
     }
 
     // A part that is gone.

@@ -209,6 +209,20 @@ impl World {
             .map(|e| format!("{}: {}", e.reason.unwrap_or_default(), e.note.unwrap_or_default()))
             .collect()
     }
+
+    /// Waits for an event about an object of this name: events are published after what they tell of can be seen
+    /// elsewhere.
+    pub async fn event(&self, about: &str, wanted: impl Fn(&str) -> bool) {
+        let deadline = tokio::time::Instant::now() + LONG;
+        loop {
+            let events = self.events(about).await;
+            if events.iter().any(|event| wanted(event)) {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "not among the events about {about}: {events:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
 }
 
 /// Waits until `condition` holds.
