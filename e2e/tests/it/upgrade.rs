@@ -1,7 +1,6 @@
 //! A new version of the operator: its instance manager reaches all instances while PostgreSQL runs on.
 
 use anyhow::{Result, ensure};
-use howdah_e2e::ledger::Writer;
 use howdah_e2e::manifests::backup;
 use howdah_e2e::wait;
 use serde_json::{Value, json};

@@ -85,6 +85,7 @@ mod tests {
 
     use super::*;
 
+    #[allow(clippy::zombie_processes, reason = "it is waited for by its id: that is what is tested")]
     fn started(script: &str) -> Pid {
         let child = Command::new("/bin/sh").args(["-c", script]).spawn().unwrap();
         Pid::from_raw(i32::try_from(child.id()).unwrap())
