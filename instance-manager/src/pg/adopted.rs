@@ -85,6 +85,7 @@ mod tests {
 
     use super::*;
 
+    #[allow(clippy::zombie_processes, reason = "it is waited for by its id: that is what is tested")]
     fn started(script: &str) -> Pid {
         #[expect(clippy::zombie_processes, reason = "what is tested waits for it, by its number")]
         let child = Command::new("/bin/sh").args(["-c", script]).spawn().unwrap();

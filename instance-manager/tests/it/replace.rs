@@ -208,7 +208,8 @@ async fn a_backup_goes_on() {
     let world = World::new().await;
     let pod = primary(&world, true).await;
     archives(&pod).await;
-    world.s3.faults().add(Rule::new(Action::slow_down()).key("pg/base/*/data*"));
+    let slow = Rule::new(Action::Stall { millis: 20_000 }).key("pg/base/*/data*").times(u64::MAX);
+    world.s3.faults().add(slow);
     world.assign("base", "pg", "pg-1", &pod.status().unwrap().session_id).await;
     until("the backup has begun", || async {
         let status = world.backups().get("base").await.unwrap().status.unwrap();
@@ -250,7 +251,9 @@ async fn what_will_not_do_is_refused() {
         let said: ErrorBody = answer.json().await.unwrap();
         assert!(said.error.contains(words), "{said:?}");
     }
-    let refused = good.send_as(naming::REPLICATION_USER, &pod, &world).await;
+    // So short that all of it is sent before the answer comes.
+    let short = Program::of(b"whatever it is".to_vec());
+    let refused = short.send_as(naming::REPLICATION_USER, &pod, &world).await;
     assert_eq!(refused.status(), StatusCode::FORBIDDEN);
     let after = pod.status().unwrap();
     assert_eq!((after.session_id, after.manager_sha256), (before.session_id, before.manager_sha256));
