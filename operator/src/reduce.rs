@@ -3,8 +3,8 @@
 
 use howdah_api::{Backup, BackupStatus};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodSpec, PodStatus};
-use kube::core::DeserializeGuard;
 use kube::Resource;
+use kube::core::DeserializeGuard;
 
 /// Leaves out who wrote what, and what kubectl remembers.
 pub fn meta<K: Resource>(object: &mut K) {
@@ -84,7 +84,8 @@ mod tests {
             .initialised(2)
             .with_ready(1, Primary)
             .with_ready(2, Replica);
-        let phases = [BackupPhase::Completed, BackupPhase::Failed, BackupPhase::Running, BackupPhase::Pending];
+        let phases =
+            [BackupPhase::Completed, BackupPhase::Failed, BackupPhase::Running, BackupPhase::Pending];
         world.observed.backups = phases.map(|phase| a_backup(&format!("b-{phase}"), 0, phase)).to_vec();
         let look = |world: &World| {
             let (validated, hash) = (world.validated(), world.hash());

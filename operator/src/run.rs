@@ -326,7 +326,9 @@ fn note_backup(ctx: &Context, event: &watcher::Event<DeserializeGuard<Backup>>) 
     ctx.seen.backups.note(event);
     ctx.seen.children.note(event);
     let over = match event {
-        watcher::Event::Apply(backup) => phase(backup).is_some_and(|phase| phase.is_terminal()).then_some(backup),
+        watcher::Event::Apply(backup) => {
+            phase(backup).is_some_and(|phase| phase.is_terminal()).then_some(backup)
+        }
         watcher::Event::Delete(backup) => Some(backup),
         _ => None,
     };

@@ -12,10 +12,10 @@ use std::time::Duration;
 use futures::FutureExt;
 use howdah_api::{Backup, Cluster, ScheduledBackup, labels};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::Resource;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{Lookup, ObjectRef, Store};
 use kube::runtime::watcher::Event;
-use kube::Resource;
 
 /// Longest time to wait for the first list of a watch.
 const FIRST_LIST: Duration = Duration::from_secs(10);

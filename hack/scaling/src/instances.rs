@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use rustls::server::{Acceptor, WebPkiClientVerifier};
+use rustls::server::{Acceptor, ServerSessionMemoryCache, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -35,6 +35,8 @@ const SEGMENT: u64 = 16 * 1024 * 1024;
 struct Instance {
     pod: String,
     role: InstanceRole,
+    /// Its own: it knows no sessions of its neighbours.
+    tls: Arc<ServerConfig>,
 }
 
 /// All simulated instances.
@@ -43,7 +45,7 @@ pub struct Instances {
     begun: Instant,
     /// By address.
     instances: RwLock<HashMap<IpAddr, Instance>>,
-    /// By the name that the operator asks for.
+    /// By cluster's service, to be copied for each instance.
     certificates: RwLock<HashMap<String, Arc<ServerConfig>>>,
 }
 
@@ -63,9 +65,9 @@ impl Instances {
     /// Serves them at the status port of all addresses until the task is aborted.
     pub async fn serve(self: &Arc<Self>) -> Result<JoinHandle<()>> {
         let port = u16::try_from(naming::STATUS_PORT).context("the status port is no port")?;
-        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))
-            .await
-            .with_context(|| format!("cannot listen at port {port} of all addresses: start hack/scale as root"))?;
+        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await.with_context(|| {
+            format!("cannot listen at port {port} of all addresses: start hack/scale as root")
+        })?;
         let all = self.clone();
         Ok(tokio::spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
@@ -76,16 +78,28 @@ impl Instances {
     }
 
     /// An instance with the certificates of `secret`, which all of its cluster share.
-    pub fn add(&self, address: Ipv4Addr, pod: &str, cluster: &str, primary: bool, secret: &Secret) -> Result<()> {
+    pub fn add(
+        &self,
+        address: Ipv4Addr,
+        pod: &str,
+        cluster: &str,
+        primary: bool,
+        secret: &Secret,
+    ) -> Result<()> {
         let name = naming::service_rw(cluster);
         let mut certificates = self.certificates.write().unwrap_or_else(PoisonError::into_inner);
-        if !certificates.contains_key(&name) {
-            certificates.insert(name, Arc::new(tls(secret)?));
-        }
+        let known = certificates.get(&name).cloned();
+        let common = match known {
+            Some(known) => known,
+            None => Arc::new(tls(secret)?),
+        };
+        certificates.insert(name, common.clone());
         drop(certificates);
+        let mut own = (*common).clone();
+        own.session_storage = ServerSessionMemoryCache::new(8);
         let role = if primary { InstanceRole::Primary } else { InstanceRole::Replica };
         let mut instances = self.instances.write().unwrap_or_else(PoisonError::into_inner);
-        instances.insert(address.into(), Instance { pod: pod.to_owned(), role });
+        instances.insert(address.into(), Instance { pod: pod.to_owned(), role, tls: Arc::new(own) });
         Ok(())
     }
 
@@ -93,14 +107,17 @@ impl Instances {
     async fn connection(&self, tcp: TcpStream) -> Option<()> {
         let asked = tcp.local_addr().ok()?.ip();
         let start = LazyConfigAcceptor::new(Acceptor::default(), tcp).await.ok()?;
-        let name = start.client_hello().server_name()?.to_owned();
-        let config = self.certificates.read().unwrap_or_else(PoisonError::into_inner).get(&name)?.clone();
+        let config = self.instances.read().unwrap_or_else(PoisonError::into_inner).get(&asked)?.tls.clone();
         let tls = start.into_stream(config).await.ok()?;
         let service = service_fn(|request| std::future::ready(self.answer(asked, &request)));
         hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tls), service).await.ok()
     }
 
-    fn answer(&self, asked: IpAddr, request: &Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::http::Error> {
+    fn answer(
+        &self,
+        asked: IpAddr,
+        request: &Request<Incoming>,
+    ) -> Result<Response<Full<Bytes>>, hyper::http::Error> {
         let instances = self.instances.read().unwrap_or_else(PoisonError::into_inner);
         let known = instances.get(&asked).filter(|_| request.uri().path() == "/v1/status").cloned();
         drop(instances);
@@ -114,7 +131,7 @@ impl Instances {
     }
 
     /// What a healthy instance says.
-    fn status(&self, Instance { pod, role }: Instance) -> InstanceStatus {
+    fn status(&self, Instance { pod, role, .. }: Instance) -> InstanceStatus {
         let seconds = if self.load { self.begun.elapsed().as_secs() } else { 0 };
         let segment = 3 + seconds / SEGMENT_SECONDS;
         let primary = role == InstanceRole::Primary;
@@ -158,7 +175,9 @@ fn archived(seconds: u64) -> Timestamp {
 
 fn tls(secret: &Secret) -> Result<ServerConfig> {
     let data = secret.data.as_ref().context("the Secret with the server certificate is empty")?;
-    let part = |key: &str| data.get(key).map(|value| value.0.as_slice()).with_context(|| format!("{key} is missing"));
+    let part = |key: &str| {
+        data.get(key).map(|value| value.0.as_slice()).with_context(|| format!("{key} is missing"))
+    };
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(part("ca.crt")?) {
         roots.add(certificate?)?;

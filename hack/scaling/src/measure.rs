@@ -76,7 +76,11 @@ pub async fn run(arguments: &Arguments, clusters: usize) -> Result<Outcome> {
     };
     let calls = || world.server.tally().of(OPERATOR);
     let making = calls().values().sum();
-    say(format!("ready in {:.0} s; at rest for {} s", ready.as_secs_f64(), arguments.settle + arguments.window));
+    say(format!(
+        "ready in {:.0} s; at rest for {} s",
+        ready.as_secs_f64(),
+        arguments.settle + arguments.window
+    ));
     sleep(Duration::from_secs(arguments.settle)).await;
 
     let (before, looks, processor, begun) =
@@ -111,7 +115,8 @@ async fn edits(world: &World, board: &Board, clusters: usize, edits: usize) -> R
         let changed = api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
         let generation = changed.metadata.generation.context("a Cluster has a generation")?;
         let seen = tokio::time::timeout(Duration::from_secs(60), board.observes(&name, generation)).await;
-        let seen = seen.with_context(|| format!("a change of {} is not seen within 60 s", changed.name_any()))?;
+        let seen =
+            seen.with_context(|| format!("a change of {} is not seen within 60 s", changed.name_any()))?;
         latencies.push(seen - begun);
     }
     latencies.sort();

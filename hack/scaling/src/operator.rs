@@ -76,7 +76,8 @@ impl Operator {
 
     /// Its memory now.
     pub fn memory(&self) -> Result<Memory> {
-        let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).context("the operator has ended")?;
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid))
+            .context("the operator has ended")?;
         let field = |name: &str| {
             let line = text.lines().find_map(|line| line.strip_prefix(name))?;
             line.trim_start_matches(':').split_whitespace().next()?.parse().ok()
@@ -87,7 +88,8 @@ impl Operator {
 
     /// Processor seconds so far.
     pub fn processor(&self) -> Result<f64> {
-        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).context("the operator has ended")?;
+        let text =
+            std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).context("the operator has ended")?;
         // Behind the name, which may hold anything: state is the third field of all, user and system time the 14th and 15th.
         let (_, rest) = text.rsplit_once(')').context("/proc/stat is not understood")?;
         let ticks = rest.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok());
@@ -98,7 +100,8 @@ impl Operator {
     pub async fn reconciles(&self) -> Result<Reconciles> {
         let text = tokio::time::timeout(Duration::from_secs(30), metrics()).await??;
         let value = |name: &str| {
-            let wanted = format!("howdah_operator_reconcile_duration_seconds_{name}{{controller=\"cluster\"}} ");
+            let wanted =
+                format!("howdah_operator_reconcile_duration_seconds_{name}{{controller=\"cluster\"}} ");
             text.lines().find_map(|line| line.strip_prefix(&wanted)?.parse().ok()).unwrap_or(0.0)
         };
         Ok(Reconciles { count: value("count"), seconds: value("sum") })

@@ -114,7 +114,8 @@ impl Board {
     fn note(&self, cluster: Option<Cluster>) {
         let Some(cluster) = cluster else { return };
         let status = cluster.status.clone().unwrap_or_default();
-        let ready = conditions::get(&status.conditions, conditions::READY).is_some_and(|c| c.status == "True")
+        let ready = conditions::get(&status.conditions, conditions::READY)
+            .is_some_and(|c| c.status == "True")
             && status.ready_instances == INSTANCES
             && status.observed_generation == cluster.metadata.generation;
         let progress = Progress { ready, observed: status.observed_generation.unwrap_or(0) };

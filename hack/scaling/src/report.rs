@@ -15,8 +15,14 @@ impl Outcome {
         count as f64 * 3600.0 / self.window.as_secs_f64() / self.clusters as f64
     }
 
+    /// Requests but for those that keep the operator the leader, which do not depend on the number of clusters.
     fn total(&self) -> u64 {
-        self.calls.values().sum()
+        self.calls.iter().filter(|((_, what), _)| what != "leases").map(|(_, count)| count).sum()
+    }
+
+    /// Requests for leases: at rest those of the leader alone.
+    fn leading(&self) -> u64 {
+        self.calls.iter().filter(|((_, what), _)| what == "leases").map(|(_, count)| count).sum()
     }
 
     fn lists(&self) -> u64 {
@@ -24,8 +30,8 @@ impl Outcome {
     }
 
     fn writes(&self) -> u64 {
-        let writes = |verb: &str| !matches!(verb, "get" | "list" | "watch");
-        self.calls.iter().filter(|((verb, _), _)| writes(verb)).map(|(_, count)| count).sum()
+        let writes = |verb: &str, what: &str| what != "leases" && !matches!(verb, "get" | "list" | "watch");
+        self.calls.iter().filter(|((verb, what), _)| writes(verb, what)).map(|(_, count)| count).sum()
     }
 
     fn quantile(&self, part: f64) -> Duration {
@@ -44,7 +50,7 @@ type Row<'a> = (&'a str, &'a dyn Fn(&Outcome) -> String);
 /// One column for each size; requests by verb and resource below.
 pub fn table(results: &[Outcome]) -> String {
     let millis = |d: Duration| format!("{:.0} ms", d.as_secs_f64() * 1000.0);
-    let rows: [Row<'_>; 15] = [
+    let rows: [Row<'_>; 16] = [
         ("clusters", &|r| r.clusters.to_string()),
         ("time until all are ready", &|r| format!("{:.0} s", r.ready.as_secs_f64())),
         ("API calls until then, each cluster", &|r| format!("{:.0}", r.making as f64 / r.clusters as f64)),
@@ -60,6 +66,9 @@ pub fn table(results: &[Outcome]) -> String {
         ("change answered in the status, p99", &|r| millis(r.quantile(0.99))),
         ("API calls at rest, each cluster and hour", &|r| format!("{:.1}", r.hourly(r.total()))),
         ("  of these writes", &|r| format!("{:.1}", r.hourly(r.writes()))),
+        ("leader's own lease, each hour", &|r| {
+            format!("{:.0}", r.leading() as f64 * 3600.0 / r.window.as_secs_f64())
+        }),
         ("LIST calls at rest, all clusters", &|r| r.lists().to_string()),
         ("time at rest", &|r| format!("{:.0} s", r.window.as_secs_f64())),
     ];
@@ -75,7 +84,8 @@ pub fn table(results: &[Outcome]) -> String {
     for (name, cell) in rows {
         line(name, cell);
     }
-    let kinds: BTreeSet<&(&str, String)> = results.iter().flat_map(|r| r.calls.keys()).collect();
+    let kinds = results.iter().flat_map(|r| r.calls.keys()).filter(|(_, what)| what != "leases");
+    let kinds: BTreeSet<&(&str, String)> = kinds.collect();
     for kind in kinds {
         let cell = |r: &Outcome| format!("{:.2}", r.hourly(r.calls.get(kind).copied().unwrap_or(0)));
         line(&format!("  {} {}", kind.0, kind.1), &cell);
@@ -97,6 +107,7 @@ pub fn growth(results: &[Outcome]) -> String {
         text += &of("anonymous memory", &|r| r.memory.anonymous as f64);
         text += &of("processor time at rest", &|r| r.processor);
         text += &of("API calls at rest", &|r| r.total() as f64 / r.window.as_secs_f64());
+        text += &of("API calls until all are ready", &|r| r.making as f64);
         text += &of("time until all are ready", &|r| r.ready.as_secs_f64());
         text += &of("latency of a change, p50", &|r| r.quantile(0.5).as_secs_f64());
     }

@@ -30,7 +30,9 @@ fn calls(world: &World) -> BTreeMap<(&'static str, String), u64> {
 fn since(world: &World, before: &BTreeMap<(&'static str, String), u64>) -> Vec<(String, u64)> {
     let now = calls(world);
     let more = now.iter().map(|(call, count)| (call, count - before.get(call).copied().unwrap_or(0)));
-    more.filter(|(_, count)| *count > 0).map(|((verb, what), count)| (format!("{verb} {what}"), count)).collect()
+    more.filter(|(_, count)| *count > 0)
+        .map(|((verb, what), count)| (format!("{verb} {what}"), count))
+        .collect()
 }
 
 async fn populate(world: &World) {
@@ -80,10 +82,12 @@ async fn clusters_at_rest_cost_the_api_server_nothing() {
     let running = Running::start(ctx.clone());
     at_rest(&ctx).await;
     // Backups that have ended are listed once, by the watch, and none of them is asked for.
-    let asked: Vec<_> = since(&world, &begun).into_iter().filter(|(what, _)| what.ends_with(" backups")).collect();
+    let asked: Vec<_> =
+        since(&world, &begun).into_iter().filter(|(what, _)| what.ends_with(" backups")).collect();
     assert_eq!(asked, [("list backups".to_owned(), 1)]);
     let text = ctx.metrics.render();
-    let completed = format!("cluster_backups{{namespace=\"{NS}\",cluster=\"zoo07\",phase=\"completed\"}} {BACKUPS}");
+    let completed =
+        format!("cluster_backups{{namespace=\"{NS}\",cluster=\"zoo07\",phase=\"completed\"}} {BACKUPS}");
     assert!(text.contains(&completed), "{text}");
     // From now on only this test looks, on what the watches have brought.
     running.stop().await;

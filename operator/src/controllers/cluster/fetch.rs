@@ -84,13 +84,17 @@ pub async fn stored(
         now: ctx.clock.now(),
         ..Observed::default()
     };
-    let (own, of_repositories): (Vec<_>, Vec<_>) =
-        volumes.iter().map(|volume| (**volume).clone()).partition(|v| !v.labels().contains_key(labels::REPO_HOST));
+    let (own, of_repositories): (Vec<_>, Vec<_>) = volumes
+        .iter()
+        .map(|volume| (**volume).clone())
+        .partition(|v| !v.labels().contains_key(labels::REPO_HOST));
     observed.volumes = own;
     if observed.volumes.is_empty() {
         return Ok(None);
     }
-    let Some(repo_host) = stored_repo_host(ctx, namespace, &observed, of_repositories) else { return Ok(None) };
+    let Some(repo_host) = stored_repo_host(ctx, namespace, &observed, of_repositories) else {
+        return Ok(None);
+    };
     observed.repo_host = repo_host;
     if known.is_old(ctx.clock.elapsed()) {
         observed.recovery_backup = recovery_backup(client, namespace, &observed.cluster).await?;
@@ -132,7 +136,11 @@ fn stored_repo_host(
 }
 
 /// The Backup that the cluster was told to recover from, when it exists.
-async fn recovery_backup(client: &Client, namespace: &str, cluster: &Cluster) -> Result<Option<Backup>, Error> {
+async fn recovery_backup(
+    client: &Client,
+    namespace: &str,
+    cluster: &Cluster,
+) -> Result<Option<Backup>, Error> {
     let Some(name) = shelf::recovers_from(cluster) else { return Ok(None) };
     let api: Api<Backup> = Api::namespaced(client.clone(), namespace);
     api.get_opt(&name).await.map_err(Error::api("get", format!("Backup {name}")))
