@@ -107,7 +107,12 @@ impl Board {
         let api: Api<Cluster> = Api::all(world.admin.clone());
         tokio::spawn(async move {
             let events = watcher(api, watcher::Config::default()).default_backoff().applied_objects();
-            events.for_each(|event| std::future::ready(board.note(event.ok()))).await;
+            events
+                .for_each(|event| {
+                    board.note(event.ok());
+                    std::future::ready(())
+                })
+                .await;
         })
     }
 
