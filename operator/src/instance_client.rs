@@ -30,6 +30,8 @@ use tokio_util::io::ReaderStream;
 
 use crate::manager_program::ManagerProgram;
 
+use crate::session::LastTicket;
+
 /// How long one question may take in all.
 const TIMEOUT: Duration = Duration::from_secs(4);
 /// How long it may take to send a program and to have it looked at.
@@ -132,12 +134,34 @@ pub trait InstanceApi: Send + Sync {
 /// [`InstanceApi`] over mutual TLS.
 #[derive(Default)]
 pub struct HttpInstances {
-    /// One TLS configuration a cluster; it also keeps session tickets, so that polls need no full handshake.
+    /// By namespace and cluster.
     configs: Mutex<HashMap<String, Configured>>,
 }
 
-/// A TLS configuration and the digest of the credentials it was made from.
-type Configured = ([u8; 32], Arc<ClientConfig>);
+/// What is kept for a cluster.
+struct Configured {
+    /// Of the credentials.
+    digest: [u8; 32],
+    /// What they make.
+    common: ClientConfig,
+    /// The same for each instance by its pod, with the ticket that it gave last, so that a poll needs no full handshake.
+    pods: HashMap<String, Arc<ClientConfig>>,
+}
+
+impl Configured {
+    fn pod(&mut self, pod: &str) -> Arc<ClientConfig> {
+        // Pods that are gone: serials never come back.
+        if self.pods.len() >= MAX_PODS && !self.pods.contains_key(pod) {
+            self.pods.clear();
+        }
+        let make = || {
+            let mut config = self.common.clone();
+            config.resumption = Resumption::store(Arc::new(LastTicket::default()));
+            Arc::new(config)
+        };
+        self.pods.entry(pod.to_owned()).or_insert_with(make).clone()
+    }
+}
 
 impl HttpInstances {
     fn config(&self, target: &Target) -> Result<Arc<ClientConfig>, String> {
@@ -150,19 +174,20 @@ impl HttpInstances {
         let digest: [u8; 32] = hash.finalize().into();
         let key = format!("{}/{}", target.namespace, target.cluster);
         let mut configs = self.configs.lock().expect("no holder of this lock can panic");
-        if let Some((known, config)) = configs.get(&key)
-            && *known == digest
+        if let Some(known) = configs.get_mut(&key)
+            && known.digest == digest
         {
-            return Ok(config.clone());
+            return Ok(known.pod(&target.pod));
         }
-        let config = Arc::new(client_config(credentials)?);
-        configs.insert(key, (digest, config.clone()));
+        let mut made = Configured { digest, common: client_config(credentials)?, pods: HashMap::new() };
+        let config = made.pod(&target.pod);
+        configs.insert(key, made);
         Ok(config)
     }
 }
 
-/// Sessions that can be taken up again, for each cluster: all its instances are asked by one name, and that is the key.
-const SESSIONS: usize = 8;
+/// Configurations that are kept for a cluster.
+const MAX_PODS: usize = 32;
 
 fn client_config(credentials: &Credentials) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
@@ -181,8 +206,8 @@ fn client_config(credentials: &Credentials) -> Result<ClientConfig, String> {
         .with_root_certificates(roots)
         .with_client_auth_cert(chain, key)
         .map_err(|e| e.to_string())?;
-    // The default has room for the sessions of many servers, allocated at once.
-    config.resumption = Resumption::in_memory_sessions(SESSIONS);
+    // The default has room for the sessions of many servers, allocated at once; each instance gets its own.
+    config.resumption = Resumption::disabled();
     Ok(config)
 }
 

@@ -19,6 +19,7 @@ pub mod rbac;
 pub mod reduce;
 pub mod run;
 pub mod schedule;
+pub mod session;
 pub mod shelf;
 pub mod switchover;
 pub mod telemetry;

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::controllers::{backup, cluster, driver, scheduled_backup};
+use crate::error::chain;
 use crate::reduce;
 use crate::shelf::{Seen, Shelf};
 
@@ -88,8 +89,8 @@ impl Scope {
             + Send
             + 'static,
     {
-        let config = watcher::Config::default().labels(labels::CLUSTER);
-        watcher(self.api::<K>(), config).default_backoff().touched_objects()
+        let config = watching().labels(labels::CLUSTER);
+        sound(watcher(self.api::<K>(), config).default_backoff().touched_objects())
     }
 
     /// Changes of objects that bear a label; what `reduce` leaves of them is kept on a shelf.
@@ -110,21 +111,23 @@ impl Scope {
     {
         let (reader, writer) = reflector::store::<K>();
         shelf(&self.ctx.seen).add(self.namespace.clone(), reader);
-        let ctx = self.ctx.clone();
-        let config = watcher::Config::default().labels(label);
-        watcher(self.api::<K>(), config)
+        let (ctx, namespace) = (self.ctx.clone(), self.namespace.clone());
+        let config = watching().labels(label);
+        let stream = watcher(self.api::<K>(), config)
             .default_backoff()
             .modify(reduce)
             .reflect(writer)
-            .inspect_ok(move |event| shelf(&ctx.seen).note(event))
-            .touched_objects()
+            .inspect(move |event| shelf(&ctx.seen).hear(namespace.as_deref(), event))
+            .touched_objects();
+        sound(stream)
     }
 
     /// Budgets that come, change or go; their status, which follows the pods, does not count.
     fn budgets(&self) -> impl Stream<Item = Watched<PodDisruptionBudget>> + Send + 'static {
         let mut generations: HashMap<(Option<String>, String), Option<i64>> = HashMap::new();
-        let config = watcher::Config::default().labels(labels::CLUSTER);
-        watcher(self.api::<PodDisruptionBudget>(), config).default_backoff().filter_map(move |event| {
+        let config = watching().labels(labels::CLUSTER);
+        let stream = watcher(self.api::<PodDisruptionBudget>(), config).default_backoff();
+        sound(stream.filter_map(move |event| {
             let key = |budget: &PodDisruptionBudget| (budget.namespace(), budget.name_any());
             std::future::ready(match event {
                 Ok(watcher::Event::Apply(budget) | watcher::Event::InitApply(budget)) => {
@@ -138,7 +141,7 @@ impl Scope {
                 Ok(watcher::Event::Init | watcher::Event::InitDone) => None,
                 Err(error) => Some(Err(error)),
             })
-        })
+        }))
     }
 
     fn config(&self) -> Config {
@@ -152,20 +155,20 @@ impl Scope {
     async fn clusters(&self, asked_for: Receiver<Cluster>) {
         let (reader, writer) = reflector::store::<DeserializeGuard<Cluster>>();
         self.ctx.seen.clusters.add(self.namespace.clone(), reader.clone());
-        let ctx = self.ctx.clone();
-        let main = watcher(self.api::<DeserializeGuard<Cluster>>(), watcher::Config::default())
+        let (ctx, namespace) = (self.ctx.clone(), self.namespace.clone());
+        let main = watcher(self.api::<DeserializeGuard<Cluster>>(), watching())
             .default_backoff()
             .modify(reduce::object)
             .reflect(writer)
-            .inspect_ok(move |event| {
-                ctx.seen.clusters.note(event);
-                if let watcher::Event::Delete(object) = event {
+            .inspect(move |event| {
+                ctx.seen.clusters.hear(namespace.as_deref(), event);
+                if let Ok(watcher::Event::Delete(object)) = event {
                     cluster::forget(&ctx, &object.namespace().unwrap_or_default(), &object.name_any());
                 }
             })
             .applied_objects()
             .predicate_filter(cluster_fingerprint, Default::default());
-        Controller::for_stream(main, reader)
+        Controller::for_stream(sound(main), reader)
             .with_config(self.config())
             .owns_stream(self.shelved(labels::CLUSTER, |seen| &seen.pods, reduce::pod))
             .owns_stream(self.shelved(labels::REPO_HOST, |seen| &seen.repo_hosts, reduce::pod))
@@ -192,12 +195,12 @@ impl Scope {
         let (reader, writer) = reflector::store::<DeserializeGuard<Backup>>();
         self.ctx.seen.backups.add(self.namespace.clone(), reader.clone());
         self.ctx.seen.children.add(self.namespace.clone(), reader.clone());
-        let (noting, telling) = (self.ctx.clone(), self.ctx.clone());
-        let main = watcher(self.api::<DeserializeGuard<Backup>>(), watcher::Config::default())
+        let (noting, telling, namespace) = (self.ctx.clone(), self.ctx.clone(), self.namespace.clone());
+        let main = watcher(self.api::<DeserializeGuard<Backup>>(), watching())
             .default_backoff()
             .modify(reduce::backup)
             .reflect(writer)
-            .inspect_ok(move |event| note_backup(&noting, event))
+            .inspect(move |event| note_backup(&noting, namespace.as_deref(), event))
             .touched_objects()
             .predicate_filter(backup_fingerprint, Default::default())
             .inspect_ok(move |backup| {
@@ -210,7 +213,7 @@ impl Scope {
                 }
             })
             .try_filter(|backup| std::future::ready(backup.0.as_ref().map_or(true, backup::needs_a_look)));
-        Controller::for_stream(main, reader)
+        Controller::for_stream(sound(main), reader)
             .with_config(self.config())
             .graceful_shutdown_on(self.stopped())
             .run(
@@ -225,17 +228,17 @@ impl Scope {
     async fn scheduled_backups(&self, asked_for: Receiver<ScheduledBackup>, clusters: Sender<Cluster>) {
         let (reader, writer) = reflector::store::<DeserializeGuard<ScheduledBackup>>();
         self.ctx.seen.schedules.add(self.namespace.clone(), reader.clone());
-        let ctx = self.ctx.clone();
+        let (ctx, namespace) = (self.ctx.clone(), self.namespace.clone());
         let tell = touched::<DeserializeGuard<ScheduledBackup>>(&self.ctx);
         let told = clusters.clone();
         let gone = touched::<DeserializeGuard<ScheduledBackup>>(&self.ctx);
-        let main = watcher(self.api::<DeserializeGuard<ScheduledBackup>>(), watcher::Config::default())
+        let main = watcher(self.api::<DeserializeGuard<ScheduledBackup>>(), watching())
             .default_backoff()
             .modify(reduce::object)
             .reflect(writer)
-            .inspect_ok(move |event| {
-                ctx.seen.schedules.note(event);
-                if let watcher::Event::Delete(schedule) = event
+            .inspect(move |event| {
+                ctx.seen.schedules.hear(namespace.as_deref(), event);
+                if let Ok(watcher::Event::Delete(schedule)) = event
                     && let Some(cluster) = gone(schedule.clone())
                 {
                     let _ = told.unbounded_send(cluster);
@@ -248,7 +251,7 @@ impl Scope {
                     let _ = clusters.unbounded_send(cluster);
                 }
             });
-        Controller::for_stream(main, reader)
+        Controller::for_stream(sound(main), reader)
             .with_config(self.config())
             .reconcile_on(asked_for)
             .graceful_shutdown_on(self.stopped())
@@ -260,6 +263,28 @@ impl Scope {
             .for_each(|_| std::future::ready(()))
             .await;
     }
+}
+
+/// How everything is watched. The API server ends a watch after so many seconds, and one that says nothing for longer is
+/// taken for dead; the next goes on where it ended, without a list.
+fn watching() -> watcher::Config {
+    watcher::Config::default().timeout(120)
+}
+
+/// What a watch brings, without its errors. Each watch pauses for itself after one; a controller that heard of it would
+/// pause all its watches, and longer with every one of them that fails.
+fn sound<K>(
+    stream: impl Stream<Item = Watched<K>> + Send + 'static,
+) -> impl Stream<Item = Watched<K>> + Send + 'static
+where
+    K: Resource<DynamicType = ()> + Send + 'static,
+{
+    stream.filter(|item| {
+        if let Err(error) = item {
+            tracing::warn!(kind = %K::kind(&()), error = chain(error), "a watch failed; it is tried again");
+        }
+        std::future::ready(item.is_ok())
+    })
 }
 
 type Reconciled<'a> = BoxFuture<'a, Result<kube::runtime::controller::Action, crate::error::Error>>;
@@ -322,14 +347,18 @@ where
     }
 }
 
-fn note_backup(ctx: &Context, event: &watcher::Event<DeserializeGuard<Backup>>) {
-    ctx.seen.backups.note(event);
-    ctx.seen.children.note(event);
+fn note_backup(
+    ctx: &Context,
+    namespace: Option<&str>,
+    event: &Watched<watcher::Event<DeserializeGuard<Backup>>>,
+) {
+    ctx.seen.backups.hear(namespace, event);
+    ctx.seen.children.hear(namespace, event);
     let over = match event {
-        watcher::Event::Apply(backup) => {
+        Ok(watcher::Event::Apply(backup)) => {
             phase(backup).is_some_and(|phase| phase.is_terminal()).then_some(backup)
         }
-        watcher::Event::Delete(backup) => Some(backup),
+        Ok(watcher::Event::Delete(backup)) => Some(backup),
         _ => None,
     };
     if let Some(uid) = over.and_then(ResourceExt::uid) {

@@ -6,19 +6,48 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use futures::FutureExt;
 use howdah_api::{Backup, Cluster, ScheduledBackup, labels};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::Resource;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{Lookup, ObjectRef, Store};
-use kube::runtime::watcher::Event;
+use kube::runtime::watcher::{self, Event};
+use tokio::sync::watch;
 
 /// Longest time to wait for the first list of a watch.
 const FIRST_LIST: Duration = Duration::from_secs(10);
+
+/// A watch that has failed is tried again after half a minute at most; one that has not failed for this long works.
+const TROUBLE: Duration = Duration::from_secs(60);
+
+/// What one watch has brought.
+struct Watched<K>
+where
+    K: Lookup + 'static,
+    K::DynamicType: Hash + Eq,
+{
+    /// The namespace that it watches; none: all of them.
+    namespace: Option<String>,
+    store: Store<K>,
+    /// Whether its first list is complete. The store knows that too, but tells only the last of those who asked: its own
+    /// controller would wait in vain.
+    complete: watch::Sender<bool>,
+    /// When it failed last.
+    failed: Option<Instant>,
+}
+
+impl<K> Watched<K>
+where
+    K: Lookup + 'static,
+    K::DynamicType: Hash + Eq,
+{
+    fn knows(&self, namespace: &str) -> bool {
+        self.namespace.as_deref().is_none_or(|of| of == namespace)
+    }
+}
 
 /// The objects of one kind. Without a watch there are none, and nothing is known.
 pub struct Shelf<K>
@@ -28,8 +57,7 @@ where
 {
     /// Name of the owner of an object, in the same namespace.
     owner: fn(&K) -> Option<String>,
-    /// What each watch has brought: of one namespace, or of all.
-    stores: Mutex<Vec<(Option<String>, Store<K>)>>,
+    watched: Mutex<Vec<Watched<K>>>,
     /// By namespace and owner: names. One that has gone meanwhile does no harm.
     names: Mutex<HashMap<(String, String), BTreeSet<String>>>,
 }
@@ -40,23 +68,42 @@ where
 {
     /// An empty one.
     pub fn new(owner: fn(&K) -> Option<String>) -> Self {
-        Self { owner, stores: Mutex::default(), names: Mutex::default() }
+        Self { owner, watched: Mutex::default(), names: Mutex::default() }
     }
 
-    /// From now on `store` is what is known of `namespace`, of all when that is `None`. The same watch goes to
-    /// [`Self::note`].
+    fn watched(&self) -> MutexGuard<'_, Vec<Watched<K>>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on `store` is what is known of `namespace`, of all when that is `None`. What the watch brings goes to
+    /// [`Self::hear`], after it has gone to the store.
     pub fn add(&self, namespace: Option<String>, store: Store<K>) {
-        let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
-        stores.retain(|(known, _)| *known != namespace);
-        stores.push((namespace, store));
+        let mut watched = self.watched();
+        watched.retain(|known| known.namespace != namespace);
+        watched.push(Watched { namespace, store, complete: watch::Sender::new(false), failed: None });
     }
 
-    /// Keeps the names up to date; the store is so already.
-    pub fn note(&self, event: &Event<K>) {
+    /// What the watch of `namespace` says; the store has heard it already.
+    pub fn hear(&self, namespace: Option<&str>, said: &Result<Event<K>, watcher::Error>) {
+        match said {
+            Ok(event) => self.note(namespace, event),
+            Err(_) => self.fail(namespace),
+        }
+    }
+
+    /// Keeps the names up to date.
+    fn note(&self, namespace: Option<&str>, event: &Event<K>) {
         let (object, there) = match event {
             Event::Apply(object) | Event::InitApply(object) => (object, true),
             Event::Delete(object) => (object, false),
-            Event::Init | Event::InitDone => return,
+            Event::Init => return,
+            Event::InitDone => {
+                let watched = self.watched();
+                for known in watched.iter().filter(|known| known.namespace.as_deref() == namespace) {
+                    known.complete.send_replace(true);
+                }
+                return;
+            }
         };
         let Some(owner) = (self.owner)(object) else { return };
         let key = (object.meta().namespace.clone().unwrap_or_default(), owner);
@@ -71,32 +118,49 @@ where
         }
     }
 
-    /// The store that knows of `namespace`, once its first list is complete.
-    fn store(&self, namespace: &str) -> Option<Store<K>> {
-        let stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |of: &Option<String>| of.as_deref().is_none_or(|of| of == namespace);
-        let (_, store) = stores.iter().find(|(of, _)| fits(of))?;
-        let ready = matches!(store.wait_until_ready().now_or_never(), Some(Ok(())));
-        ready.then(|| store.clone())
+    /// The watch of `namespace` failed.
+    fn fail(&self, namespace: Option<&str>) {
+        for known in self.watched().iter_mut().filter(|known| known.namespace.as_deref() == namespace) {
+            known.failed = Some(Instant::now());
+        }
+    }
+
+    /// Whether what is known of `namespace` is complete and its watch has not failed lately: then it is behind the API
+    /// server by no more than an event takes.
+    pub fn is_current(&self, namespace: &str) -> bool {
+        let watched = self.watched();
+        let known = watched.iter().find(|known| known.knows(namespace));
+        known.is_some_and(|w| *w.complete.borrow() && w.failed.is_none_or(|at| at.elapsed() >= TROUBLE))
+    }
+
+    /// The store that knows of `namespace`, and whether its first list is complete.
+    fn store(&self, namespace: &str) -> Option<(Store<K>, watch::Receiver<bool>)> {
+        let watched = self.watched();
+        watched
+            .iter()
+            .find(|known| known.knows(namespace))
+            .map(|known| (known.store.clone(), known.complete.subscribe()))
+    }
+
+    /// The same, once that is so.
+    fn complete(&self, namespace: &str) -> Option<Store<K>> {
+        let (store, complete) = self.store(namespace)?;
+        let complete = *complete.borrow();
+        complete.then_some(store)
     }
 
     /// Waits until the first list of the watch that knows of `namespace` is complete, if there is such a watch: what is
     /// asked for meanwhile would have to be read from the API server, by each owner for itself.
     pub async fn first_list(&self, namespace: &str) {
-        let store = {
-            let stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
-            let fits = |of: &Option<String>| of.as_deref().is_none_or(|of| of == namespace);
-            stores.iter().find(|(of, _)| fits(of)).map(|(_, store)| store.clone())
-        };
-        if let Some(store) = store {
+        if let Some((_, mut complete)) = self.store(namespace) {
             // Without it things go on as without a watch.
-            let _ = tokio::time::timeout(FIRST_LIST, store.wait_until_ready()).await;
+            let _ = tokio::time::timeout(FIRST_LIST, complete.wait_for(|complete| *complete)).await;
         }
     }
 
     /// One object; `None` also when nothing is known yet.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
-        self.store(namespace)?.get(&ObjectRef::new(name).within(namespace))
+        self.complete(namespace)?.get(&ObjectRef::new(name).within(namespace))
     }
 
     /// Names of what belongs to `owner`, gone ones perhaps among them.
@@ -108,7 +172,7 @@ where
 
     /// What belongs to `owner`, by name; `None` while nothing is known of its namespace.
     pub fn of(&self, namespace: &str, owner: &str) -> Option<Vec<Arc<K>>> {
-        let store = self.store(namespace)?;
+        let store = self.complete(namespace)?;
         let names = self.names(namespace, owner);
         let found = names.iter().filter_map(|name| store.get(&ObjectRef::new(name).within(namespace)));
         Some(found.filter(|object| (self.owner)(object).as_deref() == Some(owner)).collect())
@@ -177,19 +241,21 @@ mod tests {
 
     /// A watch of one namespace or of all, as the controllers have it.
     struct Watch {
+        namespace: Option<String>,
         writer: reflector::store::Writer<Pod>,
     }
 
     impl Watch {
         fn of(shelf: &Shelf<Pod>, namespace: Option<&str>) -> Self {
             let (reader, writer) = reflector::store::<Pod>();
-            shelf.add(namespace.map(str::to_owned), reader);
-            Self { writer }
+            let namespace = namespace.map(str::to_owned);
+            shelf.add(namespace.clone(), reader);
+            Self { namespace, writer }
         }
 
         fn brings(&mut self, shelf: &Shelf<Pod>, event: Event<Pod>) {
             self.writer.apply_watcher_event(&event);
-            shelf.note(&event);
+            shelf.note(self.namespace.as_deref(), &event);
         }
     }
 
@@ -210,6 +276,23 @@ mod tests {
         assert_eq!(names(&shelf, "park", "zoo").unwrap(), ["zoo-1", "zoo-2"]);
         assert!(names(&shelf, "park", "barn").unwrap().is_empty(), "a cluster without pods");
         assert_eq!(names(&shelf, "shop", "zoo"), None, "nobody watches this namespace");
+    }
+
+    /// What it knows stays good for what cannot change any more, and is not trusted for the rest.
+    #[test]
+    fn a_watch_that_failed_is_not_current() {
+        let shelf = Seen::default().pods;
+        assert!(!shelf.is_current("park"));
+        let mut watch = Watch::of(&shelf, Some("park"));
+        watch.brings(&shelf, Event::Init);
+        assert!(!shelf.is_current("park"));
+        watch.brings(&shelf, Event::InitDone);
+        assert!(shelf.is_current("park") && !shelf.is_current("shop"));
+        shelf.fail(None);
+        assert!(shelf.is_current("park"), "another watch failed");
+        shelf.fail(Some("park"));
+        assert!(!shelf.is_current("park"));
+        assert!(shelf.of("park", "zoo").is_some());
     }
 
     #[test]

@@ -20,8 +20,9 @@ const CLUSTERS_PER_NODE: usize = 10;
 pub const OPERATOR: &str = "howdah-operator";
 /// Namespace of the operator.
 pub const SYSTEM: &str = "howdah-system";
-/// Versions that watches can go back: none of them may be expired by the sheer number of objects.
-const HISTORY: usize = 1_000_000;
+/// Versions that watches can go back: more than are written while one of them is behind. Each takes as much memory as its
+/// object.
+const HISTORY: usize = 50_000;
 
 /// A running API double.
 pub struct World {

@@ -1,6 +1,7 @@
 //! A stand-in for an instance manager: `GET /v1/status`, `POST /v1/restart` and `PUT /v1/manager` over mutual TLS on the pod's own address.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use howdah_api::instance::InstanceStatus;
@@ -17,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
-use tokio_rustls::rustls::{RootCertStore, ServerConfig};
+use tokio_rustls::rustls::{HandshakeKind, RootCertStore, ServerConfig};
 
 /// What an instance answers; `None`: it takes no connections.
 pub type Answer = Arc<Mutex<Option<InstanceStatus>>>;
@@ -25,6 +26,8 @@ pub type Answer = Arc<Mutex<Option<InstanceStatus>>>;
 /// A running stand-in; it ends when dropped.
 pub struct Instance {
     task: JoinHandle<()>,
+    /// How many connections took a session up again.
+    pub resumed: Arc<AtomicU32>,
 }
 
 impl Drop for Instance {
@@ -40,14 +43,19 @@ pub async fn start(ip: &str, secret: &Secret, answer: Answer) -> Instance {
     let listener =
         TcpListener::bind(address).await.unwrap_or_else(|e| panic!("cannot listen at {address}: {e}"));
     let shared = answer;
+    let resumed = Arc::new(AtomicU32::new(0));
+    let counter = resumed.clone();
     let task = tokio::spawn(async move {
         while let Ok((tcp, _)) = listener.accept().await {
-            let (acceptor, answer) = (acceptor.clone(), shared.clone());
+            let (acceptor, answer, resumed) = (acceptor.clone(), shared.clone(), counter.clone());
             tokio::spawn(async move {
                 if answer.lock().unwrap().is_none() {
                     return;
                 }
                 let Ok(tls) = acceptor.accept(tcp).await else { return };
+                if tls.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed) {
+                    resumed.fetch_add(1, Ordering::Relaxed);
+                }
                 let names = tls.get_ref().1.peer_certificates().map(<[_]>::to_vec).unwrap_or_default();
                 let service = service_fn(move |request| respond(request, names.clone(), answer.clone()));
                 let _ = hyper::server::conn::http1::Builder::new()
@@ -56,7 +64,7 @@ pub async fn start(ip: &str, secret: &Secret, answer: Answer) -> Instance {
             });
         }
     });
-    Instance { task }
+    Instance { task, resumed }
 }
 
 async fn respond(

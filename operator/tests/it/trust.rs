@@ -1,5 +1,6 @@
 //! Who is believed and who may what: certificates of instances, rights of the operator.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use howdah_api::instance::InstanceStatus;
@@ -81,6 +82,32 @@ async fn only_the_clusters_own_instance_is_believed(#[case] case: Case, #[case] 
             assert!(message.contains(part), "{message}");
         }
         (found, _) => panic!("{found:?}"),
+    }
+}
+
+/// Instances of one cluster share a name and a certificate, and each knows its own sessions alone: what one gave is not
+/// offered to another.
+#[tokio::test]
+async fn each_instance_is_asked_in_the_session_that_it_knows() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let ca = issue::authority("zoo", Timestamp::now()).unwrap();
+    let secret = server_secret(&ca, &ca, "zoo-rw");
+    let answer = Arc::new(Mutex::new(Some(InstanceStatus::default())));
+    let mut running = Vec::new();
+    let one = target("", &ca, &ca, "howdah-operator");
+    for serial in 1..=3 {
+        let ip = address();
+        let instance = instance::start(&ip, &secret, answer.clone()).await;
+        running.push((instance, Target { pod: format!("zoo-{serial}"), ip, ..one.clone() }));
+    }
+    let client = HttpInstances::default();
+    for _ in 0..3 {
+        for (_, target) in &running {
+            client.status(target).await.unwrap();
+        }
+    }
+    for (instance, _) in &running {
+        assert_eq!(instance.resumed.load(Ordering::Relaxed), 2, "all but the first");
     }
 }
 

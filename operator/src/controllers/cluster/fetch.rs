@@ -69,6 +69,14 @@ pub async fn stored(
 ) -> Result<Option<Observed>, Error> {
     let client = &ctx.client;
     let seen = &ctx.seen;
+    let current = seen.clusters.is_current(namespace)
+        && seen.pods.is_current(namespace)
+        && seen.volumes.is_current(namespace)
+        && seen.repo_hosts.is_current(namespace)
+        && seen.backups.is_current(namespace);
+    if !current {
+        return Ok(None);
+    }
     let cluster = seen.clusters.get(namespace, name).and_then(|found| found.0.as_ref().ok().cloned());
     let pods = seen.pods.of(namespace, name);
     let volumes = seen.volumes.of(namespace, name);

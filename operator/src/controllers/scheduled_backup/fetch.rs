@@ -42,7 +42,8 @@ pub async fn fetch(
         schedules.get_opt(name).await.map_err(Error::api("get", format!("ScheduledBackup {name}")))?;
     let Some(schedule) = found.filter(|s| s.metadata.deletion_timestamp.is_none()) else { return Ok(None) };
     let backups: Api<DeserializeGuard<Backup>> = Api::namespaced(ctx.client.clone(), namespace);
-    let seen = ctx.seen.children.of(namespace, name).filter(|_| source == Source::Watch);
+    let current = source == Source::Watch && ctx.seen.children.is_current(namespace);
+    let seen = ctx.seen.children.of(namespace, name).filter(|_| current);
     // A name that is no label value bears no children; `validate` says so.
     let mut children: Vec<Backup> = if let Some(seen) = seen {
         seen.iter().filter_map(|backup| backup.0.as_ref().ok().cloned()).collect()
