@@ -107,8 +107,10 @@ pub async fn stored(
     if known.is_old(ctx.clock.elapsed()) {
         observed.recovery_backup = recovery_backup(client, namespace, &observed.cluster).await?;
         observed.secrets = secrets(client, namespace, &observed).await?;
-    } else {
+    } else if given_are_the_same(client, namespace, &observed.cluster, known).await? {
         observed.secrets.clone_from(&known.secrets);
+    } else {
+        return Ok(None);
     }
     observed.nodes = nodes::read(ctx, &observed.pods, NODES).await;
     let credentials = credentials(&observed.secrets, name);
@@ -279,6 +281,15 @@ async fn secrets(
     if !validate::volume_repositories(&observed.cluster).is_empty() {
         names.insert(naming::repo_host(&name));
     }
+    read_secrets(client, namespace, names).await
+}
+
+/// Those of these names that exist.
+async fn read_secrets(
+    client: &Client,
+    namespace: &str,
+    names: impl IntoIterator<Item = String>,
+) -> Result<BTreeMap<String, Secret>, Error> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let found = join_all(names.into_iter().map(|secret| {
         let api = api.clone();
@@ -290,6 +301,22 @@ async fn secrets(
     }))
     .await;
     found.into_iter().filter_map(Result::transpose).collect()
+}
+
+/// Whether the certificates that the user gave are those that are known. Whoever replaces one waits for it to be taken up,
+/// and no watch tells of it: the operator may read Secrets by name, and not list them.
+async fn given_are_the_same(
+    client: &Client,
+    namespace: &str,
+    cluster: &Cluster,
+    known: &Known,
+) -> Result<bool, Error> {
+    let names = certificates::secret_names(cluster);
+    let found = read_secrets(client, namespace, names.iter().cloned()).await?;
+    let version = |secrets: &BTreeMap<String, Secret>, name| {
+        secrets.get(name).and_then(|secret| secret.metadata.resource_version.clone())
+    };
+    Ok(names.iter().all(|name| version(&found, name) == version(&known.secrets, name)))
 }
 
 /// The operator's client certificate for `cluster`, when there is one.
