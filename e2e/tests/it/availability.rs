@@ -8,7 +8,7 @@ use howdah_e2e::ledger::Writer;
 use howdah_e2e::wait;
 use serde_json::json;
 
-use crate::common::Scene;
+use crate::common::{Scene, number};
 use crate::standing::{Standing, WORKERS, complete, three_synchronous};
 
 /// Runs of each kind, unless `HOWDAH_RUNS` says otherwise.
@@ -45,17 +45,11 @@ impl Change {
     }
 
     async fn make(self, scene: &Scene, before: &Standing, run: u32) -> Result<()> {
-        let lab = scene.ground.lab()?;
-        let (namespace, primary) = (&scene.kubectl.namespace, &before.primary);
+        let primary = &before.primary;
         match self {
             Self::PodDeleted => scene.delete_by_force(primary).await,
             Self::ContainerKilled => scene.kill_instance(primary).await,
-            Self::Frozen => {
-                lab.freeze(namespace, primary, "postgres")?;
-                let chosen = scene.succeeded("pg", primary).await;
-                lab.thaw(namespace, primary, "postgres")?;
-                chosen.map(drop)
-            }
+            Self::Frozen => scene.frozen(primary, scene.succeeded("pg", primary)).await.map(drop),
             Self::Switchover => {
                 let heir = before.replicas().first().map(|name| (*name).to_owned());
                 scene.switch_over("pg", &heir.context("no replica")?).await
@@ -128,10 +122,7 @@ async fn measured(
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement of half an hour: hack/availability"]
 async fn times_of_failover_switchover_and_rolling_changes() -> Result<()> {
-    let runs = match std::env::var("HOWDAH_RUNS") {
-        Ok(text) => text.parse().with_context(|| format!("HOWDAH_RUNS={text} is no number"))?,
-        Err(_) => RUNS,
-    };
+    let runs = number("HOWDAH_RUNS", RUNS)?;
     let scene = Scene::new("times").await?;
     let (mut standing, door, writer) = scene.loaded("pg", three_synchronous(), WORKERS).await?;
     let mut table = "| what happens | runs | no writes: median, worst | all three instances back: median, worst |\n|---|---|---|---|\n".to_owned();

@@ -92,6 +92,15 @@ impl Scene {
             .await
     }
 
+    /// Lets an instance stand still, connections and all, for as long as `meanwhile` takes.
+    pub async fn frozen<T>(&self, pod: &str, meanwhile: impl Future<Output = Result<T>>) -> Result<T> {
+        let (lab, namespace) = (self.ground.lab()?, &self.kubectl.namespace);
+        lab.freeze(namespace, pod, "postgres")?;
+        let done = meanwhile.await;
+        lab.thaw(namespace, pod, "postgres")?;
+        done
+    }
+
     /// Deletes a pod without grace and waits until another one has its name.
     pub async fn delete_by_force(&self, pod: &str) -> Result<()> {
         let uid = |pod: &Value| text(pod, "/metadata/uid").to_owned();

@@ -23,6 +23,7 @@ pub mod start;
 pub mod supervisor;
 pub mod take_over;
 pub mod wal;
+pub mod wal_receiver;
 pub mod watch;
 
 pub use start::run;

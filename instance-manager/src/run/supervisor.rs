@@ -23,6 +23,7 @@ use super::replace::process::ProcessId;
 use super::replace::{Adopted, become_program, install, signals};
 use super::role::{Change, Running, Start, change};
 use super::shared::{ServerState, Shared, cluster_port};
+use super::wal_receiver::WalReceiver;
 use super::{certificates, choose, configure, watch};
 use crate::bootstrap::recovery_file::RecoveryFile;
 use crate::config::recovery::parse_lsn;
@@ -41,6 +42,9 @@ const RETRY: Duration = Duration::from_secs(60);
 
 /// Pause between two attempts to take the lease.
 const PROMOTE_RETRY: Duration = Duration::from_millis(500);
+
+/// How long a replica may take to say whom it hears.
+const ANSWER: Duration = Duration::from_secs(3);
 
 /// How long a signal that was sent before may take to be heard, when this program makes room for another.
 const LAST_SIGNAL: Duration = Duration::from_millis(50);
@@ -124,6 +128,8 @@ struct Life {
     passwords: Option<Wanted>,
     proved: bool,
     last_trouble: String,
+    /// Whom a replica hears.
+    receiver: WalReceiver,
     /// What a replica complains of.
     replica: Arc<Mutex<ReplicaLog>>,
     /// What came of its complaints.
@@ -148,6 +154,7 @@ impl Life {
             passwords: None,
             proved: false,
             last_trouble: String::new(),
+            receiver: WalReceiver::default(),
             replica: Arc::default(),
             astray: divergence::Verdict::Fine,
             anew: false,
@@ -553,6 +560,11 @@ impl Life {
                 self.trouble("PasswordsNotSet", &error).await;
             }
             self.prove_archive().await;
+        } else {
+            let looking = self.receiver.leave_former_primary(&self.shared);
+            if let Ok(Err(error)) = timeout(ANSWER, looking).await {
+                tracing::debug!("the WAL receiver was not looked at: {}", error.report());
+            }
         }
         Ok(())
     }
