@@ -69,6 +69,7 @@ pub fn render(input: &ConfInput<'_>) -> String {
         settings.insert(name.to_owned(), value.to_owned());
     };
     let manager = shell_word(input.manager);
+    let restore = format!("{manager} wal-restore %f %p");
     set("archive_mode", "on");
     set("archive_command", &format!("{manager} wal-archive %p"));
     set("cluster_name", input.instance);
@@ -99,16 +100,16 @@ pub fn render(input: &ConfInput<'_>) -> String {
             // promoted, even though the default is the same.
             set("recovery_target_timeline", "latest");
             if input.major < 14 {
-                set("restore_command", &format!("{manager} wal-restore %f %p"));
+                set("restore_command", &restore);
             }
         }
         ConfRole::Standby { conninfo } => {
             set("primary_conninfo", conninfo);
             set("recovery_target_timeline", "latest");
-            set("restore_command", &format!("{manager} wal-restore %f %p"));
+            set("restore_command", &restore);
         }
         ConfRole::Recovery(recovery) => {
-            set("restore_command", &format!("{manager} wal-restore %f %p"));
+            set("restore_command", &restore);
             set("synchronous_standby_names", "");
             for (name, value) in recovery.parameters() {
                 set(name, &value);

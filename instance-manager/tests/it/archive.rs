@@ -10,9 +10,7 @@ use crate::world::{BUCKET, World, found, until};
 async fn wal_reaches_the_store_by_itself() {
     let world = World::new().await;
     world.cluster("pg", world.spec(None, true)).await;
-    let mut pod = Pod::new(&world, "pg", 1);
-    pod.bootstrapped("initdb");
-    pod.ready().await;
+    let pod = Pod::initialised(&world).await;
     // Nobody wrote anything: the manager proves the archive by itself.
     until("the first segment is in the store", || async {
         world.keys().iter().any(|k| k.starts_with("pg/wals/0000000100000000/"))
@@ -71,9 +69,7 @@ async fn the_archive_of_another_database_is_refused() {
         .unwrap();
     world.s3.put(BUCKET, "pg/wals/0000000100000000/000000010000000000000001", vec![0u8; 1024]).await.unwrap();
     world.cluster("pg", world.spec(None, true)).await;
-    let mut pod = Pod::new(&world, "pg", 1);
-    pod.bootstrapped("initdb");
-    pod.ready().await;
+    let pod = Pod::initialised(&world).await;
     let archiver = found("the refusal is told", || async {
         pod.status().and_then(|s| s.archiver).filter(|a| a.last_error.is_some())
     })
@@ -87,9 +83,7 @@ async fn the_archive_of_another_database_is_refused() {
 async fn a_store_that_comes_later_and_wrong_keys_that_are_mended() {
     let world = World::new().await;
     world.cluster("pg", world.spec(None, false)).await;
-    let mut pod = Pod::new(&world, "pg", 1);
-    pod.bootstrapped("initdb");
-    pod.ready().await;
+    let pod = Pod::initialised(&world).await;
     let wrong = [("ID", "key"), ("KEY", "wrong")];
     let data = |pairs: [(&str, &str); 2]| {
         pairs.map(|(k, v)| (k.to_owned(), k8s_openapi::ByteString(v.into()))).into()
@@ -119,9 +113,7 @@ async fn a_segment_leaves_when_it_is_full_switched_or_old() {
     let mut spec = world.spec(None, true);
     spec.postgresql.parameters.insert("archive_timeout".into(), "0".into());
     world.cluster("pg", spec).await;
-    let mut pod = Pod::new(&world, "pg", 1);
-    pod.bootstrapped("initdb");
-    pod.ready().await;
+    let pod = Pod::initialised(&world).await;
     until("the archive is proven", || async {
         pod.status().and_then(|s| s.archiver).is_some_and(|a| a.confirmed)
     })

@@ -38,9 +38,7 @@ fn takes_writes(pod: &Pod) -> bool {
 async fn a_primary_that_lost_the_lease_stops() {
     let world = World::new().await;
     world.cluster("pg", world.spec(None, false)).await;
-    let mut primary = Pod::new(&world, "pg", 1);
-    primary.bootstrapped("initdb");
-    primary.ready().await;
+    let mut primary = Pod::initialised(&world).await;
     assert_eq!(holder(&world).await, "pg-1/uid");
     assert!(primary.status().unwrap().holds_lease);
 
@@ -81,13 +79,8 @@ async fn a_primary_that_lost_the_lease_stops() {
 async fn without_the_api_a_primary_needs_the_word_of_its_replica() {
     let world = World::new().await;
     world.cluster("pg", world.spec(None, false)).await;
-    let mut primary = Pod::new(&world, "pg", 1);
-    primary.bootstrapped("initdb");
-    primary.ready().await;
-    let mut replica = Pod::new(&world, "pg", 2);
-    primary.serve_as("pg-rw");
-    replica.bootstrapped("join");
-    replica.ready().await;
+    let primary = Pod::initialised(&world).await;
+    let mut replica = Pod::replica_of(&world, &primary).await;
     world
         .cluster_status(
             "pg",
@@ -124,9 +117,7 @@ async fn without_the_api_a_primary_needs_the_word_of_its_replica() {
 async fn a_fenced_primary_is_down_until_the_fence_is_taken_away() {
     let world = World::new().await;
     world.cluster("pg", world.spec(None, false)).await;
-    let mut primary = Pod::new(&world, "pg", 1);
-    primary.bootstrapped("initdb");
-    primary.ready().await;
+    let primary = Pod::initialised(&world).await;
     let fence = |value: serde_json::Value| {
         let clusters = world.clusters();
         async move {

@@ -40,9 +40,7 @@ impl World {
 async fn an_idle_database_is_backed_up_and_everything_is_told() {
     let world = World::new().await;
     world.cluster("pg", world.spec(None, true)).await;
-    let mut pod = Pod::new(&world, "pg", 1);
-    pod.bootstrapped("initdb");
-    pod.ready().await;
+    let pod = Pod::initialised(&world).await;
     until("WAL is archived", || async { pod.status().and_then(|s| s.archiver).is_some_and(|a| a.confirmed) })
         .await;
     world.assign("first", "pg", "pg-1", &pod.status().unwrap().session_id).await;
@@ -113,9 +111,7 @@ async fn a_backup_that_brings_its_manager_down_each_time_ends() {
 async fn a_backup_without_a_store_or_with_a_broken_one_fails_with_a_remedy() {
     let world = World::new().await;
     world.cluster("pg", world.spec(None, false)).await;
-    let mut pod = Pod::new(&world, "pg", 1);
-    pod.bootstrapped("initdb");
-    pod.ready().await;
+    let pod = Pod::initialised(&world).await;
     let session = pod.status().unwrap().session_id;
     world.assign("none", "pg", "pg-1", &session).await;
     let error = world.backup_ended("none").await.error.unwrap();
@@ -137,13 +133,8 @@ async fn a_backup_without_a_store_or_with_a_broken_one_fails_with_a_remedy() {
 async fn a_replica_is_backed_up_with_the_help_of_the_primary() {
     let world = World::new().await;
     world.cluster("pg", world.spec(None, true)).await;
-    let mut primary = Pod::new(&world, "pg", 1);
-    primary.bootstrapped("initdb");
-    primary.ready().await;
-    let mut replica = Pod::new(&world, "pg", 2);
-    primary.serve_as("pg-rw");
-    replica.bootstrapped("join");
-    replica.ready().await;
+    let primary = Pod::initialised(&world).await;
+    let replica = Pod::replica_of(&world, &primary).await;
     let status = json!({
         "currentPrimary": "pg-1",
         "instancesStatus": [{ "name": "pg-1", "ready": true, "podIP": primary.ip }],

@@ -9,9 +9,7 @@ use crate::world::{BUCKET, World, found, until};
 /// An archiving cluster whose store takes no base backups for now, with a backup on its way.
 async fn backup_under_way(world: &World) -> (Pod, BackupStatus) {
     world.cluster("pg", world.spec(None, true)).await;
-    let mut pod = Pod::new(world, "pg", 1);
-    pod.bootstrapped("initdb");
-    pod.ready().await;
+    let pod = Pod::initialised(world).await;
     until("WAL is archived", || async { pod.status().and_then(|s| s.archiver).is_some_and(|a| a.confirmed) })
         .await;
     world.s3.faults().add(Rule::new(Action::slow_down()).key("pg/base/*/data*"));
@@ -132,9 +130,7 @@ async fn replay_waits_for_a_store_that_is_away() {
 async fn wal_survives_a_store_that_is_away() {
     let world = World::new().await;
     world.cluster("pg", world.spec(None, true)).await;
-    let mut pod = Pod::new(&world, "pg", 1);
-    pod.bootstrapped("initdb");
-    pod.ready().await;
+    let mut pod = Pod::initialised(&world).await;
     world.s3.faults().add(Rule::new(Action::Reset { after_bytes: 0 }).key("pg/wals/*"));
     let sql = pod.sql("postgres", "postgres").await.unwrap();
     let segment: String = sql.query_one("SELECT pg_walfile_name(pg_switch_wal())", &[]).await.unwrap().get(0);

@@ -51,9 +51,7 @@ fn changed(mut data: BTreeMap<String, ByteString>, key: &str, value: &str) -> BT
 async fn they_reach_postgresql_and_its_replicas_without_a_restart() {
     let world = World::new().await;
     world.cluster("pg", world.spec(None, false)).await;
-    let mut primary = Pod::new(&world, "pg", 1);
-    primary.bootstrapped("initdb");
-    primary.ready().await;
+    let primary = Pod::initialised(&world).await;
     assert!(shown(&primary, &world.authority).await);
     let (postmaster, session) = (primary.postmaster(), primary.status().unwrap().session_id);
 
@@ -70,10 +68,7 @@ async fn they_reach_postgresql_and_its_replicas_without_a_restart() {
     until("the server shows what was given", || shown(&primary, &server)).await;
 
     // A replica joins with the certificate that was given, and verifies the server with its authority.
-    let mut replica = Pod::new(&world, "pg", 2);
-    primary.serve_as("pg-rw");
-    replica.bootstrapped("join");
-    replica.ready().await;
+    let replica = Pod::replica_of(&world, &primary).await;
     let streams = || async {
         let sql = primary.sql("postgres", "postgres").await.unwrap();
         let row = sql.query_one("SELECT count(*) FROM pg_stat_replication", &[]).await.unwrap();

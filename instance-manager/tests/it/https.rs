@@ -36,9 +36,7 @@ pub fn client(pod: &Pod, world: &World, identity: Option<BTreeMap<String, ByteSt
 async fn certificates_decide() {
     let world = World::new().await;
     world.cluster("pg", world.spec(None, false)).await;
-    let mut pod = Pod::new(&world, "pg", 1);
-    pod.bootstrapped("initdb");
-    pod.ready().await;
+    let pod = Pod::initialised(&world).await;
     let status = "https://pg-rw:8000/v1/status";
     let switch = "https://pg-rw:8000/v1/wal/switch";
 

@@ -13,9 +13,7 @@ use crate::world::{BUCKET, World, until};
 /// An archiving primary.
 async fn archiving(world: &World) -> Pod {
     world.cluster("pg", world.spec(None, true)).await;
-    let mut pod = Pod::new(world, "pg", 1);
-    pod.bootstrapped("initdb");
-    pod.ready().await;
+    let pod = Pod::initialised(world).await;
     until("WAL is archived", || async { pod.status().and_then(|s| s.archiver).is_some_and(|a| a.confirmed) })
         .await;
     pod
@@ -188,10 +186,7 @@ async fn a_replica_tells_the_same() {
     let world = World::new().await;
     let primary = archiving(&world).await;
     backed_up(&world, &primary).await;
-    let mut replica = Pod::new(&world, "pg", 2);
-    primary.serve_as("pg-rw");
-    replica.bootstrapped("join");
-    replica.ready().await;
+    let replica = Pod::replica_of(&world, &primary).await;
     let status = json!({
         "currentPrimary": "pg-1",
         "instancesStatus": [{ "name": "pg-1", "ready": true, "podIP": primary.ip }],
@@ -238,9 +233,7 @@ async fn chains_and_retention_of_several_repositories() {
     let mut spec = world.spec(None, false);
     spec.backup = Some(serde_json::from_value(backup.clone()).unwrap());
     world.cluster("pg", spec).await;
-    let mut pod = Pod::new(&world, "pg", 1);
-    pod.bootstrapped("initdb");
-    pod.ready().await;
+    let pod = Pod::initialised(&world).await;
     until("WAL is archived", || async { pod.status().and_then(|s| s.archiver).is_some_and(|a| a.confirmed) })
         .await;
     let old = backed_up_as(&world, &pod, "old", BackupType::Full).await;

@@ -88,9 +88,7 @@ async fn a_cluster_begins_takes_sessions_and_stops() {
 async fn passwords_and_parameters_follow_their_objects() {
     let world = World::new().await;
     world.cluster("pg", world.spec(None, false)).await;
-    let mut pod = Pod::new(&world, "pg", 1);
-    pod.bootstrapped("initdb");
-    pod.ready().await;
+    let pod = Pod::initialised(&world).await;
     until("the password is set", || async { pod.sql("app", "app").await.is_ok() }).await;
 
     world.login("pg-app", "app", "another").await;
@@ -154,9 +152,7 @@ async fn passwords_and_parameters_follow_their_objects() {
 async fn after_a_kill_everything_comes_back() {
     let world = World::new().await;
     world.cluster("pg", world.spec(None, false)).await;
-    let mut pod = Pod::new(&world, "pg", 1);
-    pod.bootstrapped("initdb");
-    pod.ready().await;
+    let mut pod = Pod::initialised(&world).await;
     let session = pod.status().unwrap().session_id;
     let sql = pod.sql("app", "app").await.unwrap();
     sql.batch_execute("CREATE TABLE t AS SELECT generate_series(1, 1000) AS id").await.unwrap();

@@ -71,15 +71,10 @@ async fn a_replica_joins_streams_and_is_promoted() {
 async fn a_replica_with_a_damaged_control_file_is_copied_anew() {
     let world = World::new().await;
     world.cluster("pg", world.spec(None, false)).await;
-    let mut primary = Pod::new(&world, "pg", 1);
-    primary.bootstrapped("initdb");
-    primary.ready().await;
+    let primary = Pod::initialised(&world).await;
     let sql = primary.sql("postgres", "postgres").await.unwrap();
     sql.batch_execute("CREATE TABLE t (id int)").await.unwrap();
-    let mut replica = Pod::new(&world, "pg", 2);
-    primary.serve_as("pg-rw");
-    replica.bootstrapped("join");
-    replica.ready().await;
+    let mut replica = Pod::replica_of(&world, &primary).await;
     let control = replica.pgdata().join("global/pg_control");
     for (id, damage) in [(1, true), (2, false)] {
         assert!(replica.stop().success());
@@ -117,15 +112,10 @@ async fn a_replica_that_fell_behind_heals_from_the_archive() {
     });
     spec.backup.as_mut().unwrap().repositories = vec![serde_json::from_value(far).unwrap()];
     world.cluster("pg", spec).await;
-    let mut primary = Pod::new(&world, "pg", 1);
-    primary.bootstrapped("initdb");
-    primary.ready().await;
+    let primary = Pod::initialised(&world).await;
     let sql = primary.sql("postgres", "postgres").await.unwrap();
     sql.batch_execute("CREATE TABLE t (id int)").await.unwrap();
-    let mut replica = Pod::new(&world, "pg", 2);
-    primary.serve_as("pg-rw");
-    replica.bootstrapped("join");
-    replica.ready().await;
+    let mut replica = Pod::replica_of(&world, &primary).await;
     until("the replica streams", || async { replica.status().is_some_and(|s| s.streaming) }).await;
     assert!(replica.stop().success());
 

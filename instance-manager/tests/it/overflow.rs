@@ -16,9 +16,7 @@ async fn primary(world: &World, policy: WalOverflowPolicy) -> Pod {
     spec.backup.as_mut().unwrap().wal_overflow =
         Some(WalOverflow { policy, reserve: Some("1Pi".into()), warn_minutes: None });
     world.cluster("pg", spec).await;
-    let mut pod = Pod::new(world, "pg", 1);
-    pod.bootstrapped("initdb");
-    pod.ready().await;
+    let pod = Pod::initialised(world).await;
     until("the archive is proven", || async {
         pod.status().and_then(|s| s.archiver).is_some_and(|a| a.confirmed)
     })

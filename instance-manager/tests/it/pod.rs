@@ -51,6 +51,23 @@ impl Pod {
         pod
     }
 
+    /// The first instance of the cluster `pg`, ready.
+    pub async fn initialised(world: &World) -> Self {
+        let mut primary = Self::new(world, "pg", 1);
+        primary.bootstrapped("initdb");
+        primary.ready().await;
+        primary
+    }
+
+    /// The second one, ready; the service of the primary leads to `primary`.
+    pub async fn replica_of(world: &World, primary: &Self) -> Self {
+        let mut replica = Self::new(world, "pg", 2);
+        primary.serve_as("pg-rw");
+        replica.bootstrapped("join");
+        replica.ready().await;
+        replica
+    }
+
     /// Lets the name of a service lead to a pod, for pods started from now on.
     pub fn serve_as(&self, service: &str) {
         std::fs::write(&self.hosts, format!("127.0.0.1 localhost\n{} {service}\n", self.ip)).unwrap();

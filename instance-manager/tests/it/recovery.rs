@@ -27,9 +27,7 @@ async fn rows(pod: &Pod) -> i64 {
 /// A cluster with a completed Backup `base`, and a row written after it.
 pub async fn source(world: &World) -> Pod {
     world.cluster("pg", world.spec(None, true)).await;
-    let mut pod = Pod::new(world, "pg", 1);
-    pod.bootstrapped("initdb");
-    pod.ready().await;
+    let pod = Pod::initialised(world).await;
     let sql = pod.sql("app", "app").await.unwrap();
     sql.batch_execute("CREATE TABLE t AS SELECT generate_series(1, 100) AS id").await.unwrap();
     until("WAL is archived", || async { pod.status().and_then(|s| s.archiver).is_some_and(|a| a.confirmed) })

@@ -92,9 +92,7 @@ impl Two {
         spec.wal_storage =
             Some(howdah_api::cluster::StorageConfiguration { size: "1Gi".into(), storage_class: None });
         world.cluster("pg", spec).await;
-        let mut old = Pod::new(&world, "pg", 1);
-        old.bootstrapped("initdb");
-        old.ready().await;
+        let old = Pod::initialised(&world).await;
         until("WAL is archived", || async {
             old.status().and_then(|s| s.archiver).is_some_and(|a| a.confirmed)
         })

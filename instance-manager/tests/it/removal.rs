@@ -38,9 +38,7 @@ async fn told(world: &World, name: &str, reasons: &[&str]) -> (String, String) {
 async fn data_goes_with_its_backup_as_far_as_the_guards_let_it() {
     let world = World::new().await;
     world.cluster("pg", world.spec(None, true)).await;
-    let mut pod = Pod::new(&world, "pg", 1);
-    pod.bootstrapped("initdb");
-    pod.ready().await;
+    let pod = Pod::initialised(&world).await;
     until("WAL is archived", || async { pod.status().and_then(|s| s.archiver).is_some_and(|a| a.confirmed) })
         .await;
     let session = pod.status().unwrap().session_id;

@@ -65,10 +65,7 @@ impl Program {
 /// A primary that serves.
 async fn primary(world: &World, archived: bool) -> Pod {
     world.cluster("pg", world.spec(None, archived)).await;
-    let mut pod = Pod::new(world, "pg", 1);
-    pod.bootstrapped("initdb");
-    pod.ready().await;
-    pod
+    Pod::initialised(world).await
 }
 
 async fn archives(pod: &Pod) {
@@ -181,10 +178,7 @@ async fn a_shutdown_in_between_is_heard() {
 async fn a_replica_goes_on_streaming() {
     let world = World::new().await;
     let primary = primary(&world, true).await;
-    let mut replica = Pod::new(&world, "pg", 2);
-    primary.serve_as("pg-rw");
-    replica.bootstrapped("join");
-    replica.ready().await;
+    let replica = Pod::replica_of(&world, &primary).await;
     let streams = || async { replica.status().is_some_and(|s| s.streaming) };
     until("it streams", streams).await;
     let postmaster = replica.postmaster();

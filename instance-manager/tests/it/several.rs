@@ -99,9 +99,7 @@ async fn an_outage_of_one_holds_nothing_up_and_it_catches_up_after_a_crash() {
     let world = World::new().await;
     let other = other_server().await;
     world.cluster("pg", spec(&world, repository(&other, None))).await;
-    let mut pod = Pod::new(&world, "pg", 1);
-    pod.bootstrapped("initdb");
-    pod.ready().await;
+    let mut pod = Pod::initialised(&world).await;
     until("WAL is in both", || async {
         let first = |keys: Vec<String>| keys.iter().any(|k| k.contains("/wals/0000000100000000/"));
         first(world.keys()) && first(keys(&other))
@@ -153,9 +151,7 @@ async fn a_backup_in_a_late_repository_waits_for_its_wal_there() {
     let world = World::new().await;
     let other = other_server().await;
     world.cluster("pg", spec(&world, repository(&other, None))).await;
-    let mut pod = Pod::new(&world, "pg", 1);
-    pod.bootstrapped("initdb");
-    pod.ready().await;
+    let pod = Pod::initialised(&world).await;
     until("the second works", || async { second(&pod).is_some_and(|s| s.archiver.confirmed) }).await;
     let rule = Rule::new(Action::access_denied()).operation(Operation::PutObject).key("second/pg/wals/**");
     other.faults().add(rule);
@@ -178,9 +174,7 @@ async fn a_repository_without_wal_gets_that_of_its_backups_and_restores_to_their
     let world = World::new().await;
     let other = other_server().await;
     world.cluster("pg", spec(&world, repository(&other, Some(false)))).await;
-    let mut pod = Pod::new(&world, "pg", 1);
-    pod.bootstrapped("initdb");
-    pod.ready().await;
+    let mut pod = Pod::initialised(&world).await;
     let app = pod.sql("app", "app").await.unwrap();
     app.batch_execute("CREATE TABLE rows AS SELECT generate_series(1, 100) AS id").await.unwrap();
     until("WAL is archived", || async { pod.status().and_then(|s| s.archiver).is_some_and(|a| a.confirmed) })

@@ -78,9 +78,7 @@ async fn the_nearest_healthy_repository_is_taken_and_the_others_help_out() {
         ..BackupConfiguration::default()
     });
     world.cluster("pg", spec).await;
-    let mut pod = Pod::new(&world, "pg", 1);
-    pod.bootstrapped("initdb");
-    pod.ready().await;
+    let mut pod = Pod::initialised(&world).await;
     until("WAL is archived", || async { pod.status().and_then(|s| s.archiver).is_some_and(|a| a.confirmed) })
         .await;
     let sql = pod.sql("app", "app").await.unwrap();

@@ -9,9 +9,7 @@ use crate::world::{World, found, until};
 /// A primary `pg-1` and the replica `pg-2`, streaming.
 async fn two(world: &World) -> (Pod, Pod) {
     world.cluster("pg", world.spec(None, false)).await;
-    let mut primary = Pod::new(world, "pg", 1);
-    primary.bootstrapped("initdb");
-    primary.ready().await;
+    let primary = Pod::initialised(world).await;
     until("passwords are set", || async { primary.sql("app", "app").await.is_ok() }).await;
     let mut replica = Pod::new(world, "pg", 2);
     primary.serve_as("pg-rw");
