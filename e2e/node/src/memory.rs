@@ -6,6 +6,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Where the controller is mounted.
 const TOP: &str = "/sys/fs/cgroup/memory";
@@ -49,14 +50,18 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // A killed process may take a moment to be accounted out.
-        for _ in 0..50 {
-            match fs::remove_dir(&self.path) {
-                Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) => {
-                    std::thread::sleep(std::time::Duration::from_millis(2));
-                }
-                _ => return,
+        remove(&self.path);
+    }
+}
+
+/// Removes a group whose processes have ended; a killed one may take a moment to be accounted out.
+pub(crate) fn remove(group: &Path) {
+    for _ in 0..50 {
+        match fs::remove_dir(group) {
+            Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) => {
+                std::thread::sleep(Duration::from_millis(5));
             }
+            _ => return,
         }
     }
 }

@@ -4,7 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::time::Duration;
+
+use crate::memory;
 
 /// Where the hierarchy is mounted, if this process may make groups in it.
 fn top() -> Option<&'static Path> {
@@ -42,15 +43,8 @@ pub(crate) fn entrance(pod_uid: &str) -> Option<PathBuf> {
 /// Removes the group of a pod whose processes have ended.
 pub(crate) async fn remove(pod_uid: &str) {
     let Some(group) = top().map(|top| top.join(name(pod_uid))) else { return };
-    // A killed process may take a moment to be accounted out.
-    for _ in 0..50 {
-        match fs::remove_dir(&group) {
-            Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) => {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            _ => return,
-        }
-    }
+    // A group that is left behind does no harm.
+    let _ = tokio::task::spawn_blocking(move || memory::remove(&group)).await;
 }
 
 #[cfg(test)]

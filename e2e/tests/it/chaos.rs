@@ -13,7 +13,7 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
-use crate::common::{Scene, error, phase};
+use crate::common::{Scene, error, number, phase};
 use crate::standing::{Standing, WORKERS, complete, three_synchronous};
 
 mod faults;
@@ -42,14 +42,6 @@ impl Deck {
             self.left.shuffle(random);
         }
         self.left.pop()
-    }
-}
-
-/// A number from the environment.
-fn number(variable: &str, default: u64) -> Result<u64> {
-    match std::env::var(variable) {
-        Ok(text) => text.parse().with_context(|| format!("{variable}={text} is no number")),
-        Err(_) => Ok(default),
     }
 }
 

@@ -1,5 +1,7 @@
 //! What several subjects share: a namespace with credentials, a cluster that is up, a backup that is complete.
 
+use std::str::FromStr;
+
 use anyhow::{Context, Result};
 use howdah_e2e::kubectl::Kubectl;
 use howdah_e2e::manifests::{self, Store};
@@ -12,6 +14,17 @@ pub struct Scene {
     pub ground: Ground,
     pub kubectl: Kubectl,
     pub store: Store,
+}
+
+/// A number from the environment.
+pub fn number<N>(variable: &str, default: N) -> Result<N>
+where
+    N: FromStr<Err: std::error::Error + Send + Sync + 'static>,
+{
+    match std::env::var(variable) {
+        Ok(text) => text.parse().with_context(|| format!("{variable}={text} is no number")),
+        Err(_) => Ok(default),
+    }
 }
 
 impl Scene {
