@@ -343,10 +343,19 @@ impl Lab {
     /// # Errors
     /// Never; the signature leaves room for a server in another process.
     pub fn slow_store(&self, slow: bool) -> Result<()> {
+        self.stall_store(if slow { Duration::from_millis(400) } else { Duration::ZERO })
+    }
+
+    /// Lets every write and read of an object's body take so long; zero: as fast as ever again.
+    ///
+    /// # Errors
+    /// Never; see [`Self::slow_store`].
+    pub fn stall_store(&self, time: Duration) -> Result<()> {
         self.s3.faults().clear();
-        if slow {
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        if millis > 0 {
             for method in ["PUT", "GET"] {
-                self.s3.faults().add(Rule::new(Action::Stall { millis: 400 }).method(method).times(u64::MAX));
+                self.s3.faults().add(Rule::new(Action::Stall { millis }).method(method).times(u64::MAX));
             }
         }
         Ok(())

@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 use crate::common::{Scene, checksum, phase, table};
 use crate::standing::{WORKERS, complete, text, three};
 
+/// How long the store takes over each object: a backup is under way for longer than an operator takes to be replaced.
+const STALL: Duration = Duration::from_secs(12);
+
 const STARTED: &str = "select pg_postmaster_start_time()::text";
 
 impl Scene {
@@ -88,7 +91,7 @@ async fn a_new_operator_waits_for_a_backup() -> Result<()> {
     let sql = scene.sql("pg");
     sql.run(&table("t", 20_000)).await?;
     let (sum, started) = (sql.run(&checksum("t")).await?, sql.run(STARTED).await?);
-    lab.slow_store(true)?;
+    lab.stall_store(STALL)?;
     scene.apply(&backup("hit", "pg")).await?;
     scene
         .kubectl
@@ -96,9 +99,6 @@ async fn a_new_operator_waits_for_a_backup() -> Result<()> {
             ["running", "completed", "failed"].contains(&phase(b))
         })
         .await?;
-    // It lasts for as long as the store is away.
-    lab.slow_store(false)?;
-    let away = lab.store_away(Duration::from_secs(60))?;
     scene.upgrade_operator(lab.next_operator()?).await?;
     scene
         .kubectl
@@ -106,7 +106,7 @@ async fn a_new_operator_waits_for_a_backup() -> Result<()> {
             text(c, "/status/phaseReason").contains("when Backup hit has ended")
         })
         .await?;
-    away.await;
+    lab.slow_store(false)?;
     let hit = scene.ended("hit").await?;
     ensure!(
         phase(&hit) == "completed" && hit["status"]["resumes"].as_i64().unwrap_or(0) == 0,

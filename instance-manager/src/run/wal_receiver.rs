@@ -6,6 +6,9 @@
 
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::error::Result;
 use crate::pg::sql::MAINTENANCE_DB;
 use crate::run::shared::Shared;
@@ -62,7 +65,8 @@ impl WalReceiver {
                 timeline,
                 "the WAL receiver hears nothing from a former primary; it begins again with the new one"
             );
-            sql.query_one("SELECT pg_terminate_backend($1)", &[&pid]).await?;
+            // pg_terminate_backend knows backends only. One that is gone meanwhile is what is wanted.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
         }
         Ok(())
     }
