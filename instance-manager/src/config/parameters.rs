@@ -55,7 +55,7 @@ pub const MUST_NOT_SHRINK: [(&str, i64); 5] = [
 ];
 
 /// Defaults that a user may override.
-pub const DEFAULTS: [(&str, &str); 12] = [
+pub const DEFAULTS: [(&str, &str); 13] = [
     ("archive_timeout", "5min"),
     ("dynamic_shared_memory_type", "posix"),
     ("log_line_prefix", "%m [%p] %q[user=%u,db=%d,app=%a] "),
@@ -68,6 +68,8 @@ pub const DEFAULTS: [(&str, &str); 12] = [
     ("wal_level", "logical"),
     ("wal_log_hints", "on"),
     ("wal_receiver_timeout", "30s"),
+    // A replica that must confirm commits is with a new primary sooner; asking the archive costs little.
+    ("wal_retrieve_retry_interval", "1s"),
 ];
 
 /// A parameter that cannot be used.
