@@ -185,7 +185,7 @@ pub struct ClusterSpec {
     /// Where a new replica's data comes from. `primary`: it is copied by streaming. `backup`: the newest backup of the
     /// nearest repository is restored and the archive replayed, so that the primary reads none of its data for it; without
     /// a backup that can serve, the primary is copied and the event `JoiningFromPrimary` tells why. `auto`: from the backup
-    /// when it takes at least 4 GiB in the store and not more WAL than that was written since. Default: `auto`.
+    /// when the databases take at least 4 GiB and at most half as much WAL was written since. Default: `auto`.
     #[serde(default)]
     pub replica_source: ReplicaSource,
 

@@ -4,11 +4,14 @@
 //! Whatever is in the way (no backup, another timeline, a hole in the WAL, a store that is away) makes the primary be
 //! copied as ever, and is told.
 
+use std::time::Duration;
+
 use howdah_api::availability::ReplicaSource;
 use howdah_api::repository::NamedStore;
 use howdah_engine::RestoreRequest;
 use howdah_engine::restore::RestorePlan;
 use kube::runtime::events::EventType;
+use tokio::time::timeout;
 
 use super::choice::{self, Chosen};
 use super::recovery::same_version;
@@ -18,10 +21,16 @@ use super::{Context, marker, restoring};
 use crate::error::{Error, Result};
 use crate::kube::secrets::SecretValues;
 use crate::objstore::{Purpose, jobs, repository};
-use crate::run::rejoin::source::Source;
+use crate::run::rejoin::source::{Source, ask};
 
-/// From this size in the store on a backup spares the primary something: 4 GiB. Below, its copy is over in a minute.
+/// From this size of the databases on a backup spares the primary something: 4 GiB. Below, its copy is over in a minute.
 const LARGE: u64 = 4 << 30;
+/// How long the primary and the repositories may take to say what they have: a replica is waited for.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Bytes of the databases, of those that the role of replicas may look at: all, unless somebody took that right away.
+const SIZE: &str = "SELECT coalesce(sum(pg_database_size(oid)), 0)::bigint FROM pg_database \
+     WHERE has_database_privilege(oid, 'CONNECT')";
 
 /// Restores the newest backup into the empty data directory, when that is wanted and cheaper; whether it is there.
 ///
@@ -33,21 +42,17 @@ pub async fn restored(context: &Context) -> Result<bool> {
     if wanted == ReplicaSource::Primary || stores.is_empty() {
         return Ok(false);
     }
-    let found = match find(context, stores).await {
-        Ok(found) => found,
+    let looked = timeout(LIMIT, look(context, wanted, stores)).await.unwrap_or_else(|_| {
+        Err(Error::transient(format!("primary and repositories did not answer within {} s", LIMIT.as_secs())))
+    });
+    let found = match looked {
+        Ok(Some(found)) => found,
+        Ok(None) => return Ok(false),
         Err(error) => {
             told(context, wanted, &error.report()).await;
             return Ok(false);
         }
     };
-    if wanted == ReplicaSource::Auto && !found.is_cheaper() {
-        tracing::info!(
-            stored_bytes = found.chosen.able.1.stored_bytes,
-            wal_bytes = found.wal_bytes,
-            "a copy of the primary is cheaper than the newest backup and the WAL since then"
-        );
-        return Ok(false);
-    }
     marker::clean(&context.env.paths, context.wal_dir().as_deref())?;
     match found.restore(context).await {
         Ok(()) => Ok(true),
@@ -68,10 +73,6 @@ struct Found {
 }
 
 impl Found {
-    fn is_cheaper(&self) -> bool {
-        is_cheaper(self.chosen.able.1.stored_bytes, self.wal_bytes)
-    }
-
     async fn restore(self, context: &Context) -> Result<()> {
         let Chosen { index, able: (request, plan), .. } = self.chosen;
         let place = &self.places[index];
@@ -97,9 +98,26 @@ impl Found {
     }
 }
 
-/// Whether a backup of so many bytes in the store, and the WAL since then, cost less than a copy of the primary. Pure.
-fn is_cheaper(stored_bytes: u64, wal_bytes: u64) -> bool {
-    stored_bytes >= LARGE && wal_bytes <= stored_bytes
+/// Whether a backup and the replay of so much WAL since then cost less than a copy of databases of this size. Pure.
+fn is_cheaper(database_bytes: u64, wal_bytes: u64) -> bool {
+    database_bytes >= LARGE && wal_bytes <= database_bytes / 2
+}
+
+/// The backup to restore; `None` when a copy of the primary is cheaper.
+async fn look(context: &Context, wanted: ReplicaSource, stores: Vec<NamedStore>) -> Result<Option<Found>> {
+    if wanted == ReplicaSource::Backup {
+        return find(context, stores).await.map(Some);
+    }
+    let answer = ask(&context.programs, &context.children, &context.env, SIZE).await?;
+    let database_bytes = answer.parse().unwrap_or(0);
+    // The repositories are not even asked then.
+    if !is_cheaper(database_bytes, 0) {
+        return Ok(None);
+    }
+    let found = find(context, stores).await?;
+    let cheaper = is_cheaper(database_bytes, found.wal_bytes);
+    tracing::info!(database_bytes, wal_bytes = found.wal_bytes, cheaper, "the newest backup was looked at");
+    Ok(cheaper.then_some(found))
 }
 
 async fn find(context: &Context, stores: Vec<NamedStore>) -> Result<Found> {
@@ -176,13 +194,13 @@ mod tests {
     #[rstest]
     #[case::large_and_fresh(100 << 30, 1 << 30, true)]
     #[case::small(1 << 30, 0, false)]
-    #[case::more_wal_than_data(100 << 30, 101 << 30, false)]
-    #[case::at_both_limits(4 << 30, 4 << 30, true)]
-    fn a_backup_is_taken_when_it_is_large_and_fresh(
-        #[case] stored: u64,
+    #[case::much_wal(100 << 30, 51 << 30, false)]
+    #[case::at_both_limits(4 << 30, 2 << 30, true)]
+    fn a_backup_is_taken_when_the_data_is_large_and_the_backup_fresh(
+        #[case] database: u64,
         #[case] wal: u64,
         #[case] taken: bool,
     ) {
-        assert_eq!(is_cheaper(stored, wal), taken);
+        assert_eq!(is_cheaper(database, wal), taken);
     }
 }

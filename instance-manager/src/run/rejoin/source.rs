@@ -160,8 +160,11 @@ fn parse(answer: &str) -> Option<Source> {
     })
 }
 
-/// One value or row from the primary.
-async fn ask(programs: &Programs, children: &Children, env: &Environment, query: &str) -> Result<String> {
+/// One value or row from the server behind the service of the primary, as the role of replicas.
+///
+/// # Errors
+/// Transient when it does not answer, with what it said.
+pub async fn ask(programs: &Programs, children: &Children, env: &Environment, query: &str) -> Result<String> {
     let mut command = Command::new(programs.program("psql")?);
     command
         .args(["--no-psqlrc", "--no-password", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"])
