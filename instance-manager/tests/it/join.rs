@@ -93,6 +93,7 @@ async fn a_replica_is_made_from_the_newest_backup_and_the_archive() {
         }
     }
     let mut late = Pod::new(&world, "pg", 3);
+    primary.serve_as("pg-rw");
     late.bootstrapped("join");
     assert_eq!(std::fs::read_link(late.pgdata().join("pg_wal")).unwrap(), late.wal_mount().join("pg_wal"));
     // Made without a word of the primary: its own copies are labelled by pg_basebackup.
