@@ -13,8 +13,9 @@ use serde_json::json;
 
 use crate::context::Settings;
 use crate::controllers::cluster::build;
-use crate::controllers::cluster::decide::Fill;
+use crate::controllers::cluster::decide::{Fill, decide};
 use crate::controllers::cluster::observed::Observed;
+use crate::controllers::cluster::status::fold;
 use crate::controllers::cluster::validate::{Validated, validate};
 use crate::instance_client::InstanceError;
 
@@ -77,6 +78,22 @@ impl World {
 
     pub fn validated(&self) -> Validated {
         validate(&self.observed, &settings())
+    }
+
+    /// A primary and a replica, both ready, whose WAL goes to a store.
+    pub fn archiving_pair() -> Self {
+        Self::new(STORE)
+            .with_secret("creds", &[("ID", "a"), ("KEY", "b")])
+            .initialised(2)
+            .with_ready(1, InstanceRole::Primary)
+            .with_ready(2, InstanceRole::Replica)
+    }
+
+    /// The status after the decision that follows from what is there.
+    pub fn folded(&self) -> ClusterStatus {
+        let validated = self.validated();
+        let plan = decide(&validated, &self.observed, &self.hash());
+        fold(&validated, &self.observed, &plan, "hash", now())
     }
 
     pub fn hash(&self) -> String {

@@ -79,20 +79,15 @@ fn containers(statuses: Vec<ContainerStatus>) -> Vec<ContainerStatus> {
 #[cfg(test)]
 mod tests {
     use howdah_api::backup::BackupPhase;
-    use howdah_api::instance::InstanceRole::{Primary, Replica};
 
     use super::*;
     use crate::controllers::cluster::{decide, status};
-    use crate::fixtures::{STORE, World, backup as a_backup, now};
+    use crate::fixtures::{World, backup as a_backup, now};
 
     /// Decisions and status are the same, whether objects are whole or come from the watches.
     #[test]
     fn what_is_kept_is_enough() {
-        let mut world = World::new(STORE)
-            .with_secret("creds", &[("ID", "a"), ("KEY", "b")])
-            .initialised(2)
-            .with_ready(1, Primary)
-            .with_ready(2, Replica);
+        let mut world = World::archiving_pair();
         let phases =
             [BackupPhase::Completed, BackupPhase::Failed, BackupPhase::Running, BackupPhase::Pending];
         world.observed.backups = phases.map(|phase| a_backup(&format!("b-{phase}"), 0, phase)).to_vec();

@@ -6,7 +6,6 @@ use howdah_api::Backup;
 use howdah_api::backup::BackupPhase::{Completed, Failed, Finalizing, Pending, Running, Started};
 use howdah_api::common::BackupTarget;
 use howdah_api::conditions;
-use howdah_api::instance::InstanceRole::{Primary, Replica};
 use howdah_api::instance::{ArchiverStatus, RepositoryState};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
@@ -15,14 +14,10 @@ use rstest::rstest;
 use super::decide::{Decision, SILENCE, decide};
 use super::fetch::Observed;
 use super::status::next;
-use crate::fixtures::{STORE, World, backup, now};
+use crate::fixtures::{World, backup, now};
 
 fn world() -> World {
-    World::new(STORE)
-        .with_secret("creds", &[("ID", "a"), ("KEY", "b")])
-        .initialised(2)
-        .with_ready(1, Primary)
-        .with_ready(2, Replica)
+    World::archiving_pair()
 }
 
 /// The Backup under test is the first one of `queue`; the queue is put into its order.

@@ -70,33 +70,9 @@ fn the_failure_of_another_one_is_told_besides() {
     assert!(plan.reason.ends_with("; besides, zoo-3: no space left"), "{}", plan.reason);
 }
 
-#[test]
-fn a_list_that_cannot_be_read_fences_nobody_and_is_told_once() {
-    let world = annotated(three(), "zoo-2").with_spec(|s| s.image_name = Some("registry/pg:18".into()));
-    let validated = world.validated();
-    assert!(validated.blocking().is_none() && validated.backup_problem().is_none());
-    let plan = plan(&world);
-    assert_eq!((plan.phase, plan.steps.len()), (phases::UPGRADING, 1), "the rolling change goes on");
-    let after = status::fold(&validated, &world.observed, &plan, "hash", now());
-    let told = after.phase_reason.clone().unwrap();
-    assert!(told.contains("fenced-instances is neither * nor a JSON list"), "{told}");
-    let notes = events::remarks(&validated, &world.observed.status());
-    assert_eq!(
-        notes.iter().map(|n| (n.warning, n.reason.as_str())).collect::<Vec<_>>(),
-        [(true, "InvalidFencing")]
-    );
-    assert_eq!(events::remarks(&validated, &after), []);
-}
-
-#[rstest]
-#[case::nobody(
-    "[\"zoo-9\"]",
-    "names zoo-9, which is no instance of this cluster (there are zoo-1, zoo-2, zoo-3)"
-)]
-#[case::one_of_two("[\"zoo-2\", \"pg-2\"]", "names pg-2, which is no instance")]
-fn a_name_of_nobody_is_told_once(#[case] value: &str, #[case] words: &str) {
-    let world = annotated(three(), value);
-    let (validated, plan) = (world.validated(), plan(&world));
+/// The status says these words about the annotation, and one event tells it.
+fn told_once(world: &World, words: &str) {
+    let (validated, plan) = (world.validated(), plan(world));
     let after = status::fold(&validated, &world.observed, &plan, "hash", now());
     let told = after.phase_reason.clone().unwrap();
     assert!(told.contains(words), "{told}");
@@ -106,6 +82,26 @@ fn a_name_of_nobody_is_told_once(#[case] value: &str, #[case] words: &str) {
         [(true, "InvalidFencing")]
     );
     assert_eq!(events::remarks(&validated, &after), []);
+}
+
+#[test]
+fn a_list_that_cannot_be_read_fences_nobody_and_is_told_once() {
+    let world = annotated(three(), "zoo-2").with_spec(|s| s.image_name = Some("registry/pg:18".into()));
+    let validated = world.validated();
+    assert!(validated.blocking().is_none() && validated.backup_problem().is_none());
+    let plan = plan(&world);
+    assert_eq!((plan.phase, plan.steps.len()), (phases::UPGRADING, 1), "the rolling change goes on");
+    told_once(&world, "fenced-instances is neither * nor a JSON list");
+}
+
+#[rstest]
+#[case::nobody(
+    "[\"zoo-9\"]",
+    "names zoo-9, which is no instance of this cluster (there are zoo-1, zoo-2, zoo-3)"
+)]
+#[case::one_of_two("[\"zoo-2\", \"pg-2\"]", "names pg-2, which is no instance")]
+fn a_name_of_nobody_is_told_once(#[case] value: &str, #[case] words: &str) {
+    told_once(&annotated(three(), value), words);
 }
 
 #[rstest]

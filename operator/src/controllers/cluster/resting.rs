@@ -155,20 +155,16 @@ fn weighty(mut status: ClusterStatus) -> ClusterStatus {
 
 #[cfg(test)]
 mod tests {
-    use howdah_api::instance::InstanceRole::{Primary, Replica};
+
     use rstest::rstest;
 
     use super::super::{build, decide, status};
     use super::*;
-    use crate::fixtures::{STORE, World, now, secret};
+    use crate::fixtures::{World, now, secret};
 
     /// A healthy cluster whose status says so already.
     fn world() -> World {
-        let world = World::new(STORE)
-            .with_secret("creds", &[("ID", "a"), ("KEY", "b")])
-            .initialised(2)
-            .with_ready(1, Primary)
-            .with_ready(2, Replica);
+        let world = World::archiving_pair();
         let told = verdict(&world).1;
         world.with_status(|status| *status = told)
     }

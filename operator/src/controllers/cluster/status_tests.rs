@@ -8,24 +8,13 @@ use howdah_api::instance::Recoverability;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use rstest::rstest;
 
-use super::decide::decide;
 use super::events::changes;
-use super::status::{fold, gauges};
+use super::status::gauges;
 use super::validate::Blocks;
-use crate::fixtures::{STORE, World, backup, now};
-
-fn folded(world: &World) -> ClusterStatus {
-    let (validated, hash) = (world.validated(), world.hash());
-    let plan = decide(&validated, &world.observed, &hash);
-    fold(&validated, &world.observed, &plan, "hash", now())
-}
+use crate::fixtures::{STORE, World, backup};
 
 fn healthy() -> World {
-    World::new(STORE)
-        .with_secret("creds", &[("ID", "a"), ("KEY", "b")])
-        .initialised(2)
-        .with_ready(1, Primary)
-        .with_ready(2, Replica)
+    World::archiving_pair()
 }
 
 fn condition(status: &ClusterStatus, type_: &str) -> (String, String, String) {
@@ -39,15 +28,15 @@ fn a_healthy_cluster() {
         w.observed.backups.push(backup("first", 0, BackupPhase::Completed));
         w.observed.backups.push(backup("second", 60, BackupPhase::Completed));
     });
-    insta::assert_yaml_snapshot!(folded(&world));
+    insta::assert_yaml_snapshot!(world.folded());
 }
 
 #[test]
 fn folding_again_changes_nothing() {
     let world = healthy();
-    let once = folded(&world);
+    let once = world.folded();
     let world = world.with_status(|s| s.clone_from(&once));
-    assert_eq!(folded(&world), once);
+    assert_eq!(world.folded(), once);
     assert!(changes(&once, &once).is_empty());
 }
 
@@ -69,16 +58,16 @@ fn archiving(
         archiver.last_error = error.map(str::to_owned);
         archiver.last_failed_wal = error.map(|_| "000000010000000000000003".to_owned());
     });
-    let (s, r, m) = condition(&folded(&world), conditions::CONTINUOUS_ARCHIVING);
+    let (s, r, m) = condition(&world.folded(), conditions::CONTINUOUS_ARCHIVING);
     assert_eq!((s.as_str(), r.as_str(), m.as_str()), expected);
 }
 
 #[test]
 fn a_silent_primary_leaves_what_was_known() {
     let world = healthy();
-    let before = folded(&world);
+    let before = world.folded();
     let world = world.with_status(|s| s.clone_from(&before)).silent(1);
-    let after = folded(&world);
+    let after = world.folded();
     assert_eq!(
         condition(&after, conditions::CONTINUOUS_ARCHIVING),
         condition(&before, conditions::CONTINUOUS_ARCHIVING)
@@ -103,7 +92,7 @@ fn a_store_without_its_secret_is_told(
         world = world.with_secret("creds", data);
     }
     assert_eq!(world.validated().problems[0].blocks, Blocks::Backups, "the database itself goes on");
-    let status = folded(&world);
+    let status = world.folded();
     let (value, found, text) = condition(&status, conditions::BACKUP_CONFIGURED);
     assert_eq!((value.as_str(), found.as_str(), text.as_str()), ("False", reason, message));
     let notes = changes(&ClusterStatus::default(), &status);
@@ -149,16 +138,16 @@ externalClusters:
 fn the_last_backup(#[case] list: &[(&str, i64, BackupPhase)], #[case] value: &str, #[case] reason: &str) {
     let world =
         healthy().change(|w| w.observed.backups = list.iter().map(|(n, s, p)| backup(n, *s, *p)).collect());
-    let (found, why, _) = condition(&folded(&world), conditions::LAST_BACKUP_SUCCEEDED);
+    let (found, why, _) = condition(&world.folded(), conditions::LAST_BACKUP_SUCCEEDED);
     assert_eq!((found.as_str(), why.as_str()), (value, reason));
 }
 
 #[test]
 fn deleted_backup_objects_do_not_take_the_last_backup_along() {
     let world = healthy().change(|w| w.observed.backups = vec![backup("a", 0, BackupPhase::Completed)]);
-    let before = folded(&world);
+    let before = world.folded();
     let world = world.with_status(|s| s.clone_from(&before)).change(|w| w.observed.backups.clear());
-    let after = folded(&world);
+    let after = world.folded();
     assert_eq!(after.last_successful_backup, before.last_successful_backup);
     assert_eq!(after.last_successful_backup_name.as_deref(), Some("a"));
 }
@@ -173,15 +162,15 @@ fn the_first_recoverability_point_is_what_the_store_holds() {
             ..Recoverability::default()
         });
     });
-    assert_eq!(folded(&world).first_recoverability_point, Some(point));
+    assert_eq!(world.folded().first_recoverability_point, Some(point));
 }
 
 #[test]
 fn what_belongs_to_backups_goes_with_the_store() {
     let world = healthy();
-    let before = folded(&world);
+    let before = world.folded();
     let world = world.with_status(|s| s.clone_from(&before)).with_spec(|s| s.backup = None);
-    let after = folded(&world);
+    let after = world.folded();
     assert!(conditions::get(&after.conditions, conditions::CONTINUOUS_ARCHIVING).is_none());
     assert!(conditions::get(&after.conditions, conditions::BACKUP_CONFIGURED).is_none());
     assert_eq!(gauges(&world.observed, &after).archiving, None, "absent, not zero");

@@ -11,7 +11,7 @@ use rstest::rstest;
 use super::decide::{Step, decide};
 use super::events::changes;
 use super::phases;
-use super::status::{fold, gauges};
+use super::status::gauges;
 use super::synchronous::{Standbys, at_rest, standby_names};
 use crate::fixtures::{World, now};
 
@@ -153,7 +153,7 @@ fn an_instance_goes_when_nothing_depends_on_it_any_more() {
     positions(&mut world, "0/5000000", "0/5000060");
     let (goes, why) = removed(&world);
     assert!(!goes && why.contains("taken it out of synchronous_standby_names"), "{why}");
-    let one = folded(&world).synchronous_standby_names.unwrap();
+    let one = world.folded().synchronous_standby_names.unwrap();
     assert_eq!(one, "ANY 1 (\"zoo-2\")", "it is taken out meanwhile");
 
     let mut world = reported(REQUIRED, &all, &one, &confirm).with_spec(|s| s.instances = 2);
@@ -180,12 +180,6 @@ fn what_was_written_is_read() {
     for text in ["", "*", "zoo-2", "2 (zoo-2)", "ANY x (\"zoo-2\")", "ANY 1 (\"zoo-2\""] {
         assert_eq!(Standbys::parse(text), None, "{text}");
     }
-}
-
-fn folded(world: &World) -> ClusterStatus {
-    let (validated, hash) = (world.validated(), world.hash());
-    let plan = decide(&validated, &world.observed, &hash);
-    fold(&validated, &world.observed, &plan, "hash", now())
 }
 
 /// A cluster whose primary `zoo-1` has set `names`, with the replicas that confirm.
@@ -250,7 +244,7 @@ fn condition(
     #[case] numbers: Option<(i64, i64)>,
 ) {
     let world = reported(spec, all, names, confirm);
-    let status = folded(&world);
+    let status = world.folded();
     let found = conditions::get(&status.conditions, conditions::SYNCHRONOUS_REPLICATION).unwrap();
     assert_eq!(
         (found.status.as_str(), found.reason.as_str(), found.message.as_str()),
@@ -268,12 +262,12 @@ fn a_silent_primary_leaves_everything_as_it_was() {
     let names = "ANY 2 (\"zoo-2\",\"zoo-3\")";
     let confirm = [("zoo-2", "quorum"), ("zoo-3", "quorum")];
     let world = reported(PREFERRED, &[Is::Primary, Streaming, Streaming], names, &confirm);
-    let before = folded(&world);
+    let before = world.folded();
     let world = world.with_status(|s| s.clone_from(&before)).silent(1).change(|w| {
         w.report(2).streaming = false;
         w.report(3).streaming = false;
     });
-    let after = folded(&world);
+    let after = world.folded();
     assert_eq!(after.synchronous_standby_names.as_deref(), Some(names));
     assert_eq!(after.synchronous_standby_names_in_effect.as_deref(), Some(names));
     let condition = |s: &ClusterStatus| {
@@ -289,12 +283,12 @@ fn the_value_waits_for_the_new_primary() {
     let all = [Is::Primary, Streaming, Streaming];
     // The old one still answers: what it has set is what counts.
     let world = reported(REQUIRED, &all, names, &[]).with_status(|s| s.target_primary = Some("zoo-2".into()));
-    let status = folded(&world);
+    let status = world.folded();
     assert_eq!(status.current_primary.as_deref(), Some("zoo-1"));
     assert_eq!(status.synchronous_standby_names.as_deref(), Some(names));
     // The new one is there.
     let world = world.silent(1).change(|w| w.report(2).role = Some(Primary));
-    let status = folded(&world);
+    let status = world.folded();
     assert_eq!(status.current_primary.as_deref(), Some("zoo-2"));
     assert_eq!(status.synchronous_standby_names.as_deref(), Some("ANY 1 (\"zoo-1\",\"zoo-3\")"));
     assert!(!at_rest(&status), "it has not said yet that it has set this");
@@ -305,7 +299,7 @@ fn what_was_in_effect_replaces_a_lost_status() {
     let world = reported(REQUIRED_TWO, &[Is::Primary, Streaming, Down], "FIRST 2 (\"zoo-2\",\"zoo-3\")", &[])
         .with_status(|s| s.synchronous_standby_names = None);
     assert_eq!(
-        folded(&world).synchronous_standby_names.as_deref(),
+        world.folded().synchronous_standby_names.as_deref(),
         Some("FIRST 2 (\"zoo-2\",\"zoo-3\")"),
         "the number was reached before"
     );
@@ -314,12 +308,12 @@ fn what_was_in_effect_replaces_a_lost_status() {
 #[test]
 fn asynchronous_replication_leaves_nothing_behind() {
     let world = reported(REQUIRED, &[Is::Primary, Streaming], "ANY 1 (\"zoo-2\")", &[("zoo-2", "quorum")]);
-    let before = folded(&world);
+    let before = world.folded();
     let world = world
         .with_status(|s| s.clone_from(&before))
         .with_spec(|s| s.postgresql.synchronous = None)
         .change(|w| w.report(1).synchronous_standby_names = Some(String::new()));
-    let after = folded(&world);
+    let after = world.folded();
     assert_eq!(after.synchronous_standby_names, None);
     assert!(at_rest(&after));
     assert!(conditions::get(&after.conditions, conditions::SYNCHRONOUS_REPLICATION).is_none());

@@ -9,26 +9,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::SignedDuration;
 use kube::ResourceExt;
 
-use super::decide::decide;
 use super::events::changes;
 use super::gap_backups::orders;
-use super::status::fold;
 use crate::fixtures::{STORE, World, backup, now};
 
 const GIB: u64 = 1 << 30;
 
-fn folded(world: &World) -> ClusterStatus {
-    let (validated, hash) = (world.validated(), world.hash());
-    let plan = decide(&validated, &world.observed, &hash);
-    fold(&validated, &world.observed, &plan, "hash", now())
-}
-
 fn world() -> World {
-    World::new(STORE)
-        .with_secret("creds", &[("ID", "a"), ("KEY", "b")])
-        .initialised(2)
-        .with_ready(1, Primary)
-        .with_ready(2, Replica)
+    World::archiving_pair()
 }
 
 fn with_runway(world: World, runway: WalRunway) -> World {
@@ -58,21 +46,21 @@ fn condition(status: &ClusterStatus) -> (String, String, String) {
 
 #[test]
 fn what_is_not_known_is_not_told_as_good_or_bad() {
-    let status = folded(&world());
+    let status = world().folded();
     assert_eq!(condition(&status).1, "WALRunwayPending");
     assert!(changes(&ClusterStatus::default(), &status).iter().all(|note| !note.reason.contains("Runway")));
 }
 
 #[test]
 fn little_time_is_told_with_its_cause_and_the_remedy() {
-    let enough = folded(&with_runway(world(), WalRunway { minutes: None, ..runway(None) }));
+    let enough = with_runway(world(), WalRunway { minutes: None, ..runway(None) }).folded();
     assert_eq!(condition(&enough).1, "WALRunwayEnough");
     let failing = with_runway(world(), runway(Some(34))).with_status(|s| s.clone_from(&enough)).change(|w| {
         let archiver = w.report(1).archiver.as_mut().unwrap();
         archiver.working = false;
         archiver.last_error = Some("bucket b does not exist; make it".into());
     });
-    let status = folded(&failing);
+    let status = failing.folded();
     let (value, reason, message) = condition(&status);
     assert_eq!((value.as_str(), reason.as_str()), ("False", "WALRunwayShort"));
     insta::assert_snapshot!(message);
@@ -86,10 +74,10 @@ fn little_time_is_told_with_its_cause_and_the_remedy() {
         let overflow = WalOverflow { policy: WalOverflowPolicy::Drop, ..WalOverflow::default() };
         spec.backup.as_mut().unwrap().wal_overflow = Some(overflow);
     });
-    insta::assert_snapshot!(condition(&folded(&slot)).2);
+    insta::assert_snapshot!(condition(&slot.folded()).2);
 
     let mended = with_runway(world(), runway(None)).with_status(|s| s.clone_from(&status));
-    let after = folded(&mended);
+    let after = mended.folded();
     let notes = changes(&status, &after);
     assert!(notes.iter().any(|note| !note.warning && note.reason == "WALRunwayEnough"), "{notes:?}");
 }
@@ -114,7 +102,7 @@ fn gap(last: &str, segments: u64) -> DroppedWal {
 /// The primary has let go of WAL; the status is that of the round in which it said so.
 fn gapped(world: World, last: &str) -> World {
     let world = world.change(|w| w.report(1).dropped_wal = vec![gap(last, 3)]);
-    let status = folded(&world);
+    let status = world.folded();
     world.with_status(|s| s.clone_from(&status))
 }
 
@@ -149,7 +137,7 @@ fn a_gap_orders_one_full_backup() {
 
     // A person deletes it: that is a decision. Another primary, which knows of nothing, changes nothing.
     let world = world.change(|w| w.observed.backups.clear()).change(|w| w.report(1).dropped_wal.clear());
-    let status = folded(&world);
+    let status = world.folded();
     let world = world.with_status(|s| s.clone_from(&status));
     assert_eq!(world.observed.status().dropped_wal.len(), 1);
     assert!(ordered(&world).is_empty());
