@@ -53,6 +53,19 @@ pub enum PrimaryUpdateStrategy {
     Supervised,
 }
 
+/// Where a new replica's data comes from.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ReplicaSource {
+    /// From the newest backup where that is cheaper, else from the primary.
+    #[default]
+    Auto,
+    /// Always from the primary.
+    Primary,
+    /// From the newest backup, and from the primary only when no backup can serve.
+    Backup,
+}
+
 /// How the primary is changed by a rolling change.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "lowercase")]

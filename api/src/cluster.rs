@@ -10,7 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::availability::{
-    DataDurability, PrimaryUpdateMethod, PrimaryUpdateStrategy, SynchronousMethod, SynchronousReplication,
+    DataDurability, PrimaryUpdateMethod, PrimaryUpdateStrategy, ReplicaSource, SynchronousMethod,
+    SynchronousReplication,
 };
 use crate::bootstrap::{Bootstrap, ExternalCluster};
 use crate::certificates::CertificatesConfiguration;
@@ -180,6 +181,13 @@ pub struct ClusterSpec {
     /// `restart` or `switchover`: how a rolling change comes to the primary. Default: `restart`.
     #[serde(default)]
     pub primary_update_method: PrimaryUpdateMethod,
+
+    /// Where a new replica's data comes from. `primary`: it is copied by streaming. `backup`: the newest backup of the
+    /// nearest repository is restored and the archive replayed, so that the primary reads none of its data for it; without
+    /// a backup that can serve, the primary is copied and the event `JoiningFromPrimary` tells why. `auto`: from the backup
+    /// when the databases take at least 4 GiB and at most half as much WAL was written since. Default: `auto`.
+    #[serde(default)]
+    pub replica_source: ReplicaSource,
 
     /// Whether PodDisruptionBudgets protect the primary, and all replicas but one, from evictions. Default: true.
     #[serde(rename = "enablePDB", skip_serializing_if = "Option::is_none")]

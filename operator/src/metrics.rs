@@ -1,6 +1,7 @@
 //! Prometheus metrics of the operator.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -48,6 +49,17 @@ pub struct BackupLabels {
     pub phase: &'static str,
 }
 
+/// Labels of the phase that a cluster is in.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct PhaseLabels {
+    /// Namespace.
+    pub namespace: String,
+    /// Cluster.
+    pub cluster: String,
+    /// `status.phase`.
+    pub phase: String,
+}
+
 /// All metrics of the operator.
 #[derive(Clone)]
 pub struct Metrics {
@@ -55,6 +67,9 @@ pub struct Metrics {
     reconciles: Family<ControllerLabel, Counter>,
     durations: Family<ControllerLabel, Histogram, fn() -> Histogram>,
     errors: Family<ErrorLabels, Counter>,
+    phases: Family<PhaseLabels, Gauge>,
+    /// What of these is shown.
+    shown: Arc<Mutex<HashMap<ClusterLabels, PhaseLabels>>>,
     instances: Family<ClusterLabels, Gauge>,
     ready: Family<ClusterLabels, Gauge>,
     archiving: Family<ClusterLabels, Gauge>,
@@ -71,8 +86,10 @@ pub struct Metrics {
 }
 
 /// What is shown about one cluster. `None` is not shown at all: an unknown value is absent, not zero.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClusterGauges {
+    /// `status.phase`.
+    pub phase: Option<String>,
     /// Instances that exist.
     pub instances: i64,
     /// Instances that are ready.
@@ -108,6 +125,7 @@ impl Metrics {
         let durations: Family<ControllerLabel, Histogram, fn() -> Histogram> =
             Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.005, 2.5, 9)));
         let errors = Family::default();
+        let phases = Family::default();
         let gauge = Family::<ClusterLabels, Gauge>::default;
         let (instances, ready, archiving) = (gauge(), gauge(), gauge());
         let (last_backup, last_failed_backup, first_recoverability) = (gauge(), gauge(), gauge());
@@ -122,6 +140,7 @@ impl Metrics {
             "Reconciliations that failed, by kind of error",
             errors.clone(),
         );
+        registry.register("cluster_phase", "1 for the phase that the cluster is in", phases.clone());
         registry.register("cluster_instances", "Instances that exist", instances.clone());
         registry.register("cluster_ready_instances", "Instances that are ready", ready.clone());
         registry.register(
@@ -176,6 +195,8 @@ impl Metrics {
             reconciles,
             durations,
             errors,
+            phases,
+            shown: Arc::default(),
             instances,
             ready,
             archiving,
@@ -212,6 +233,7 @@ impl Metrics {
     /// Shows the state of one cluster.
     pub fn cluster(&self, namespace: &str, cluster: &str, gauges: ClusterGauges) {
         let label = ClusterLabels { namespace: namespace.to_owned(), cluster: cluster.to_owned() };
+        self.show_phase(&label, gauges.phase);
         self.instances.get_or_create(&label).set(gauges.instances);
         self.ready.get_or_create(&label).set(gauges.ready);
         let set = |family: &Family<ClusterLabels, Gauge>, value: Option<i64>| match value {
@@ -235,6 +257,23 @@ impl Metrics {
         }
     }
 
+    /// Only the present phase is there: an alert on one ends when it does.
+    fn show_phase(&self, cluster: &ClusterLabels, phase: Option<String>) {
+        let ClusterLabels { namespace, cluster: name } = cluster.clone();
+        let now = phase.map(|phase| PhaseLabels { namespace, cluster: name, phase });
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = match &now {
+            Some(labels) => shown.insert(cluster.clone(), labels.clone()),
+            None => shown.remove(cluster),
+        };
+        if let Some(before) = before.filter(|before| now.as_ref() != Some(before)) {
+            self.phases.remove(&before);
+        }
+        if let Some(labels) = now {
+            self.phases.get_or_create(&labels).set(1);
+        }
+    }
+
     /// Another instance of a cluster became the primary.
     pub fn handed_over(&self, namespace: &str, cluster: &str, handover: Handover) {
         let label = ClusterLabels { namespace: namespace.to_owned(), cluster: cluster.to_owned() };
@@ -248,6 +287,7 @@ impl Metrics {
     /// A cluster is gone.
     pub fn forget_cluster(&self, namespace: &str, cluster: &str) {
         let label = ClusterLabels { namespace: namespace.to_owned(), cluster: cluster.to_owned() };
+        self.show_phase(&label, None);
         for family in [
             &self.instances,
             &self.ready,
@@ -288,18 +328,19 @@ mod tests {
     fn unknown_values_are_absent_and_a_gone_cluster_leaves_nothing() {
         let metrics = Metrics::new();
         metrics.reconciled("cluster", Duration::from_millis(3));
-        metrics.cluster(
-            "ns",
-            "pg",
-            ClusterGauges {
-                instances: 2,
-                ready: 1,
-                archiving: Some(false),
-                synchronous: Some((0, 1)),
-                ..ClusterGauges::default()
-            },
-        );
+        let gauges = ClusterGauges {
+            phase: Some("Cluster in healthy state".into()),
+            instances: 2,
+            ready: 1,
+            archiving: Some(false),
+            synchronous: Some((0, 1)),
+            ..ClusterGauges::default()
+        };
+        metrics.cluster("ns", "pg", ClusterGauges { phase: Some("Failing over".into()), ..gauges.clone() });
+        metrics.cluster("ns", "pg", gauges);
         let text = metrics.render();
+        let phase = "cluster_phase{namespace=\"ns\",cluster=\"pg\",phase=\"Cluster in healthy state\"} 1";
+        assert!(text.contains(phase) && !text.contains("Failing over"), "{text}");
         assert!(text.contains("howdah_operator_reconciles_total{controller=\"cluster\"} 1"), "{text}");
         assert!(text.contains("cluster_archiving_working{namespace=\"ns\",cluster=\"pg\"} 0"), "{text}");
         assert!(text.contains("cluster_synchronous_replicas{namespace=\"ns\",cluster=\"pg\"} 0"), "{text}");

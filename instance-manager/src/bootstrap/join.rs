@@ -1,4 +1,5 @@
-//! `bootstrap join`: a replica's data directory, copied from the primary by PostgreSQL's own `pg_basebackup`.
+//! `bootstrap join`: a replica's data directory, from the newest backup where that is cheaper ([`join_backup`]), else copied
+//! from the primary by PostgreSQL's own `pg_basebackup`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use howdah_api::naming;
 use tokio::process::Command;
 use tokio::time::sleep;
 
-use super::{Context, marker};
+use super::{Context, join_backup, marker};
 use crate::config::conf::PrimaryConnection;
 use crate::environment::Environment;
 use crate::error::{IoContext, Result};
@@ -42,7 +43,7 @@ pub fn conninfo_with_database(env: &Environment) -> String {
     format!("{} dbname='{MAINTENANCE_DB}'", conninfo(env))
 }
 
-/// Copies the primary unless the data directory is finished.
+/// Makes the data directory of a replica unless it is finished.
 ///
 /// # Errors
 /// When certificates are missing or the primary does not answer; the next try begins anew.
@@ -56,21 +57,29 @@ pub async fn run(context: &Context) -> Result<()> {
     certificates::write(&secrets, &context.cluster, &context.env.cluster, &paths.certificates())?;
 
     marker::begin(paths, KIND)?;
+    if !join_backup::restored(context).await? {
+        copy_primary(context).await?;
+    }
+    set_signal(paths, Some(STANDBY_SIGNAL))?;
+    marker::finish(paths, KIND)?;
+    tracing::info!("the data directory is finished");
+    Ok(())
+}
+
+async fn copy_primary(context: &Context) -> Result<()> {
+    let paths = &context.env.paths;
     let mut pause = Duration::from_secs(1);
     for attempt in 1.. {
         marker::clean(paths, context.wal_dir().as_deref())?;
         let wal_dir = context.wal_dir();
         match copy(&context.programs, &context.children, &context.env, wal_dir.as_deref()).await {
-            Ok(()) => break,
+            Ok(()) => return Ok(()),
             Err(error) if attempt == TRIES || error.is_permanent() => return Err(error),
             Err(error) => tracing::warn!(attempt, "{}; trying again", error.report()),
         }
         sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(15));
     }
-    set_signal(paths, Some(STANDBY_SIGNAL))?;
-    marker::finish(paths, KIND)?;
-    tracing::info!("the data directory is finished");
     Ok(())
 }
 

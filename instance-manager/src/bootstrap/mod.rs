@@ -6,12 +6,14 @@
 pub mod choice;
 pub mod initdb;
 pub mod join;
+pub mod join_backup;
 pub mod marker;
 pub mod own_places;
 pub mod plan;
 pub mod private;
 pub mod recovery;
 pub mod recovery_file;
+pub mod restoring;
 pub mod source;
 
 use std::path::PathBuf;

@@ -1,20 +1,17 @@
 //! `bootstrap full-recovery`: a data directory from a backup.
 
-use std::sync::Arc;
-
 use barman_cloud::{BackupId, Repository};
 use futures::future::join_all;
 use howdah_api::bootstrap::{RecoveryStatus, RecoveryTarget};
 use howdah_api::repository::NamedStore;
 use howdah_engine::restore::RestorePlan;
-use howdah_engine::{BackupChoice, Phase, Progress, RestoreRequest, TargetTimeline};
+use howdah_engine::{BackupChoice, RestoreRequest, TargetTimeline};
 use kube::runtime::events::EventType;
-use tokio_util::sync::CancellationToken;
 
 use super::choice::{self, Chosen};
 use super::recovery_file::{RecoveryFile, write_restored};
 use super::source::{Place, Source, find};
-use super::{Context, marker, own_places};
+use super::{Context, marker, own_places, restoring};
 use crate::config::recovery::{Moment, moment};
 use crate::error::{Error, Result};
 use crate::kube::secrets::SecretValues;
@@ -23,9 +20,6 @@ use crate::pg::files::{RECOVERY_SIGNAL, set_signal};
 
 /// Word in the marks.
 const KIND: &str = "full-recovery";
-/// How often progress is written to the log.
-const PROGRESS_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
-
 /// Restores unless the data directory is finished.
 ///
 /// # Errors
@@ -81,18 +75,7 @@ pub async fn run(context: &Context) -> Result<()> {
     // The chosen backup is pinned, so that a new one that appears meanwhile changes nothing.
     request.choice = BackupChoice::Id(plan.backup_id.clone());
     told(context, &format!("restoring backup {} from {}", plan.backup_id, place.describe())).await;
-    let cancel = CancellationToken::new();
-    let _guard = cancel.clone().drop_guard();
-    let progress = progress();
-    let result = tokio::select! {
-        result = howdah_engine::restore::run(request, progress.clone(), cancel) => result?,
-        never = log_progress(&progress) => match never {},
-    };
-    tracing::info!(
-        backup = %plan.backup_id, files = result.files, bytes = result.bytes, kept_files = result.kept_files,
-        kept_bytes = result.kept_bytes, fetched_bytes = result.fetched_bytes, verified = result.verified,
-        "the backup is restored"
-    );
+    restoring::run(request).await?;
 
     file.write(paths)?;
     write_restored(
@@ -212,25 +195,8 @@ async fn told(context: &Context, note: &str) {
     context.kube.event(&context.cluster, EventType::Normal, "Recovery", note).await;
 }
 
-/// Writes to the log how far the restore is.
-async fn log_progress(progress: &Progress) -> std::convert::Infallible {
-    let mut before = 0;
-    loop {
-        tokio::time::sleep(PROGRESS_EVERY).await;
-        let (done, total) = (progress.bytes_done(), progress.bytes_total());
-        let percent = done.saturating_mul(100).checked_div(total).unwrap_or(0).min(100);
-        let bytes_per_second = done.saturating_sub(before) / PROGRESS_EVERY.as_secs();
-        tracing::info!(percent, bytes_done = done, bytes_total = total, bytes_per_second, "restoring");
-        before = done;
-    }
-}
-
-fn progress() -> Arc<Progress> {
-    Arc::new(Progress::with_callback(|phase: &Phase| tracing::info!(?phase, "restore")))
-}
-
 /// Physical backups fit one major version only.
-fn same_version(backup: Option<u32>, image: u32) -> Result<()> {
+pub(super) fn same_version(backup: Option<u32>, image: u32) -> Result<()> {
     match backup {
         Some(backup) if backup != image => Err(Error::permanent(format!(
             "the backup was taken by PostgreSQL {backup}, the image holds PostgreSQL {image}: use an image with PostgreSQL {backup}"

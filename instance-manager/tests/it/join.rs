@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::pod::Pod;
 use crate::world::{BUCKET, World, until};
+use howdah_api::availability::ReplicaSource;
 use howdah_api::instance::InstanceRole;
 use howdah_s3::Operation;
 
@@ -64,6 +65,51 @@ async fn a_replica_joins_streams_and_is_promoted() {
         world.keys().contains(&"pg/wals/00000002.history".to_owned())
     })
     .await;
+}
+
+/// With `replicaSource: backup`: a replica comes from the newest backup and the archive, and from the primary, with a word
+/// about it, while there is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_is_made_from_the_newest_backup_and_the_archive() {
+    let world = World::new().await;
+    let mut spec = world.spec(None, true);
+    spec.replica_source = ReplicaSource::Backup;
+    spec.wal_storage =
+        Some(howdah_api::cluster::StorageConfiguration { size: "1Gi".into(), storage_class: None });
+    world.cluster("pg", spec).await;
+    let primary = Pod::initialised(&world).await;
+    let sql = primary.sql("postgres", "postgres").await.unwrap();
+    sql.batch_execute("CREATE TABLE t AS SELECT 1 AS id").await.unwrap();
+    let early = Pod::replica_of(&world, &primary).await;
+    world.event("pg", |e| e.starts_with("JoiningFromPrimary: pg-2: ")).await;
+
+    world.assign("base", "pg", "pg-1", &primary.status().unwrap().session_id).await;
+    let id = world.backup_ended("base").await.backup_id.unwrap();
+    // In the archive when the replica comes, and only on the primary.
+    for rows in [100, 10] {
+        sql.batch_execute(&format!("INSERT INTO t SELECT generate_series(1, {rows})")).await.unwrap();
+        if rows == 100 {
+            sql.batch_execute("SELECT pg_switch_wal()").await.unwrap();
+        }
+    }
+    let mut late = Pod::new(&world, "pg", 3);
+    primary.serve_as("pg-rw");
+    late.bootstrapped("join");
+    assert_eq!(std::fs::read_link(late.pgdata().join("pg_wal")).unwrap(), late.wal_mount().join("pg_wal"));
+    // Made without a word of the primary: its own copies are labelled by pg_basebackup.
+    let label = std::fs::read_to_string(late.pgdata().join("backup_label")).unwrap();
+    assert!(!label.contains("pg_basebackup"), "{label}");
+    late.ready().await;
+    let wanted = format!("JoiningFromBackup: pg-3: restoring backup {id} from repository default ");
+    world.event("pg", |e| e.starts_with(&wanted)).await;
+    for replica in [&early, &late] {
+        let follower = replica.sql("postgres", "postgres").await.unwrap();
+        until("all rows arrive", || async {
+            follower.query_one("SELECT count(*) FROM t", &[]).await.unwrap().get::<_, i64>(0) == 111
+        })
+        .await;
+        until("it streams", || async { replica.status().is_some_and(|s| s.streaming) }).await;
+    }
 }
 
 /// What a replica has the primary has too: one whose control file is damaged, or gone, is copied anew.

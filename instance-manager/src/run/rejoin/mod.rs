@@ -6,7 +6,7 @@
 mod drain;
 mod outcome;
 mod rewind;
-mod source;
+pub mod source;
 mod transcript;
 
 use std::time::Duration;

@@ -10,7 +10,10 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::bootstrap::join::conninfo_with_database;
+use crate::environment::Environment;
 use crate::error::{Error, Result};
+use crate::pg::children::Children;
+use crate::pg::programs::Programs;
 use crate::pg::relayed::without_libpq_settings;
 use crate::run::shared::Shared;
 
@@ -23,7 +26,8 @@ const SEPARATOR: char = '|';
 /// Works on PostgreSQL 13 to 18, as the role of replicas.
 const STATE: &str = "SELECT pg_is_in_recovery(), s.system_identifier, c.timeline_id, \
      CASE WHEN pg_is_in_recovery() THEN '' ELSE pg_walfile_name(pg_current_wal_lsn()) END, \
-     current_setting('server_version_num') FROM pg_control_system() s, pg_control_checkpoint() c";
+     current_setting('server_version_num'), \
+     CASE WHEN pg_is_in_recovery() THEN '' ELSE pg_current_wal_lsn()::text END FROM pg_control_system() s, pg_control_checkpoint() c";
 
 /// What the primary says about itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +40,8 @@ pub struct Source {
     pub checkpoint_timeline: u32,
     /// Major version.
     pub major: u32,
+    /// Where it writes; `None` while it is in recovery.
+    pub position: Option<Lsn>,
 }
 
 impl Source {
@@ -45,15 +51,23 @@ impl Source {
     /// Transient when it does not answer or is not ready, with what is waited for; permanent when it is of another major
     /// version.
     pub async fn ready(shared: &Shared) -> Result<Self> {
-        let host = naming::service_rw(&shared.env.cluster);
-        let answer = ask(shared, STATE).await.map_err(|error| {
+        let source = Self::look(&shared.programs, &shared.children, &shared.env).await?;
+        source.judge(&naming::service_rw(&shared.env.cluster), shared.major)?;
+        Ok(source)
+    }
+
+    /// Asks the server behind the service of the primary, whatever it is.
+    ///
+    /// # Errors
+    /// Transient when it does not answer.
+    pub async fn look(programs: &Programs, children: &Children, env: &Environment) -> Result<Self> {
+        let host = naming::service_rw(&env.cluster);
+        let answer = ask(programs, children, env, STATE).await.map_err(|error| {
             Error::transient(format!("waiting until the primary behind {host} answers")).because(error)
         })?;
-        let source = parse(&answer).ok_or_else(|| {
+        parse(&answer).ok_or_else(|| {
             Error::transient(format!("the primary behind {host} said {answer:?}, which is not understood"))
-        })?;
-        source.judge(&host, shared.major)?;
-        Ok(source)
+        })
     }
 
     /// Whether it can be followed. `pg_rewind` takes the timeline from the control file, and before PostgreSQL 16 from
@@ -102,7 +116,8 @@ impl Source {
             "SELECT encode(pg_read_binary_file('pg_wal/{timeline:08X}.history', 0, 1048576, true), 'hex')"
         );
         let read = async {
-            let bytes = hex::decode(ask(shared, &query).await?.trim())
+            let answer = ask(&shared.programs, &shared.children, &shared.env, &query).await?;
+            let bytes = hex::decode(answer.trim())
                 .map_err(|e| Error::transient("it was not sent as hexadecimal digits").because(e))?;
             Ok::<_, Error>(TimelineHistory::parse(timeline, &String::from_utf8_lossy(&bytes))?)
         };
@@ -127,7 +142,9 @@ pub fn fork(history: Option<&TimelineHistory>, timeline: u32) -> Option<Lsn> {
 
 fn parse(answer: &str) -> Option<Source> {
     let fields: Vec<&str> = answer.trim().split(SEPARATOR).collect();
-    let [recovering, system_id, checkpoint_timeline, file, version] = fields.as_slice() else { return None };
+    let [recovering, system_id, checkpoint_timeline, file, version, position] = fields.as_slice() else {
+        return None;
+    };
     let timeline = match *recovering {
         "t" => None,
         "f" => Some(u32::from_str_radix(file.get(..8)?, 16).ok()?),
@@ -139,21 +156,25 @@ fn parse(answer: &str) -> Option<Source> {
         timeline,
         checkpoint_timeline: checkpoint_timeline.parse().ok()?,
         major: version.parse::<u32>().ok()? / 10_000,
+        position: position.parse().ok(),
     })
 }
 
-/// One value or row from the primary.
-async fn ask(shared: &Shared, query: &str) -> Result<String> {
-    let mut command = Command::new(shared.programs.program("psql")?);
+/// One value or row from the server behind the service of the primary, as the role of replicas.
+///
+/// # Errors
+/// Transient when it does not answer, with what it said.
+pub async fn ask(programs: &Programs, children: &Children, env: &Environment, query: &str) -> Result<String> {
+    let mut command = Command::new(programs.program("psql")?);
     command
         .args(["--no-psqlrc", "--no-password", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"])
         .arg(format!("--field-separator={SEPARATOR}"))
-        .arg(format!("--dbname={}", conninfo_with_database(&shared.env)))
+        .arg(format!("--dbname={}", conninfo_with_database(env)))
         .arg(format!("--command={query}"))
         .env("LC_ALL", "C")
         .kill_on_drop(true);
     without_libpq_settings(&mut command);
-    let asked = timeout(ANSWER, shared.children.output(&mut command)).await;
+    let asked = timeout(ANSWER, children.output(&mut command)).await;
     let output = asked
         .map_err(|_| Error::transient(format!("it did not answer within {} s", ANSWER.as_secs())))?
         .map_err(|e| Error::permanent("cannot run psql").because(e))?;
@@ -176,29 +197,31 @@ mod tests {
     #[test]
     fn answers() {
         assert_eq!(
-            source("f|7412345678901234567|2|000000020000000000000003|150018\n"),
+            source("f|7412345678901234567|2|000000020000000000000003|150018|0/3000148\n"),
             Source {
                 system_id: 7_412_345_678_901_234_567,
                 timeline: Some(2),
                 checkpoint_timeline: 2,
-                major: 15
+                major: 15,
+                position: Some(Lsn(0x0300_0148))
             }
         );
-        assert_eq!(source("f|-1|11|0000000B0000000000000003|180001").system_id, u64::MAX);
-        assert_eq!(source("t|1|1||130022").timeline, None);
-        for odd in ["", "f|1|1|x|150018", "f|1|1|150018", "maybe|1|1||150018"] {
+        assert_eq!(source("f|-1|11|0000000B0000000000000003|180001|0/1").system_id, u64::MAX);
+        let replica = source("t|1|1||130022|");
+        assert_eq!((replica.timeline, replica.position), (None, None));
+        for odd in ["", "f|1|1|x|150018|0/1", "f|1|1|150018|0/1", "maybe|1|1||150018|"] {
             assert_eq!(parse(odd), None, "{odd}");
         }
     }
 
     #[rstest::rstest]
-    #[case::ready("f|1|2|000000020000000000000003|150018", None)]
-    #[case::a_replica("t|1|1||150018", Some("waiting until the server behind pg-rw is the primary"))]
+    #[case::ready("f|1|2|000000020000000000000003|150018|0/1", None)]
+    #[case::a_replica("t|1|1||150018|", Some("waiting until the server behind pg-rw is the primary"))]
     #[case::just_promoted(
-        "f|1|1|000000020000000000000003|150018",
+        "f|1|1|000000020000000000000003|150018|0/1",
         Some("has written a checkpoint on its timeline 2")
     )]
-    #[case::another_version("f|1|1|000000010000000000000003|160001", Some("PostgreSQL 16"))]
+    #[case::another_version("f|1|1|000000010000000000000003|160001|0/1", Some("PostgreSQL 16"))]
     fn what_is_waited_for(#[case] answer: &str, #[case] words: Option<&str>) {
         let judged = source(answer).judge("pg-rw", 15);
         match words {
@@ -213,7 +236,7 @@ mod tests {
 
     #[test]
     fn another_database_stays_untouched() {
-        let source = source("f|7|1|000000010000000000000003|150018");
+        let source = source("f|7|1|000000010000000000000003|150018|0/1");
         source.same_system("pg-rw", 7).unwrap();
         let error = source.same_system("pg-rw", 8).unwrap_err();
         assert!(error.is_permanent() && error.to_string().contains("stays untouched"), "{error}");

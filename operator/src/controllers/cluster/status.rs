@@ -344,6 +344,7 @@ pub fn gauges(observed: &Observed, status: &ClusterStatus) -> ClusterGauges {
         i64::try_from(observed.backups.iter().filter(phase).count()).unwrap_or(i64::MAX)
     };
     ClusterGauges {
+        phase: status.phase.clone(),
         instances: i64::from(status.instances),
         ready: i64::from(status.ready_instances),
         archiving: conditions::get(&status.conditions, conditions::CONTINUOUS_ARCHIVING)
