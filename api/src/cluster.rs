@@ -18,6 +18,7 @@ use crate::certificates::CertificatesConfiguration;
 use crate::cluster_status::ClusterStatus;
 use crate::common::{BackupTarget, LocalObjectReference};
 use crate::object_store::BarmanObjectStore;
+use crate::replica_cluster::ReplicaCluster;
 use crate::repository::{DEFAULT, NamedStore, Repository};
 use crate::retention::Retention;
 use crate::wal_runway::WalOverflow;
@@ -46,6 +47,12 @@ use crate::wal_runway::WalOverflow;
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.bootstrap) == has(oldSelf.bootstrap) && (!has(self.bootstrap) || self.bootstrap == oldSelf.bootstrap)")
     .message("bootstrap is read once, when the cluster is made: create a new Cluster instead of changing it"))]
+#[x_kube(validation = Rule::new("!has(self.replica) || !self.replica.enabled || (has(oldSelf.replica) && oldSelf.replica.enabled)")
+    .message("replica.enabled cannot become true later: a cluster that has taken writes does not follow another one; create a new Cluster with replica and bootstrap.fullRecovery"))]
+#[x_kube(validation = Rule::new("!has(self.replica) || !self.replica.enabled || (has(self.bootstrap) && ((has(self.bootstrap.fullRecovery) && has(self.bootstrap.fullRecovery.source) && self.bootstrap.fullRecovery.source == self.replica.source) || (has(self.bootstrap.recovery) && has(self.bootstrap.recovery.source) && self.bootstrap.recovery.source == self.replica.source)))")
+    .message("replica.source must be the external cluster that bootstrap.fullRecovery.source names: what is followed is what the cluster began with"))]
+#[x_kube(validation = Rule::new("!has(self.replica) || !self.replica.enabled || !has(self.bootstrap) || !((has(self.bootstrap.fullRecovery) && has(self.bootstrap.fullRecovery.recoveryTarget)) || (has(self.bootstrap.recovery) && has(self.bootstrap.recovery.recoveryTarget)))")
+    .message("a replica cluster follows its source without end: take recoveryTarget away, or replica"))]
 #[x_kube(validation = Rule::new("has(self.walStorage) == has(oldSelf.walStorage)")
     .message("walStorage cannot be added or removed later: create a new Cluster from a backup"))]
 #[x_kube(validation = Rule::new("!has(self.maxSyncReplicas) || self.maxSyncReplicas < (has(self.instances) ? self.instances : 1)")
@@ -188,6 +195,10 @@ pub struct ClusterSpec {
     /// when the databases take at least 4 GiB and at most half as much WAL was written since. Default: `auto`.
     #[serde(default)]
     pub replica_source: ReplicaSource,
+
+    /// Makes this a replica cluster: one that follows the archive of another cluster until it is promoted. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replica: Option<ReplicaCluster>,
 
     /// Whether PodDisruptionBudgets protect the primary, and all replicas but one, from evictions. Default: true.
     #[serde(rename = "enablePDB", skip_serializing_if = "Option::is_none")]

@@ -46,6 +46,9 @@ pub struct InstanceStatus {
     /// Whether archive recovery (not mere standby replay) is going on.
     #[serde(default)]
     pub recovering: bool,
+    /// What the recovery follows without end (`spec.replica`), once its data can be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub following: Option<String>,
     /// Role; `None` while PostgreSQL does not answer.
     pub role: Option<InstanceRole>,
     /// What it is doing, or why it is not ready.
@@ -64,6 +67,10 @@ pub struct InstanceStatus {
     /// Last replayed position (replica).
     #[serde(rename = "replayedLSN")]
     pub replayed_lsn: Option<String>,
+    /// When the last replayed transaction ended on the source, in Unix seconds; only of an instance that follows an archive
+    /// without end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replayed_time: Option<i64>,
     /// Whether a replica streams from the primary.
     #[serde(default)]
     pub streaming: bool,

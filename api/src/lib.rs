@@ -23,6 +23,7 @@ pub mod labels;
 pub mod naming;
 pub mod object_store;
 pub mod quantity;
+pub mod replica_cluster;
 pub mod repository;
 pub mod retention;
 pub mod scheduled_backup;

@@ -90,6 +90,7 @@ impl Found {
             timeline: None,
             followed: plan.target_timeline,
             highest_timeline: 0,
+            following: false,
         };
         reading.mark_in_use(&context.env, &self.secrets).await;
         let done = restoring::run(request).await;

@@ -16,7 +16,7 @@ use crate::config::recovery::{Moment, moment};
 use crate::error::{Error, Result};
 use crate::kube::secrets::SecretValues;
 use crate::objstore::{Purpose, jobs, repository};
-use crate::pg::files::{RECOVERY_SIGNAL, set_signal};
+use crate::pg::files::set_signal;
 
 /// Word in the marks.
 const KIND: &str = "full-recovery";
@@ -60,6 +60,7 @@ pub async fn run(context: &Context) -> Result<()> {
         timeline: Some(followed(&plan)),
         followed: plan.target_timeline,
         highest_timeline: highest(&sources).await.max(own_highest),
+        following: spec.follows().is_some(),
     };
     for over in &passed_over {
         let note = format!(
@@ -89,9 +90,10 @@ pub async fn run(context: &Context) -> Result<()> {
             passed_over,
         },
     )?;
-    set_signal(paths, Some(RECOVERY_SIGNAL))?;
+    set_signal(paths, Some(file.signal()))?;
     marker::finish(paths, KIND)?;
-    told(context, &format!("backup {} is restored; PostgreSQL replays the archive next", plan.backup_id))
+    let next = if file.following { "follows" } else { "replays" };
+    told(context, &format!("backup {} is restored; PostgreSQL {next} the archive next", plan.backup_id))
         .await;
     Ok(())
 }

@@ -11,7 +11,7 @@ use crate::error::{Error, IoContext, Result};
 use crate::install::write_atomically;
 use crate::kube::secrets::SecretValues;
 use crate::objstore::{Purpose, repository};
-use crate::pg::files::{read_optional, remove_optional};
+use crate::pg::files::{RECOVERY_SIGNAL, STANDBY_SIGNAL, read_optional, remove_optional};
 
 /// The file's content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +41,10 @@ pub struct RecoveryFile {
     /// The highest timeline in the archives of the source and in the own ones: the new one is above it.
     #[serde(default)]
     pub highest_timeline: u32,
+    /// The recovery has no end: the archive is followed, onto whichever timeline its cluster goes, until the Cluster no
+    /// longer wants it (`spec.replica`).
+    #[serde(default)]
+    pub following: bool,
 }
 
 impl RecoveryFile {
@@ -111,6 +115,12 @@ impl RecoveryFile {
     /// All places, the one that holds the backup first.
     pub fn places(&self) -> impl Iterator<Item = &Place> {
         std::iter::once(&self.place).chain(&self.others)
+    }
+
+    /// The file by which PostgreSQL knows what it shall do.
+    #[must_use]
+    pub fn signal(&self) -> &'static str {
+        if self.following { STANDBY_SIGNAL } else { RECOVERY_SIGNAL }
     }
 
     /// Removes it: the recovery is over.
@@ -186,6 +196,7 @@ mod tests {
             timeline: Some("2".into()),
             followed: 2,
             highest_timeline: 4,
+            following: true,
         };
         file.write(&paths).unwrap();
         assert_eq!(RecoveryFile::read(&paths).unwrap(), Some(file));

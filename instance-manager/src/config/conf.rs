@@ -49,7 +49,13 @@ pub enum ConfRole {
     },
     /// Replays an archive up to a target, then becomes the primary.
     Recovery(RecoverySettings),
+    /// Replays the archive of another cluster without end.
+    Following,
 }
+
+/// How often a new file is asked for while another cluster's archive is followed: it comes every few minutes, and each
+/// question is a request to a store that may be far away.
+const FOLLOWING_RETRY: &str = "5s";
 
 /// The line that names the file's owner.
 pub const HEADER: &str = "# Written by the instance manager at every start and change: edits are lost.\n# Set parameters in spec.postgresql.parameters of the Cluster.\n";
@@ -59,6 +65,9 @@ pub const HEADER: &str = "# Written by the instance manager at every start and c
 pub fn render(input: &ConfInput<'_>) -> String {
     let mut settings: BTreeMap<String, String> =
         DEFAULTS.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    if *input.role == ConfRole::Following {
+        settings.insert("wal_retrieve_retry_interval".to_owned(), FOLLOWING_RETRY.to_owned());
+    }
     for (name, value) in input.user {
         settings.retain(|k, _| !k.eq_ignore_ascii_case(name));
         settings.insert(name.clone(), value.clone());
@@ -107,6 +116,11 @@ pub fn render(input: &ConfInput<'_>) -> String {
             set("primary_conninfo", conninfo);
             set("recovery_target_timeline", "latest");
             set("restore_command", &restore);
+        }
+        ConfRole::Following => {
+            set("recovery_target_timeline", "latest");
+            set("restore_command", &restore);
+            set("synchronous_standby_names", "");
         }
         ConfRole::Recovery(recovery) => {
             set("restore_command", &restore);
@@ -233,6 +247,17 @@ mod tests {
             timeline: "latest".to_owned(),
         };
         insta::assert_snapshot!(conf(&ConfRole::Recovery(settings), None, 13));
+    }
+
+    #[test]
+    fn following_asks_less_often_and_has_no_end() {
+        let text = conf(&ConfRole::Following, None, 17);
+        let line = |name: &str| text.lines().find(|l| l.starts_with(name)).map(str::to_owned);
+        assert_eq!(line("wal_retrieve_retry_interval").unwrap(), "wal_retrieve_retry_interval = '5s'");
+        assert_eq!(line("recovery_target_timeline").unwrap(), "recovery_target_timeline = 'latest'");
+        assert_eq!(line("synchronous_standby_names").unwrap(), "synchronous_standby_names = ''");
+        assert!(line("restore_command").unwrap().contains("wal-restore"));
+        assert_eq!((line("primary_conninfo"), line("recovery_target_time ")), (None, None));
     }
 
     #[test]

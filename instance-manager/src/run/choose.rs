@@ -156,8 +156,11 @@ pub fn fenced(shared: &Shared) -> bool {
 
 fn facts(shared: &Shared) -> Result<Facts> {
     let paths = &shared.env.paths;
-    let recovering = paths.pgdata.join(RECOVERY_SIGNAL).exists();
-    match (recovering, RecoveryFile::read(paths)?) {
+    let standby = paths.pgdata.join(STANDBY_SIGNAL).exists();
+    let file = RecoveryFile::read(paths)?;
+    let follows = standby && file.as_ref().is_some_and(|file| file.following);
+    let recovering = follows || paths.pgdata.join(RECOVERY_SIGNAL).exists();
+    match (recovering, file) {
         // PostgreSQL removed its signal: the recovery is over, only the promotion's last step is missing.
         (false, Some(_)) => RecoveryFile::remove(paths)?,
         (true, None) => {
@@ -169,5 +172,5 @@ fn facts(shared: &Shared) -> Result<Facts> {
         }
         _ => {}
     }
-    Ok(Facts { recovering, standby: paths.pgdata.join(STANDBY_SIGNAL).exists(), fenced: fenced(shared) })
+    Ok(Facts { recovering, standby, fenced: fenced(shared) })
 }

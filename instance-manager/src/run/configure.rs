@@ -37,6 +37,7 @@ pub fn render(
     let role = match running {
         Running::Primary => ConfRole::Primary,
         Running::Standby => ConfRole::Standby { conninfo: conninfo(env) },
+        Running::Recovery if recovery.is_some_and(|r| r.following) => ConfRole::Following,
         Running::Recovery => {
             let target = recovery.and_then(|r| r.target.as_ref());
             let mut settings = RecoverySettings::of(target).map_err(|e| Error::permanent(e.to_string()))?;

@@ -6,6 +6,8 @@ pub mod certificates;
 pub mod choose;
 pub mod configure;
 pub mod divergence;
+pub mod following;
+pub mod following_wal;
 pub mod manager_client;
 pub mod news;
 pub mod passwords;

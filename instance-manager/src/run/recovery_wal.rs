@@ -40,7 +40,7 @@ pub struct Timelines {
 
 impl Timelines {
     /// Whether PostgreSQL asks for this file only to find a number that is free, and this one is not.
-    fn is_taken(self, name: &str) -> bool {
+    pub(super) fn is_taken(self, name: &str) -> bool {
         matches!(name.parse(), Ok(WalName::History(timeline)) if timeline > self.followed && timeline <= self.highest)
     }
 }
@@ -71,7 +71,7 @@ impl RecoveryWal {
     /// In words: when the place that holds the backup has the file and it cannot be used, and no other has it.
     pub async fn restore(&self, name: &str, path: &str) -> Result<WalFetch, String> {
         if self.timelines.is_taken(name) {
-            return self.pretend(name, path).map(|()| WalFetch::Restored);
+            return pretend(&self.pgdata, name, path).map(|()| WalFetch::Restored);
         }
         let mut damaged = None;
         for source in &self.sources {
@@ -108,13 +108,13 @@ impl RecoveryWal {
         }
         damaged.map_or(Ok(WalFetch::NotThere), Err)
     }
+}
 
-    /// A history file that holds nothing but a comment. PostgreSQL removes it when the recovery ends.
-    fn pretend(&self, name: &str, path: &str) -> Result<(), String> {
-        let dest = self.pgdata.join(path);
-        std::fs::write(&dest, "# this timeline is in use in an archive\n")
-            .map_err(|error| format!("{name}: cannot write {}: {error}", dest.display()))
-    }
+/// A history file that holds nothing but a comment. PostgreSQL removes it when the recovery ends.
+pub(super) fn pretend(pgdata: &Path, name: &str, path: &str) -> Result<(), String> {
+    let dest = pgdata.join(path);
+    std::fs::write(&dest, "# this timeline is in use in an archive\n")
+        .map_err(|error| format!("{name}: cannot write {}: {error}", dest.display()))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::rejoin::needs_rejoin;
 /// What is known about the data directory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// `howdah-recovery.json` is there: an archive recovery is not finished.
+    /// An archive recovery is not finished, or goes on without end.
     pub recovering: bool,
     /// `standby.signal` is there.
     pub standby: bool,
@@ -67,7 +67,7 @@ pub enum Running {
     Primary,
     /// Follows.
     Standby,
-    /// Replays an archive.
+    /// Replays an archive, to its end or without end.
     Recovery,
 }
 

@@ -35,6 +35,8 @@ pub struct ServerState {
     pub running: Option<Running>,
     /// It took connections at least once since it was started.
     pub up: bool,
+    /// What a recovery without end follows, once it takes connections.
+    pub following: Option<String>,
     /// It is being stopped.
     pub stopping: bool,
     /// What is going on, for people.

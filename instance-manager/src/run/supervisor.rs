@@ -16,6 +16,7 @@ use tokio::time::{interval, sleep, timeout};
 use tokio_postgres::Client;
 
 use super::divergence::{self, ReplicaLog};
+use super::following::{self, Following};
 use super::passwords::Wanted;
 use super::recovery_watch::RecoveryLog;
 use super::replace::handover::{FORMAT, Handover, HeldLease, to_uptime};
@@ -134,6 +135,8 @@ struct Life {
     replica: Arc<Mutex<ReplicaLog>>,
     /// What came of its complaints.
     astray: divergence::Verdict,
+    /// The archive that a recovery without end follows.
+    following: Option<Following>,
     /// The server is to be started anew before anybody is told that it is ready.
     anew: bool,
 }
@@ -157,16 +160,19 @@ impl Life {
             receiver: WalReceiver::default(),
             replica: Arc::default(),
             astray: divergence::Verdict::Fine,
+            following: None,
             anew: false,
         }
     }
 
     fn say(&self, message: &str, running: bool, up: bool) {
+        let recovers = self.running == Running::Recovery;
         self.shared.server.send_modify(|s| {
             *s = ServerState {
                 running: running.then_some(self.running),
                 up,
                 message: message.to_owned(),
+                following: self.following.as_ref().filter(|_| up && recovers).map(|f| f.source().to_owned()),
                 ..ServerState::default()
             };
         });
@@ -274,6 +280,7 @@ impl Life {
                 let file = RecoveryFile::read(paths)?
                     .ok_or_else(|| Error::transient("the recovery settings went away"))?;
                 shared.wal.serve_recovery(&file, &secrets)?;
+                self.following = file.following.then(|| Following::new(&file, &secrets));
             }
         }
         configure::apply(&shared, self.running).await?;
@@ -407,6 +414,7 @@ impl Life {
     /// PostgreSQL ended by itself.
     async fn ended(&mut self, how: String, stop: &mut Signal) -> Result<End> {
         self.shared.authority.watchdog.guard(None);
+        let up = self.shared.server.borrow().up;
         if let Some(mut server) = self.server.take() {
             server.drain_log().await;
         }
@@ -429,7 +437,9 @@ impl Life {
             return Ok(End::Again);
         }
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if self.running == Running::Recovery && log.is_final() {
+        // Sessions of those who read what is followed have their own FATAL lines.
+        let read = self.following.is_some() && up;
+        if self.running == Running::Recovery && log.is_final() && !read {
             let target = RecoveryFile::read(&self.shared.env.paths)?
                 .and_then(|f| f.target)
                 .map_or_else(|| "the end of the archive".to_owned(), |t| describe_target(&t));
@@ -526,6 +536,12 @@ impl Life {
             }
             Err(error) => self.trouble("InvalidConfiguration", &error).await,
         }
+        if let Some(following) = &mut self.following
+            && self.running == Running::Recovery
+            && let Err(error) = following.read_again(&shared, &secrets).await
+        {
+            self.trouble("SourceArchiveUnreadable", &error).await;
+        }
         // Chosen and then not: another was chosen before the lease was free.
         self.promote = self.running == Running::Standby && self.change() == Change::Promote;
     }
@@ -545,6 +561,9 @@ impl Life {
     /// What is done again and again: reach the next state.
     async fn tick(&mut self) -> Result<()> {
         let up = self.shared.server.borrow().up;
+        if up && self.running == Running::Recovery && self.follows_on().await {
+            return Ok(());
+        }
         if !up || self.promote || self.running == Running::Recovery {
             // A server that hangs must not keep the signals waiting.
             let step = timeout(Duration::from_secs(90), self.advance(up)).await;
@@ -569,22 +588,47 @@ impl Life {
         Ok(())
     }
 
+    /// Whether an archive is followed and nothing else is to be done now.
+    async fn follows_on(&mut self) -> bool {
+        let shared = self.shared.clone();
+        let Some(following) = &mut self.following else { return false };
+        let Some(trouble) = following.look(&shared) else { return false };
+        let message = following.message(trouble.as_deref());
+        shared.server.send_if_modified(|s| {
+            let changed = s.message != message;
+            s.message.clone_from(&message);
+            changed
+        });
+        if trouble.is_some() && following.tells() {
+            tracing::warn!("{message}");
+            let (cluster, note) = (shared.cluster(), self.named(&message));
+            shared.kube.event(&*cluster, EventType::Warning, "SourceArchiveUnreadable", &note).await;
+        }
+        true
+    }
+
     async fn advance(&mut self, up: bool) -> Result<()> {
         let sql = self.shared.local.connect(MAINTENANCE_DB).await?;
         let in_recovery: bool = sql.query_one("SELECT pg_is_in_recovery()", &[]).await?.try_get(0)?;
         if !up {
-            let what = match self.running {
-                Running::Recovery if in_recovery => "replaying the archive",
-                _ => "PostgreSQL takes connections",
+            let what = match (self.running, &self.following) {
+                (Running::Recovery, Some(following)) if in_recovery => following.message(None),
+                (Running::Recovery, None) if in_recovery => "replaying the archive".to_owned(),
+                _ => "PostgreSQL takes connections".to_owned(),
             };
             tracing::info!("{what}");
-            self.say(what, true, true);
+            self.say(&what, true, true);
             if self.running == Running::Primary {
                 self.announce(&sql).await?;
             }
         }
         match self.running {
-            Running::Recovery if !in_recovery => {
+            Running::Recovery if in_recovery => {
+                if self.following.is_some() && self.shared.cluster().spec.follows().is_none() {
+                    return following::promote(&self.shared, &sql).await;
+                }
+            }
+            Running::Recovery => {
                 if let Some(file) = RecoveryFile::read(&self.shared.env.paths)? {
                     file.unmark_in_use(&self.shared.env, &self.shared.secrets()).await;
                 }

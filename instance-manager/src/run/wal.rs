@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::archives::{Archive, Archives, status, together};
+use super::following_wal::FollowingWal;
 use super::recovery_wal::{RecoverySource, RecoveryWal, Timelines};
 use super::take_over::{News, take_over};
 use crate::bootstrap::recovery_file::RecoveryFile;
@@ -71,6 +72,8 @@ enum Restore {
     Standby(Vec<Arc<Restorer>>),
     /// For a recovery: its sources.
     Recovery(Arc<RecoveryWal>),
+    /// For a recovery without end: its sources.
+    Following(Arc<FollowingWal>),
 }
 
 /// What is said while it is not known where WAL goes.
@@ -211,10 +214,16 @@ impl WalService {
     /// # Errors
     /// When Secrets or settings of the place that holds the backup cannot be used.
     pub fn serve_recovery(&self, file: &RecoveryFile, secrets: &SecretValues) -> crate::error::Result<()> {
-        let several = !file.others.is_empty();
+        // Where the end is not known, a part of a segment may be what its cluster left behind when it took another way.
+        let several = !file.others.is_empty() && !file.following;
         let mut sources = Vec::new();
         // The last segment of a timeline may be there in part only, and complete in another place.
-        for partial in if several { &[false, true][..] } else { &[true][..] } {
+        let partials = match (several, file.following) {
+            (_, true) => &[false][..],
+            (true, false) => &[false, true][..],
+            (false, false) => &[true][..],
+        };
+        for partial in partials {
             for (index, place) in file.places().enumerate() {
                 let spool = self.paths.spool().join(format!("{index}{}", if *partial { "p" } else { "" }));
                 let parallel = if *partial && several { 1 } else { wal_parallel(&place.store) };
@@ -233,11 +242,23 @@ impl WalService {
             }
         }
         let timelines = Timelines { followed: file.followed, highest: file.highest_timeline };
-        let recovery = RecoveryWal::new(self.paths.pgdata.clone(), sources, timelines);
+        let pgdata = self.paths.pgdata.clone();
         let mut state = self.write();
-        state.restore = Restore::Recovery(Arc::new(recovery));
+        state.restore = match file.following {
+            true => Restore::Following(Arc::new(FollowingWal::new(pgdata, sources, timelines))),
+            false => Restore::Recovery(Arc::new(RecoveryWal::new(pgdata, sources, timelines))),
+        };
         lead(&mut state, false);
         Ok(())
+    }
+
+    /// The other cluster's archive that is followed, when one is.
+    #[must_use]
+    pub fn following(&self) -> Option<Arc<FollowingWal>> {
+        match &self.read().restore {
+            Restore::Following(following) => Some(following.clone()),
+            _ => None,
+        }
     }
 
     /// Looks after repositories that are behind: this is the primary.
@@ -295,6 +316,7 @@ impl WalService {
             Restore::None => return,
             Restore::Standby(all) => all,
             Restore::Recovery(recovery) => recovery.restorers(),
+            Restore::Following(following) => following.restorers(),
         };
         for restorer in restorers {
             if let Err(error) = restorer.shutdown().await {
@@ -330,8 +352,19 @@ impl WalService {
 
     /// Answers `restore`.
     pub async fn restore(&self, name: &str, path: &str) -> SocketAnswer {
+        let following = self.following();
+        if let Some(following) = following {
+            return match following.restore(name, path).await {
+                Ok(WalFetch::Restored) => done(),
+                Ok(WalFetch::NotThere) => refuse(1, format!("{name} is not in the archive")),
+                // PostgreSQL asks again.
+                Err(error) => refuse(1, error),
+            };
+        }
         let recovery = match &self.read().restore {
-            Restore::None => return refuse(1, format!("{name}: no archive is configured")),
+            Restore::None | Restore::Following(_) => {
+                return refuse(1, format!("{name}: no archive is configured"));
+            }
             Restore::Standby(all) => Err(all.clone()),
             Restore::Recovery(recovery) => Ok(recovery.clone()),
         };

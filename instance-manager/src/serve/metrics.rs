@@ -79,6 +79,13 @@ fn registry(status: &InstanceStatus, progress: Option<&Progress>) -> Registry {
         m.gauge("postgres_streaming", "Whether the replica streams from the primary", yes(status.streaming));
     }
     m.gauge("recovering", "Whether an archive recovery goes on", yes(status.recovering));
+    if let Some(time) = status.replayed_time {
+        m.gauge(
+            "following_replayed_timestamp_seconds",
+            "When the last transaction that was replayed from the followed archive ended",
+            time as f64,
+        );
+    }
     m.gauge("fatal", "Whether a failure needs a person", yes(status.fatal.is_some()));
     if let Some(timeline) = status.timeline_id {
         m.gauge("timeline", "Timeline", f64::from(timeline));

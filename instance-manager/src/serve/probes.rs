@@ -35,7 +35,8 @@ fn answer(ok: bool, message: String) -> Answer {
 async fn startup(State(shared): State<Arc<Shared>>) -> Answer {
     let server = shared.server();
     let waits = server.fenced || server.former_primary.is_some();
-    let started = waits || (server.up && server.running != Some(Running::Recovery));
+    let started =
+        waits || (server.up && (server.running != Some(Running::Recovery) || server.following.is_some()));
     answer(started, server.message)
 }
 
@@ -53,7 +54,12 @@ async fn ready(State(shared): State<Arc<Shared>>) -> Answer {
 /// Whether the state of the server allows sessions.
 #[must_use]
 pub fn may_be_ready(server: &ServerState) -> bool {
-    server.up && !server.stopping && matches!(server.running, Some(Running::Primary | Running::Standby))
+    let takes_sessions = match server.running {
+        Some(Running::Primary | Running::Standby) => true,
+        Some(Running::Recovery) => server.following.is_some(),
+        None => false,
+    };
+    server.up && !server.stopping && takes_sessions
 }
 
 /// Whether PostgreSQL answers now.
@@ -74,7 +80,10 @@ mod tests {
         let state = |running, up, stopping| ServerState { running, up, stopping, ..ServerState::default() };
         assert!(may_be_ready(&state(Some(Running::Primary), true, false)));
         assert!(may_be_ready(&state(Some(Running::Standby), true, false)));
-        assert!(!may_be_ready(&state(Some(Running::Recovery), true, false)));
+        let mut recovery = state(Some(Running::Recovery), true, false);
+        assert!(!may_be_ready(&recovery));
+        recovery.following = Some("external cluster origin".into());
+        assert!(may_be_ready(&recovery), "one that follows may be read");
         assert!(!may_be_ready(&state(Some(Running::Primary), true, true)));
         assert!(!may_be_ready(&state(Some(Running::Primary), false, false)));
         assert!(!may_be_ready(&state(None, false, false)));

@@ -25,6 +25,8 @@ pub struct Sample {
     pub received_lsn: Option<String>,
     /// Last replayed position.
     pub replayed_lsn: Option<String>,
+    /// When the last replayed transaction ended, in Unix seconds.
+    pub replayed_time: Option<i64>,
     /// Whether a WAL receiver streams.
     pub streaming: bool,
     /// Whether a parameter waits for a restart.
@@ -57,7 +59,8 @@ SELECT r.recovering,
                          WHERE s.pending_restart AND f.setting ~ '^[0-9]+$' AND f.setting::int8 < s.setting::int8
                            AND name IN ('max_connections', 'max_locks_per_transaction', 'max_prepared_transactions',
                                         'max_wal_senders', 'max_worker_processes'))
-            ELSE false END
+            ELSE false END,
+       CASE WHEN r.recovering THEN floor(extract(epoch FROM pg_last_xact_replay_timestamp()))::int8 END
 FROM (SELECT pg_is_in_recovery() AS recovering) r";
 
 /// By name, so that the same state is the same answer.
@@ -93,6 +96,7 @@ pub async fn sample(shared: &Shared) -> Result<Sample> {
             timeline: row.try_get::<_, Option<i64>>(3)?.and_then(|t| u32::try_from(t).ok()),
             received_lsn: row.try_get(4)?,
             replayed_lsn: row.try_get(5)?,
+            replayed_time: row.try_get(10)?,
             streaming: row.try_get(6)?,
             pending_restart: row.try_get(7)?,
             pending_restart_lowers: row.try_get(9)?,

@@ -185,6 +185,7 @@ pub async fn collect(shared: &Shared) -> InstanceStatus {
 fn fold(server: &ServerState, sampled: Option<Result<Sample, Error>>) -> InstanceStatus {
     let mut status = InstanceStatus {
         recovering: server.running == Some(Running::Recovery),
+        following: server.following.clone(),
         message: server.message.clone(),
         fatal: server.fatal.clone(),
         fenced: server.fenced,
@@ -205,6 +206,7 @@ fn fold(server: &ServerState, sampled: Option<Result<Sample, Error>>) -> Instanc
             status.timeline_id = sample.timeline;
             status.received_lsn = sample.received_lsn;
             status.replayed_lsn = sample.replayed_lsn;
+            status.replayed_time = sample.replayed_time.filter(|_| server.following.is_some());
             status.streaming = sample.streaming;
             status.pending_restart = sample.pending_restart;
             status.pending_restart_lowers = sample.pending_restart_lowers;
@@ -230,6 +232,7 @@ mod tests {
             timeline: Some(2),
             received_lsn: Some("0/3000060".into()),
             replayed_lsn: None,
+            replayed_time: None,
             streaming: false,
             pending_restart: true,
             pending_restart_lowers: false,

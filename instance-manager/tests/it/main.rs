@@ -8,6 +8,7 @@ mod backup;
 mod bad_pages;
 mod certificates;
 mod faults;
+mod following;
 mod given_certificates;
 mod https;
 mod info;

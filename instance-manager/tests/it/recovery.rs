@@ -19,7 +19,7 @@ pub fn from_backup(name: &str, target: Option<RecoveryTarget>) -> Option<Bootstr
     })
 }
 
-async fn rows(pod: &Pod) -> i64 {
+pub async fn rows(pod: &Pod) -> i64 {
     let sql = pod.sql("app", "app").await.unwrap();
     sql.query_one("SELECT count(*) FROM t", &[]).await.unwrap().get(0)
 }

@@ -65,7 +65,10 @@ pub fn changes(before: &ClusterStatus, after: &ClusterStatus) -> Vec<Note> {
             message: after.phase_reason.clone().unwrap_or_default(),
         });
     }
-    if changed && let Some(phases::HIBERNATED | phases::FENCED | phases::WAITING_FOR_USER) = phase {
+    if changed
+        && let Some(phases::HIBERNATED | phases::FENCED | phases::FOLLOWING | phases::WAITING_FOR_USER) =
+            phase
+    {
         notes.push(Note {
             warning: false,
             reason: camel(phase.unwrap_or_default()),

@@ -80,6 +80,10 @@ pub fn judge(validated: &Validated, now: Timestamp, instance: &Instance<'_>) -> 
         // It is looked at again when it answers.
         return if of_image { Verdict::Current } else { Verdict::InPlace };
     };
+    if report.following.is_some() {
+        // Nobody writes here: a restart interrupts readers only.
+        return new_pod(None);
+    }
     if report.manager_sha256.is_none() {
         let why = format!("version {} cannot be replaced while PostgreSQL runs", report.manager_version);
         return new_pod(Some(why));

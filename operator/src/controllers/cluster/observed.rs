@@ -162,6 +162,12 @@ impl Instance<'_> {
             && self.report.is_some_and(|r| r.ready && r.role == Some(InstanceRole::Primary) && !r.recovering)
     }
 
+    /// What it follows (`spec.replica`), when it is ready and does so.
+    #[must_use]
+    pub fn following(&self) -> Option<&str> {
+        self.report.filter(|r| self.ready() && r.ready)?.following.as_deref()
+    }
+
     /// Whether the volumes it needs are there and stay.
     #[must_use]
     pub fn has_volumes(&self, with_wal: bool) -> bool {

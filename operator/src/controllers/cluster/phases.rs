@@ -16,6 +16,8 @@ pub const BOOTSTRAP_FAILED: &str = "Bootstrap failed";
 pub const INSTANCE_FAILED: &str = "An instance is failing";
 /// A replica is being made.
 pub const CREATING_REPLICA: &str = "Creating a new replica";
+/// The archive of another cluster is followed, until somebody promotes this one.
+pub const FOLLOWING: &str = "Following another cluster";
 /// Instances exist and are not ready yet.
 pub const WAITING_FOR_INSTANCES: &str = "Waiting for the instances to become active";
 /// Instances are replaced one after the other.

@@ -237,6 +237,8 @@ fn fold_conditions(
     };
     if let Some(reason) = asleep {
         set(conditions::READY, FALSE, reason, &plan.reason);
+    } else if plan.phase == phases::FOLLOWING {
+        set(conditions::READY, TRUE, "FollowsSource", &plan.reason);
     } else if status.ready_instances >= desired
         && status.instances == desired
         && status.current_primary.is_some()

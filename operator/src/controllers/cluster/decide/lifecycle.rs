@@ -40,7 +40,8 @@ pub(super) fn run(
     let verdict = round.decide(hash, plan);
     plan.phase = verdict.0;
     plan.reason = verdict.1;
-    plan.at_rest = matches!(plan.phase, phases::HEALTHY | phases::WAITING_FOR_USER) && plan.steps.is_empty();
+    plan.at_rest = matches!(plan.phase, phases::HEALTHY | phases::FOLLOWING | phases::WAITING_FOR_USER)
+        && plan.steps.is_empty();
 }
 
 /// Phase and reason.
@@ -107,6 +108,13 @@ impl Round<'_> {
         let waiting = self.waiting(&leaving);
         if !waiting.is_empty() {
             return (busy, format!("not ready yet: {}", waiting.join(", ")));
+        }
+        if let Some(source) = self.primary_instance().and_then(Instance::following) {
+            let reason = format!(
+                "{} follows {source}; set spec.replica.enabled to false to promote it, when the source takes no writes",
+                self.name(self.primary)
+            );
+            return (phases::FOLLOWING, reason);
         }
         let verdict = self.grow(&leaving, plan);
         match user {
@@ -290,8 +298,10 @@ impl Round<'_> {
 
     /// Instances that are not ready, each with what is known of why.
     fn waiting(&self, leaving: &[String]) -> Vec<String> {
-        let unready =
-            |i: &&Instance<'_>| if i.serial == self.primary { !i.ready_primary() } else { !i.ready() };
+        let unready = |i: &&Instance<'_>| {
+            let serves = if i.serial == self.primary { i.ready_primary() } else { i.ready() };
+            !serves && i.following().is_none()
+        };
         self.instances
             .iter()
             .filter(unready)

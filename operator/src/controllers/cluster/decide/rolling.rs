@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 
 use howdah_api::availability::{PrimaryUpdateMethod, PrimaryUpdateStrategy};
-use howdah_api::instance::InstanceRole;
+use howdah_api::instance::{InstanceRole, InstanceStatus};
 use howdah_api::{Backup, labels, naming};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
@@ -133,10 +133,11 @@ pub(super) fn next_to_replace(
 /// Whether the primary is the one that it shall be: nothing else is touched while it moves.
 fn settled(observed: &Observed, instances: &[Instance<'_>], primary: i32, name: &str) -> bool {
     let is_known = observed.status().current_primary.is_none_or(|current| current == name);
+    let leads = |r: &InstanceStatus| !r.recovering && r.role == Some(InstanceRole::Primary);
     let says_so = instances
         .iter()
         .filter(|i| i.serial == primary)
-        .all(|i| i.report.is_none_or(|r| r.ready && !r.recovering && r.role == Some(InstanceRole::Primary)));
+        .all(|i| i.report.is_none_or(|r| r.ready && (leads(r) || r.following.is_some())));
     is_known && says_so
 }
 
