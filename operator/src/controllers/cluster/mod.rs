@@ -35,6 +35,8 @@ mod failover_tests;
 #[cfg(test)]
 mod fencing_tests;
 #[cfg(test)]
+mod following_tests;
+#[cfg(test)]
 mod hibernation_tests;
 #[cfg(test)]
 mod manager_upgrade_tests;
