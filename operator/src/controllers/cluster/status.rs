@@ -35,7 +35,7 @@ pub fn fold(
     let remarks = validated.remarks().chain(validated.certificate_problems()).map(|p| p.message.as_str());
     let said: Vec<&str> =
         std::iter::once(plan.reason.as_str()).chain(remarks).filter(|text| !text.is_empty()).collect();
-    status.phase_reason = Some(said.join("; ")).filter(|r| !r.is_empty());
+    status.phase_reason = Some(phases::told(plan.phase, &said.join("; "))).filter(|r| !r.is_empty());
     status.observed_generation = generation;
     if plan.target_chosen || status.target_primary != plan.target_primary {
         status.target_primary_timestamp = Some(Time(crate::clock::to_seconds(now)));
