@@ -64,6 +64,15 @@ fn they_are_named_and_nothing_else_is_said(
 }
 
 #[rstest]
+#[case::nobody(three(), 0)]
+#[case::by_the_annotation(annotated(three(), "*"), 3)]
+#[case::by_its_own_word(down(three(), 2), 1)]
+#[case::a_value_that_is_not_understood(annotated(three(), "zoo-2"), 0)]
+fn they_are_counted(#[case] world: World, #[case] number: i64) {
+    assert_eq!(status::gauges(&world.observed, &world.folded()).fenced, number);
+}
+
+#[rstest]
 #[case::rolling_change(down(three(), 2).with_spec(|s| s.image_name = Some("registry/pg:18".into())))]
 #[case::restart(down(three(), 2).change(|w| w.report(3).pending_restart = true))]
 #[case::scaling_down(down(three(), 2).with_spec(|s| s.instances = 1))]

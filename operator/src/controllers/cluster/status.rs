@@ -11,7 +11,7 @@ use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 
-use super::decide::Plan;
+use super::decide::{Plan, fencing};
 use super::observed::{Instance, Observed};
 use super::validate::Validated;
 use super::{certificates, gap_backups, phases, repositories, synchronous, trouble, wal_runway};
@@ -347,6 +347,7 @@ pub fn gauges(observed: &Observed, status: &ClusterStatus) -> ClusterGauges {
         phase: status.phase.clone(),
         instances: i64::from(status.instances),
         ready: i64::from(status.ready_instances),
+        fenced: count(fencing::fenced(observed, &observed.instances()).len()).into(),
         archiving: conditions::get(&status.conditions, conditions::CONTINUOUS_ARCHIVING)
             .filter(|c| c.status != UNKNOWN)
             .map(|c| c.status == TRUE),
