@@ -67,17 +67,10 @@ impl Context {
         reason: &str,
         note: String,
     ) {
-        // The server takes at most 1024 bytes.
-        let mut note = note;
-        if note.len() > 1000 {
-            let end = (0..=1000).rev().find(|i| note.is_char_boundary(*i)).unwrap_or(0);
-            note.truncate(end);
-            note.push('…');
-        }
         let event = Event {
             type_,
             reason: reason.to_owned(),
-            note: Some(note),
+            note: Some(fit(note)),
             action: reason.to_owned(),
             secondary: None,
         };
@@ -85,6 +78,18 @@ impl Context {
             tracing::warn!(error = crate::error::chain(&error), reason, "cannot publish an event");
         }
     }
+}
+
+/// The server takes at most 1024 bytes. What goes is taken from the middle: the remedy stands at the end.
+fn fit(note: String) -> String {
+    const HEAD: usize = 500;
+    const TAIL: usize = 500;
+    if note.len() <= HEAD + TAIL {
+        return note;
+    }
+    let head = (0..=HEAD).rev().find(|i| note.is_char_boundary(*i)).unwrap_or(0);
+    let tail = (note.len() - TAIL..note.len()).find(|i| note.is_char_boundary(*i)).unwrap_or(note.len());
+    format!("{} … {}", &note[..head], &note[tail..])
 }
 
 /// Failures in a row, by object.
@@ -237,6 +242,13 @@ impl Locks {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_note_keeps_its_end() {
+        assert_eq!(fit("ä".repeat(500)), "ä".repeat(500));
+        let long = fit(format!("begin{}kubectl", "ä".repeat(600)));
+        assert!(long.len() <= 1024 && long.starts_with("begin") && long.ends_with("kubectl"), "{long}");
+    }
 
     #[test]
     fn a_heartbeat_is_timed_by_our_own_clock() {

@@ -72,6 +72,7 @@ pub struct Metrics {
     shown: Arc<Mutex<HashMap<ClusterLabels, PhaseLabels>>>,
     instances: Family<ClusterLabels, Gauge>,
     ready: Family<ClusterLabels, Gauge>,
+    fenced: Family<ClusterLabels, Gauge>,
     archiving: Family<ClusterLabels, Gauge>,
     last_backup: Family<ClusterLabels, Gauge>,
     last_failed_backup: Family<ClusterLabels, Gauge>,
@@ -94,6 +95,8 @@ pub struct ClusterGauges {
     pub instances: i64,
     /// Instances that are ready.
     pub ready: i64,
+    /// Instances whose PostgreSQL is kept down, or shall be.
+    pub fenced: i64,
     /// Whether archiving works.
     pub archiving: Option<bool>,
     /// End of the last successful backup, Unix seconds.
@@ -127,7 +130,7 @@ impl Metrics {
         let errors = Family::default();
         let phases = Family::default();
         let gauge = Family::<ClusterLabels, Gauge>::default;
-        let (instances, ready, archiving) = (gauge(), gauge(), gauge());
+        let (instances, ready, fenced, archiving) = (gauge(), gauge(), gauge(), gauge());
         let (last_backup, last_failed_backup, first_recoverability) = (gauge(), gauge(), gauge());
         let (synchronous, synchronous_wanted, certificates) = (gauge(), gauge(), gauge());
         let backups = Family::default();
@@ -143,6 +146,11 @@ impl Metrics {
         registry.register("cluster_phase", "1 for the phase that the cluster is in", phases.clone());
         registry.register("cluster_instances", "Instances that exist", instances.clone());
         registry.register("cluster_ready_instances", "Instances that are ready", ready.clone());
+        registry.register(
+            "cluster_fenced_instances",
+            "Instances whose PostgreSQL is kept down because somebody asked for it",
+            fenced.clone(),
+        );
         registry.register(
             "cluster_archiving_working",
             "1 when WAL reaches the archive, 0 when it does not; absent when unknown or not configured",
@@ -199,6 +207,7 @@ impl Metrics {
             shown: Arc::default(),
             instances,
             ready,
+            fenced,
             archiving,
             last_backup,
             last_failed_backup,
@@ -236,6 +245,7 @@ impl Metrics {
         self.show_phase(&label, gauges.phase);
         self.instances.get_or_create(&label).set(gauges.instances);
         self.ready.get_or_create(&label).set(gauges.ready);
+        self.fenced.get_or_create(&label).set(gauges.fenced);
         let set = |family: &Family<ClusterLabels, Gauge>, value: Option<i64>| match value {
             Some(value) => {
                 family.get_or_create(&label).set(value);
@@ -291,6 +301,7 @@ impl Metrics {
         for family in [
             &self.instances,
             &self.ready,
+            &self.fenced,
             &self.archiving,
             &self.last_backup,
             &self.last_failed_backup,
@@ -332,6 +343,7 @@ mod tests {
             phase: Some("Cluster in healthy state".into()),
             instances: 2,
             ready: 1,
+            fenced: 1,
             archiving: Some(false),
             synchronous: Some((0, 1)),
             ..ClusterGauges::default()
@@ -342,6 +354,7 @@ mod tests {
         let phase = "cluster_phase{namespace=\"ns\",cluster=\"pg\",phase=\"Cluster in healthy state\"} 1";
         assert!(text.contains(phase) && !text.contains("Failing over"), "{text}");
         assert!(text.contains("howdah_operator_reconciles_total{controller=\"cluster\"} 1"), "{text}");
+        assert!(text.contains("cluster_fenced_instances{namespace=\"ns\",cluster=\"pg\"} 1"), "{text}");
         assert!(text.contains("cluster_archiving_working{namespace=\"ns\",cluster=\"pg\"} 0"), "{text}");
         assert!(text.contains("cluster_synchronous_replicas{namespace=\"ns\",cluster=\"pg\"} 0"), "{text}");
         assert!(

@@ -225,9 +225,10 @@ impl<'a> Looking<'a> {
     fn problem(&self, reason: &'static str, secret: &str, field: &str, what: &str) -> Problem {
         // A cluster that runs is not taken down for it, and its instances have a copy of what was good.
         let (blocks, end) = match self.observed.initialised() {
-            true => {
-                (Blocks::Certificates, "; meanwhile PostgreSQL goes on with the certificates that it has")
-            }
+            true => (
+                Blocks::Certificates,
+                "; meanwhile PostgreSQL goes on with the certificates that it has; see docs/runbook/certificates.md",
+            ),
             false => (Blocks::Instances, ""),
         };
         let what = match what.starts_with("key ") || what.starts_with("the ") || what.starts_with("an ") {

@@ -141,7 +141,11 @@ fn a_server_certificate_is_copied_as_it_is() {
         message.starts_with("Secret mine (certificates.serverTLSSecret): key tls.key does not belong"),
         "{message}"
     );
-    assert!(message.ends_with("PostgreSQL goes on with the certificates that it has"), "{message}");
+    assert!(
+        message
+            .contains("; meanwhile PostgreSQL goes on with the certificates that it has; see docs/runbook/"),
+        "{message}"
+    );
     assert_eq!(after.phase.as_deref(), Some(phases::HEALTHY));
     assert!(after.phase_reason.as_ref().unwrap().contains(&message), "{after:?}");
     assert_eq!(after.certificates, before.certificates, "what is in use is what was");

@@ -2,9 +2,11 @@
 
 use howdah_api::conditions::{self, FALSE, TRUE, UNKNOWN};
 use howdah_api::{Cluster, ClusterStatus};
+use k8s_openapi::jiff::Timestamp;
 use kube::Resource;
 use kube::runtime::events::EventType;
 
+use super::decide::Plan;
 use super::phases;
 use super::validate::Validated;
 use crate::context::Context;
@@ -52,7 +54,8 @@ pub fn changes(before: &ClusterStatus, after: &ClusterStatus) -> Vec<Note> {
     let changed = before.phase != after.phase;
     // What keeps instances from taking over is told in words that may change by the second.
     let steady = phase != Some(phases::NO_CANDIDATE);
-    if bad(phase) && (changed || (steady && before.phase_reason != after.phase_reason)) {
+    let news = || words(before.phase_reason.as_deref()) != words(after.phase_reason.as_deref());
+    if bad(phase) && (changed || (steady && news())) {
         notes.push(Note {
             warning: true,
             reason: camel(phase.unwrap_or_default()),
@@ -100,6 +103,28 @@ pub fn changes(before: &ClusterStatus, after: &ClusterStatus) -> Vec<Note> {
         }
     }
     notes
+}
+
+/// A reason without times and counts: a failure that goes on is no news.
+fn words(reason: Option<&str>) -> Vec<&str> {
+    let figure = |word: &&str| {
+        let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
+        bare.parse::<u32>().is_ok() || bare.parse::<Timestamp>().is_ok()
+    };
+    reason.unwrap_or_default().split_whitespace().filter(|word| !figure(word)).collect()
+}
+
+/// What a failover waits for, when that is another thing than was told before. Pure.
+#[must_use]
+pub fn waits(plan: &Plan, before: &ClusterStatus, after: &ClusterStatus) -> Option<Note> {
+    let goes_on = [&before.phase, &after.phase].iter().all(|p| p.as_deref() == Some(phases::FAILING_OVER));
+    let told = before.phase_reason.as_deref().unwrap_or_default();
+    plan.waits_for.as_deref().filter(|what| goes_on && !told.contains(what))?;
+    Some(Note {
+        warning: true,
+        reason: "FailoverWaits".into(),
+        message: after.phase_reason.clone().unwrap_or_default(),
+    })
 }
 
 /// What is not understood and was not told before. Pure.

@@ -186,7 +186,10 @@ fn evidence(#[case] world: World, #[case] words: &str) {
 #[rstest]
 #[case::it_holds_the_lease(unready(healthy(), 1), "waiting until the lease of zoo-1 ends")]
 #[case::pod_being_deleted(healthy().change(|w| deleting(&mut w.pod(1).metadata)), "the pod of zoo-1 is being deleted")]
-#[case::pod_gone(without_pod(healthy(), "zoo-1"), "zoo-1 has no pod; waiting until the lease of zoo-1 ends")]
+#[case::pod_gone(
+    without_pod(healthy(), "zoo-1"),
+    "zoo-1 has no pod, since 2026-11-21T10:00:00Z; waiting until the lease of zoo-1 ends"
+)]
 #[case::no_lease_at_all(
     unready(healthy(), 1).change(|w| w.observed.lease = None),
     "there is no Lease zoo-primary"
@@ -340,7 +343,7 @@ fn the_choice_is_explained() {
     let world = far(failed(), 3, "0/5000000", "0/5000000");
     assert_eq!(
         plan(&world).reason,
-        "zoo-1 is not ready (PostgreSQL does not answer); nobody holds the lease of the primary; \
+        "zoo-1 is not ready (PostgreSQL does not answer), since 2026-11-21T10:00:00Z; nobody holds the lease of the primary; \
          zoo-2 takes over, its WAL goes to 0/5000060; zoo-3 is 96 bytes behind"
     );
 }
@@ -352,8 +355,9 @@ fn nobody_can_take_over() {
     assert_eq!((plan.phase, target(&plan)), (phases::NO_CANDIDATE, "zoo-1"));
     assert_eq!(
         plan.reason,
-        "zoo-1 is not ready (PostgreSQL does not answer); zoo-2 is fenced; \
-         zoo-3 is on timeline 1, the primary was on 2"
+        "zoo-1 is not ready (PostgreSQL does not answer), since 2026-11-21T10:00:00Z; zoo-2 is fenced; \
+         zoo-3 is on timeline 1, the primary was on 2; \
+         kubectl -n park get pods,pvc -l postgresql.k8s.enterprisedb.io/cluster=zoo -o wide"
     );
     assert_eq!(plan.steps, []);
 }

@@ -38,18 +38,38 @@ fn down(world: World, serial: i32) -> World {
 }
 
 #[rstest]
-#[case::by_its_own_word(down(three(), 2), "zoo-2")]
-#[case::by_the_annotation(annotated(three(), "[\"zoo-3\"]"), "zoo-3")]
-#[case::all(annotated(three(), "*"), "zoo-1, zoo-2, zoo-3")]
-#[case::the_primary(down(three(), 1), "zoo-1")]
-fn they_are_named_and_nothing_else_is_said(#[case] world: World, #[case] names: &str) {
+#[case::by_its_own_word(down(three(), 2), "zoo-2", None)]
+#[case::by_the_annotation(annotated(three(), "[\"zoo-3\"]"), "zoo-3", Some("[\"zoo-3\"]"))]
+#[case::all(annotated(three(), "*"), "zoo-1, zoo-2, zoo-3", Some("*"))]
+#[case::the_primary(down(three(), 1), "zoo-1", None)]
+fn they_are_named_and_nothing_else_is_said(
+    #[case] world: World,
+    #[case] names: &str,
+    #[case] value: Option<&str>,
+) {
     let plan = plan(&world);
-    let reason = format!(
-        "PostgreSQL is kept down in {names}, and nothing is replaced or removed, until the annotation \
-         postgresql.k8s.enterprisedb.io/fenced-instances is taken away"
-    );
+    let end = match value {
+        Some(value) => format!(
+            "the annotation postgresql.k8s.enterprisedb.io/fenced-instances is taken away, which is {value} now: kubectl \
+             -n park annotate cluster zoo postgresql.k8s.enterprisedb.io/fenced-instances-"
+        ),
+        None => "they hear that the annotation postgresql.k8s.enterprisedb.io/fenced-instances is gone; when that lasts: \
+                 kubectl -n park get pods,pvc -l postgresql.k8s.enterprisedb.io/cluster=zoo -o wide"
+            .to_owned(),
+    };
+    let reason =
+        format!("PostgreSQL is kept down in {names}, and nothing is replaced or removed, until {end}");
     assert_eq!((plan.phase, plan.reason), (phases::FENCED, reason));
     assert_eq!(plan.steps, []);
+}
+
+#[rstest]
+#[case::nobody(three(), 0)]
+#[case::by_the_annotation(annotated(three(), "*"), 3)]
+#[case::by_its_own_word(down(three(), 2), 1)]
+#[case::a_value_that_is_not_understood(annotated(three(), "zoo-2"), 0)]
+fn they_are_counted(#[case] world: World, #[case] number: i64) {
+    assert_eq!(status::gauges(&world.observed, &world.folded()).fenced, number);
 }
 
 #[rstest]
@@ -67,7 +87,11 @@ fn the_failure_of_another_one_is_told_besides() {
     let world = down(three(), 2).change(|w| set_failing_init(w.pod(3), "bootstrap", "no space left"));
     let plan = plan(&world);
     assert_eq!(plan.phase, phases::FENCED);
-    assert!(plan.reason.ends_with("; besides, zoo-3: no space left"), "{}", plan.reason);
+    assert!(
+        plan.reason.contains("; besides, zoo-3: no space left (container bootstrap ended"),
+        "{}",
+        plan.reason
+    );
 }
 
 /// The status says these words about the annotation, and one event tells it.
@@ -102,6 +126,15 @@ fn a_list_that_cannot_be_read_fences_nobody_and_is_told_once() {
 #[case::one_of_two("[\"zoo-2\", \"pg-2\"]", "names pg-2, which is no instance")]
 fn a_name_of_nobody_is_told_once(#[case] value: &str, #[case] words: &str) {
     told_once(&annotated(three(), value), words);
+}
+
+/// The command that takes a wrong name out leaves a right one fenced.
+#[rstest]
+#[case::nobody("[\"zoo-9\"]", "fenced-instances-")]
+#[case::one_of_two("[\"zoo-2\", \"pg-2\"]", "fenced-instances='[\"zoo-2\"]' --overwrite")]
+fn the_remedy_unfences_nobody(#[case] value: &str, #[case] end: &str) {
+    let told = annotated(three(), value).validated().remarks().next().unwrap().message.clone();
+    assert!(told.ends_with(end), "{told}");
 }
 
 #[rstest]

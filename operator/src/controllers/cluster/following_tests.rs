@@ -45,7 +45,10 @@ fn one_instance_follows_and_the_others_wait_for_the_promotion() {
     let plan = plan(&world);
     assert_eq!((plan.phase, plan.at_rest), (phases::FOLLOWING, true));
     assert!(plan.steps.is_empty(), "{:?}", plan.steps);
-    assert!(plan.reason.contains("s3://b/origin") && plan.reason.contains("spec.replica.enabled"));
+    assert!(
+        plan.reason.contains("s3://b/origin")
+            && plan.reason.contains("patch clusters.postgresql.k8s.enterprisedb.io zoo")
+    );
     let status = world.folded();
     assert_eq!(status.current_primary, None, "nobody takes writes");
     let ready = conditions::get(&status.conditions, conditions::READY).unwrap();

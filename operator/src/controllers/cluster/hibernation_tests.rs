@@ -5,9 +5,11 @@ use howdah_api::conditions;
 use howdah_api::instance::InstanceRole::{Primary, Replica};
 use howdah_api::labels;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::decide::{Fill, Plan, Step, decide};
+use super::observed::PrimaryLease;
 use super::{events, phases, status};
 use crate::fixtures::{World, backup, now, set_failing_init, set_ready};
 
@@ -137,6 +139,58 @@ fn a_primary_that_fails_to_wake_up_holds_nothing_back() {
     assert_eq!(made(&plan(&told(world, &failing))), [2, 3]);
 }
 
+/// Asked to wake up `seconds` ago, and the primary's pod does nothing that could be told of.
+fn waking(spec: &str, serials: i32, seconds: i64) -> World {
+    let mut world = World::new(spec).initialised(serials).with_pod(1);
+    for serial in 1..=serials {
+        world = world.with_volumes(serial, true);
+    }
+    world.with_status(|s| {
+        s.phase = Some(phases::WAKING_UP.into());
+        s.primary_restart = Some("uid-zoo-1".into());
+        let since = now().as_second() - seconds;
+        s.current_primary_failing_since_timestamp = Some(Time(Timestamp::from_second(since).unwrap()));
+    })
+}
+
+#[test]
+fn waking_up_says_until_when_it_is_waited_for() {
+    let plan = plan(&waking(THREE, 3, 299));
+    assert_eq!((plan.phase, made(&plan)), (phases::WAKING_UP, vec![]));
+    assert!(plan.reason.ends_with("it has until 2026-11-21T10:00:01Z"), "{}", plan.reason);
+}
+
+/// The same limit as for everything else that takes the primary down on purpose.
+#[test]
+fn a_cluster_that_does_not_wake_up_is_a_cluster_whose_primary_fails() {
+    let world = waking(THREE, 3, 300);
+    let late = plan(&world);
+    assert_eq!((late.phase, late.target_primary.as_deref()), (phases::FAILING_OVER, Some("zoo-1")));
+    assert!(late.reason.starts_with("zoo-1 is not ready, since 2026-11-21T09:55:00Z; "), "{}", late.reason);
+    let world = world.change(|w| w.observed.lease = Some(PrimaryLease::default()));
+    let nobody = plan(&world);
+    assert_eq!((nobody.phase, made(&nobody)), (phases::NO_CANDIDATE, vec![2, 3]), "{nobody:?}");
+}
+
+#[test]
+fn one_that_is_alone_says_that_it_is_not_back_for_as_long_as_that_is_so() {
+    let world = waking("storage: {size: 5Gi}", 1, 299);
+    assert_eq!(plan(&world).phase, phases::WAKING_UP);
+    let world = waking("storage: {size: 5Gi}", 1, 300).silent(1);
+    let late = plan(&world);
+    let reason = "zoo-1 (zoo-1 does not answer at 10.0.0.1:8000: connection refused) is not back since \
+                  2026-11-21T09:55:00Z, it had 300 s; look: kubectl -n park describe pod zoo-1; kubectl -n park logs \
+                  zoo-1 -c postgres --tail=50";
+    assert_eq!((late.phase, late.reason.as_str()), (phases::INSTANCE_FAILED, reason));
+    assert_eq!(plan(&told(world, &late)), late);
+    // One that is back is well.
+    let back = waking("storage: {size: 5Gi}", 1, 300).change(|w| {
+        set_ready(w.pod(1));
+        w.observed.reports.insert("zoo-1".into(), Ok(crate::fixtures::report("zoo-1", Primary)));
+    });
+    assert_eq!(plan(&back).phase, phases::HEALTHY);
+}
+
 #[test]
 fn the_condition_says_so() {
     for (world, reason) in [
@@ -159,8 +213,8 @@ fn a_word_that_is_not_understood_does_nothing_and_is_told() {
     let plan = plan(&world);
     assert_eq!((plan.phase, plan.steps.len()), (phases::HEALTHY, 0));
     let after = status::fold(&validated, &world.observed, &plan, "hash", now());
-    let message =
-        "annotation postgresql.k8s.enterprisedb.io/hibernation is \"yes\"; it does nothing: give on or off";
+    let message = "annotation postgresql.k8s.enterprisedb.io/hibernation is \"yes\"; it does nothing: give on or off, or take it \
+         away: kubectl -n park annotate cluster zoo postgresql.k8s.enterprisedb.io/hibernation-";
     assert_eq!(after.phase_reason, Some(format!("all 3 instances are ready; {message}")));
 }
 

@@ -1,5 +1,6 @@
 //! The Cluster controller: brings a cluster to what its specification asks for.
 
+pub mod annotations;
 pub mod apply;
 pub mod build;
 pub mod certificates;
@@ -7,6 +8,7 @@ pub mod decide;
 pub mod events;
 pub mod fetch;
 pub mod gap_backups;
+pub mod kubectl;
 pub mod lease;
 pub mod manager_upgrade;
 pub mod nodes;
@@ -31,6 +33,8 @@ mod certificates_tests;
 #[cfg(test)]
 mod decide_tests;
 #[cfg(test)]
+mod events_tests;
+#[cfg(test)]
 mod failover_tests;
 #[cfg(test)]
 mod fencing_tests;
@@ -40,6 +44,8 @@ mod following_tests;
 mod hibernation_tests;
 #[cfg(test)]
 mod manager_upgrade_tests;
+#[cfg(test)]
+mod phases_tests;
 #[cfg(test)]
 mod repo_host_tests;
 #[cfg(test)]
@@ -200,6 +206,7 @@ async fn carry_out(
     }
     tell(ctx, &mut observed, &before, &first).await?;
     events::send(ctx, &observed.cluster, events::remarks(validated, &before)).await;
+    events::send(ctx, &observed.cluster, events::waits(plans.0, &before, &first).into_iter().collect()).await;
     if let Some(handover) = events::handover(&before, &first) {
         ctx.metrics.handed_over(&validated.namespace, &validated.name, handover);
     }
@@ -212,7 +219,7 @@ async fn carry_out(
         Err(error) if error.class() == Class::Permanent => {
             let mut told = status.clone();
             told.phase = Some(phases::REJECTED.to_owned());
-            told.phase_reason = Some(chain(error));
+            told.phase_reason = Some(phases::told(phases::REJECTED, &chain(error)));
             tell(ctx, &mut observed, &first, &told).await?;
         }
         Ok(_) if rejected => tell(ctx, &mut observed, &first, status).await?,

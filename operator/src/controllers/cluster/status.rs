@@ -11,7 +11,7 @@ use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 
-use super::decide::Plan;
+use super::decide::{Plan, fencing};
 use super::observed::{Instance, Observed};
 use super::validate::Validated;
 use super::{certificates, gap_backups, phases, repositories, synchronous, trouble, wal_runway};
@@ -35,7 +35,7 @@ pub fn fold(
     let remarks = validated.remarks().chain(validated.certificate_problems()).map(|p| p.message.as_str());
     let said: Vec<&str> =
         std::iter::once(plan.reason.as_str()).chain(remarks).filter(|text| !text.is_empty()).collect();
-    status.phase_reason = Some(said.join("; ")).filter(|r| !r.is_empty());
+    status.phase_reason = Some(phases::told(plan.phase, &said.join("; "))).filter(|r| !r.is_empty());
     status.observed_generation = generation;
     if plan.target_chosen || status.target_primary != plan.target_primary {
         status.target_primary_timestamp = Some(Time(crate::clock::to_seconds(now)));
@@ -349,6 +349,7 @@ pub fn gauges(observed: &Observed, status: &ClusterStatus) -> ClusterGauges {
         phase: status.phase.clone(),
         instances: i64::from(status.instances),
         ready: i64::from(status.ready_instances),
+        fenced: count(fencing::fenced(observed, &observed.instances()).len()).into(),
         archiving: conditions::get(&status.conditions, conditions::CONTINUOUS_ARCHIVING)
             .filter(|c| c.status != UNKNOWN)
             .map(|c| c.status == TRUE),

@@ -1,7 +1,10 @@
 //! Reads from a pod's status why it does not run. Pure.
 
-use howdah_api::naming;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use howdah_api::{Cluster, naming};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::kubectl::Kubectl;
 
 /// What keeps a pod from running.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +17,8 @@ pub struct Trouble {
     pub idle: bool,
     /// In words, from the container's own termination message where there is one.
     pub message: String,
+    /// What was seen of it: container, exit code, times.
+    pub seen: String,
 }
 
 impl Trouble {
@@ -21,6 +26,19 @@ impl Trouble {
     #[must_use]
     pub fn in_bootstrap(&self) -> bool {
         self.container == naming::CONTAINER_BOOTSTRAP || self.container == naming::CONTAINER_RECOVERY
+    }
+
+    /// In words about `pod`: what it is, what was seen, and how to look at it.
+    #[must_use]
+    pub fn told(&self, cluster: &Cluster, pod: &str) -> String {
+        let kubectl = Kubectl::of(cluster);
+        let mut text =
+            format!("{pod}: {} ({}); look: {}", self.message, self.seen, kubectl.describe_pod(pod));
+        if !self.container.is_empty() {
+            text.push_str("; ");
+            text.push_str(&kubectl.logs(pod, &self.container));
+        }
+        text
     }
 }
 
@@ -45,7 +63,7 @@ pub fn of(pod: &Pod) -> Option<Trouble> {
         .iter()
         .flatten()
         .chain(status.container_statuses.iter().flatten())
-        .find_map(of_container);
+        .find_map(|status| of_container(pod, status));
     containers.or_else(|| {
         status.conditions.iter().flatten().find(|c| c.type_ == "PodScheduled" && c.status == "False").map(
             |c| Trouble {
@@ -56,6 +74,7 @@ pub fn of(pod: &Pod) -> Option<Trouble> {
                     "no node for it: {}",
                     c.message.as_deref().unwrap_or("the scheduler gave no reason")
                 ),
+                seen: since(c.last_transition_time.as_ref(), pod),
             },
         )
     })
@@ -74,7 +93,21 @@ pub fn is_finished(pod: &Pod) -> bool {
     matches!(pod.status.as_ref().and_then(|s| s.phase.as_deref()), Some("Failed" | "Succeeded"))
 }
 
-fn of_container(status: &ContainerStatus) -> Option<Trouble> {
+/// Since when: `time`, else since the pod was made.
+fn since(time: Option<&Time>, pod: &Pod) -> String {
+    let time = time.or(pod.metadata.creation_timestamp.as_ref());
+    time.map_or_else(|| "just now".to_owned(), |time| format!("since {}", crate::clock::to_seconds(time.0)))
+}
+
+/// The end of a container, in figures.
+fn end(status: &ContainerStatus, ended: &ContainerStateTerminated) -> String {
+    let at = ended.finished_at.as_ref();
+    let at = at.map(|at| format!(" at {}", crate::clock::to_seconds(at.0))).unwrap_or_default();
+    let (name, code, again) = (&status.name, ended.exit_code, status.restart_count);
+    format!("container {name} ended{at} with exit code {code}, times started again: {again}")
+}
+
+fn of_container(pod: &Pod, status: &ContainerStatus) -> Option<Trouble> {
     if status.ready {
         return None;
     }
@@ -99,6 +132,7 @@ fn of_container(status: &ContainerStatus) -> Option<Trouble> {
                     || format!("container {} ended with exit code {}", status.name, ended.exit_code),
                     str::to_owned,
                 ),
+                seen: end(status, ended),
             })
         }
         (_, Some(reason)) => Some(Trouble {
@@ -108,6 +142,7 @@ fn of_container(status: &ContainerStatus) -> Option<Trouble> {
             message: waiting
                 .and_then(|w| w.message.clone())
                 .unwrap_or_else(|| format!("container {} cannot start: {reason}", status.name)),
+            seen: format!("container {} waits, {}", status.name, since(None, pod)),
         }),
         _ => None,
     }

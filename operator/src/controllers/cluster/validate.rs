@@ -4,12 +4,14 @@ use howdah_api::backup::BackupPhase;
 use howdah_api::common::SecretKeySelector;
 use howdah_api::object_store::BarmanObjectStore;
 use howdah_api::repository::{DEFAULT, NamedStore};
-use howdah_api::{Backup, Cluster, labels, naming};
+use howdah_api::{Backup, Cluster, naming};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaimSpec, Secret};
 use kube::ResourceExt;
 
+use super::annotations;
 use super::build::schedules;
 use super::certificates::{self, Certificates};
+use super::kubectl::Kubectl;
 use super::observed::Observed;
 use super::ownership::{Owner, owner};
 use super::recovery_target;
@@ -155,8 +157,8 @@ pub fn validate(observed: &Observed, settings: &Settings) -> Validated {
     problems.extend(check_stores(observed, &name));
     let certificates = certificates::look(observed);
     problems.extend(certificates.problems().cloned());
-    problems.extend(check_fencing(observed));
-    problems.extend(check_hibernation(cluster));
+    problems.extend(annotations::check_fencing(observed));
+    problems.extend(annotations::check_hibernation(cluster));
     foreign.sort();
     foreign.dedup();
     Validated {
@@ -330,49 +332,24 @@ fn problem(blocks: Blocks, reason: &'static str, message: String) -> Problem {
     Problem { blocks, reason, message }
 }
 
-/// Fencing asks for names that can be read, of instances that exist.
-fn check_fencing(observed: &Observed) -> Option<Problem> {
-    let cluster = &observed.cluster;
-    let wrong = |message| Some(problem(Blocks::Nothing, "InvalidFencing", message));
-    let value = cluster.annotations().get(labels::FENCED)?;
-    let names = match labels::fenced_names(value) {
-        Ok(names) => names,
-        Err(message) => return wrong(format!("{message}; it fences nobody as it is")),
-    };
-    let instances: Vec<String> =
-        observed.instances().iter().map(|i| naming::instance(&cluster.name_any(), i.serial)).collect();
-    let unknown: Vec<String> =
-        names.into_iter().filter(|name| name != "*" && !instances.contains(name)).collect();
-    if unknown.is_empty() {
-        return None;
-    }
-    let known = if instances.is_empty() {
-        "there are none yet".to_owned()
-    } else {
-        format!("there are {}", instances.join(", "))
-    };
-    wrong(format!(
-        "annotation {} names {}, which is no instance of this cluster ({known}); nobody is fenced by that: correct the name, \
-         or take it away",
-        labels::FENCED,
-        unknown.join(" and ")
-    ))
-}
-
-fn check_hibernation(cluster: &Cluster) -> Option<Problem> {
-    let value = cluster.annotations().get(labels::HIBERNATION)?;
-    let message = format!("annotation {} is {value:?}; it does nothing: give on or off", labels::HIBERNATION);
-    (!matches!(value.trim(), "on" | "off")).then(|| problem(Blocks::Nothing, "InvalidHibernation", message))
-}
-
 fn check_login(observed: &Observed, secret: &str, field: &str, user: &str) -> Option<Problem> {
+    let kubectl = Kubectl::of(&observed.cluster);
+    let look = match observed.secrets.contains_key(secret) {
+        // Shows the keys, never the values.
+        true => format!("describe secret {secret}"),
+        false => format!(
+            "create secret generic {secret} --type=kubernetes.io/basic-auth --from-literal=username={user} \
+             --from-literal=password=PASSWORD"
+        ),
+    };
     let wrong = |reason, what: &str| {
         Some(problem(
             Blocks::Instances,
             reason,
             format!(
                 "Secret {secret} ({field}) {what}; it must be in the cluster's namespace and hold the keys \
-                 username (\"{user}\") and password"
+                 username (\"{user}\") and password: {}",
+                kubectl.run(&look)
             ),
         ))
     };
@@ -449,12 +426,14 @@ fn check_recovery_stores(observed: &Observed) -> Option<Problem> {
 
 fn check_backup(observed: &Observed, name: &str) -> Option<Problem> {
     let wrong = |reason, message| Some(problem(Blocks::Recovery, reason, message));
+    let list = || Kubectl::of(&observed.cluster).run("get backups");
     let Some(backup) = &observed.recovery_backup else {
         return wrong(
             "BackupNotFound",
             format!(
-                "Backup {name} does not exist in this namespace; create or copy it here, or create a Cluster that \
-                 recovers by externalClusters"
+                "Backup {name} does not exist in this namespace ({} lists those that do); create or copy it here, or \
+                 create a Cluster that recovers by externalClusters",
+                list()
             ),
         );
     };
@@ -465,7 +444,9 @@ fn check_backup(observed: &Observed, name: &str) -> Option<Problem> {
             return wrong(
                 "BackupFailed",
                 format!(
-                    "Backup {name} has failed and holds nothing to recover from; name a completed Backup in a new Cluster"
+                    "Backup {name} has failed and holds nothing to recover from; name a completed Backup in a new Cluster \
+                     ({} lists them)",
+                    list()
                 ),
             );
         }
@@ -521,9 +502,10 @@ fn check_foreign_volume(observed: &Observed, cluster: &str) -> Option<Problem> {
         Blocks::Instances,
         "ForeignVolume",
         format!(
-            "PersistentVolumeClaim {} exists and does not belong to this cluster; it may hold data: delete or \
-             rename it, or choose another cluster name",
-            foreign.name_any()
+            "PersistentVolumeClaim {} exists and does not belong to this cluster; it may hold data: look at it ({}), \
+             delete it or choose another cluster name",
+            foreign.name_any(),
+            Kubectl::of(&observed.cluster).run(&format!("describe pvc {}", foreign.name_any()))
         ),
     ))
 }

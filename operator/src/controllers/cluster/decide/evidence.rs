@@ -8,6 +8,8 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::failing::stopped;
 use super::scene::{Scene, with_detail};
+use super::wait::Wait;
+use crate::controllers::cluster::kubectl::Kubectl;
 use crate::controllers::cluster::observed::Instance;
 use crate::controllers::cluster::trouble;
 
@@ -43,30 +45,26 @@ pub(super) fn down(scene: &Scene<'_>, name: &str) -> Option<String> {
 }
 
 /// What is waited for while nothing proves that `name` is down.
-pub(super) fn awaited(scene: &Scene<'_>, name: &str) -> String {
+pub(super) fn awaited(scene: &Scene<'_>, name: &str) -> Wait {
     let kubernetes = "Kubernetes says that its container has ended";
+    let kubectl = Kubectl::of(&scene.observed.cluster);
+    let lease = naming::primary_lease(&scene.validated.name);
     if scene.observed.lease.is_some() {
         let seconds = naming::PRIMARY_LEASE_SECONDS;
-        format!(
-            "waiting until the lease of {name} ends ({seconds} s after it was last renewed) or {kubernetes}"
-        )
+        let what = format!("waiting until the lease of {name} ends");
+        let more = format!(
+            " ({seconds} s after it was last renewed) or {kubernetes}; when that lasts, somebody renews it: {}",
+            kubectl.run(&format!("get lease {lease} -o yaml"))
+        );
+        Wait { what, more }
     } else {
-        format!(
-            "there is no Lease {} that would say whether it still runs: waiting until it is back or {kubernetes}; \
-             when it certainly does not run, set targetPrimary by hand: {}",
-            naming::primary_lease(&scene.validated.name),
-            by_hand(scene)
-        )
+        let what = format!("there is no Lease {lease} that would say whether it still runs");
+        let more = format!(
+            ": waiting until it is back or {kubernetes}; when it certainly does not run, set targetPrimary by hand: {}",
+            kubectl.choose_primary()
+        );
+        Wait { what, more }
     }
-}
-
-/// The command with which a person chooses the primary.
-pub(super) fn by_hand(scene: &Scene<'_>) -> String {
-    format!(
-        "kubectl -n {} patch clusters.postgresql.k8s.enterprisedb.io {} --subresource=status --type=merge \
-         -p '{{\"status\":{{\"targetPrimary\":\"INSTANCE\"}}}}'",
-        scene.validated.namespace, scene.validated.name
-    )
 }
 
 /// What Kubernetes says about the end of the container with PostgreSQL. The word of a kubelet that is not heard any more

@@ -1,12 +1,17 @@
 //! Whether the primary serves, and whether the operator itself is the reason why it does not. Pure.
 
+use howdah_api::naming;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+
 use super::hibernation;
 use super::scene::{Scene, with_detail};
-use crate::controllers::cluster::observed::Instance;
+use crate::controllers::cluster::kubectl::Kubectl;
+use crate::controllers::cluster::observed::{Instance, Observed};
 use crate::controllers::cluster::trouble;
 
 /// Seconds that a primary which the operator itself took down has for coming back.
-const RESTART: i64 = 300;
+pub(super) const RESTART: i64 = 300;
 
 /// Why the primary `name` does not serve, as a sentence; `None` while it does.
 pub(super) fn failing(scene: &Scene<'_>, name: &str) -> Option<String> {
@@ -39,13 +44,34 @@ pub(super) fn stopped(scene: &Scene<'_>, instance: &Instance<'_>) -> bool {
     })
 }
 
-/// Whether the primary `name`, which has been failing since `since` (Unix seconds), was taken down by the operator itself or
-/// was let up again, and has time left for coming back.
-pub(super) fn restarting(scene: &Scene<'_>, name: &str, since: i64) -> bool {
-    if hibernation::waking(scene.observed, scene.find(name)) {
-        return true;
-    }
-    let Some(restart) = scene.status.primary_restart.as_deref() else { return false };
-    let ending = scene.find(name).is_some_and(|i| i.terminating() && i.pod_uid() == Some(restart));
-    ending || scene.observed.now.as_second() - since < RESTART
+/// Whether the primary `name`, which fails, was taken down by the operator itself or was let up again, and has time left for
+/// coming back.
+pub(super) fn restarting(scene: &Scene<'_>, name: &str) -> bool {
+    let instance = scene.find(name);
+    let restart = scene.status.primary_restart.as_deref();
+    let ending = instance.is_some_and(|i| i.terminating() && i.pod_uid().is_some() && i.pod_uid() == restart);
+    let excused = restart.is_some() || hibernation::waking(scene.observed, instance);
+    ending || (excused && overdue(scene.observed).is_none())
+}
+
+/// Since when the primary fails, when that is for longer than one has for coming back.
+pub(super) fn overdue(observed: &Observed) -> Option<Timestamp> {
+    let since = observed.status().current_primary_failing_since_timestamp?.0;
+    (observed.now.as_second() - since.as_second() >= RESTART).then_some(since)
+}
+
+/// That a primary which the operator itself took down, or let up again, is not back in its time, though nothing says why.
+/// `word` is its name, with what it says of itself.
+pub(super) fn stays_away(
+    observed: &Observed,
+    serial: i32,
+    primary: Option<&Instance<'_>>,
+    word: &str,
+) -> Option<String> {
+    observed.status().primary_restart.filter(|_| !primary.is_some_and(Instance::ready_primary))?;
+    let since = overdue(observed)?;
+    let name = naming::instance(&observed.cluster.name_any(), serial);
+    let kubectl = Kubectl::of(&observed.cluster);
+    let (describe, logs) = (kubectl.describe_pod(&name), kubectl.logs(&name, naming::CONTAINER_POSTGRES));
+    Some(format!("{word} is not back since {since}, it had {RESTART} s; look: {describe}; {logs}"))
 }

@@ -9,7 +9,9 @@ use super::candidate::{Candidate, Field, field};
 use super::evidence;
 use super::failing::{failing, restarting};
 use super::scene::Scene;
+use super::wait::Wait;
 use super::{Plan, Step, keep, quorum, switchover, transition};
+use crate::controllers::cluster::kubectl::Kubectl;
 use crate::controllers::cluster::observed::Instance;
 use crate::controllers::cluster::phases;
 
@@ -40,11 +42,10 @@ pub(super) fn run(scene: &Scene<'_>, hash: &str, plan: &mut Plan) -> bool {
         return serving(scene, &current, plan);
     };
     plan.primary_failing = true;
-    let since = since(scene);
-    if restarting(scene, &current, since.as_second()) {
+    if restarting(scene, &current) {
         return false;
     }
-    fail_over(scene, &current, &why, since, hash, plan)
+    fail_over(scene, &current, &why, since(scene), hash, plan)
 }
 
 /// Since when the primary fails.
@@ -77,6 +78,7 @@ fn fail_over(
         return false;
     }
     switchover::refuse_request(scene, why, plan);
+    let why = &format!("{why}, since {}", crate::clock::to_seconds(since));
     plan.phase = phases::FAILING_OVER;
     plan.look_again = Some(SOON);
     let usual = if comes_back(scene, current) { IN_PLACE } else { 0 };
@@ -84,13 +86,13 @@ fn fail_over(
     let due = since.saturating_add(SignedDuration::from_secs(delay)).unwrap_or(since);
     if scene.observed.now < due {
         let due = crate::clock::to_seconds(due);
-        plan.reason =
-            format!("{why}; another instance takes over unless it is back before {due} (failoverDelay)");
+        let what = "another instance takes over unless it is back before".to_owned();
+        Wait { what, more: format!(" {due} (failoverDelay)") }.tell(why, plan);
         keep::alive(scene, plan);
         return true;
     }
     let Some(evidence) = evidence::down(scene, current) else {
-        plan.reason = format!("{why}; {}", evidence::awaited(scene, current));
+        evidence::awaited(scene, current).tell(why, plan);
         let serial = naming::serial_of(&scene.validated.name, current).unwrap_or_default();
         keep::mend(scene, serial, hash, plan);
         return true;
@@ -103,13 +105,13 @@ fn fail_over(
             return false;
         }
         plan.phase = phases::NO_CANDIDATE;
-        plan.reason = format!("{why}; {}", field.why_not());
+        plan.reason = format!("{why}; {}; {}", field.why_not(), Kubectl::of(&scene.observed.cluster).list());
         let serial = naming::serial_of(&scene.validated.name, current).unwrap_or_default();
         keep::mend(scene, serial, hash, plan);
         return true;
     };
     if let Err(short) = enough(scene, &field, best) {
-        plan.reason = format!("{why}; {short}");
+        short.tell(why, plan);
         keep::alive(scene, plan);
         return true;
     }
@@ -156,31 +158,32 @@ pub(super) fn release(scene: &Scene<'_>, target: &str, plan: &mut Plan) {
 ///
 /// # Errors
 /// What is missing, and how a person may go on all the same.
-pub(super) fn enough(scene: &Scene<'_>, field: &Field, best: &Candidate) -> Result<(), String> {
+pub(super) fn enough(scene: &Scene<'_>, field: &Field, best: &Candidate) -> Result<(), Wait> {
     if best.former_primary {
         // The last primary has what it acknowledged.
         return Ok(());
     }
     let names: Vec<&str> = field.fit.iter().map(|c| c.name.as_str()).collect();
     let texts = [&scene.status.synchronous_standby_names_in_effect, &scene.status.synchronous_standby_names];
+    let by_hand = || Kubectl::of(&scene.observed.cluster).choose_primary();
     for text in texts.into_iter().flatten() {
-        let Some(quorum) = quorum::parse(text).map_err(|e| format!("{e}; {}", evidence::by_hand(scene)))?
-        else {
-            continue;
-        };
+        let parsed = quorum::parse(text)
+            .map_err(|what| Wait { what, more: format!("; to choose by hand: {}", by_hand()) });
+        let Some(quorum) = parsed? else { continue };
         if let Err(short) = quorum.met_by(&names) {
             let unfit = field.unfit.iter().filter(|(name, _)| short.missing.contains(name));
             let why: String = unfit.map(|(name, why)| format!("; {name} {why}")).collect();
-            return Err(format!(
+            let what = format!(
                 "replication is synchronous: {} of {} listed replicas are reachable, {} are needed so that no \
-                 acknowledged transaction is lost; waiting for {}{why}; to do without them, at the price of what only \
-                 they have: {}",
+                 acknowledged transaction is lost; waiting for {}",
                 short.reachable,
                 short.listed,
                 short.needed,
                 short.missing.join(", "),
-                evidence::by_hand(scene)
-            ));
+            );
+            let by_hand = by_hand();
+            let more = format!("{why}; to do without them, at the price of what only they have: {by_hand}");
+            return Err(Wait { what, more });
         }
     }
     Ok(())

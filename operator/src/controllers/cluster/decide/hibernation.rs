@@ -1,10 +1,13 @@
 //! Takes the pods of a cluster away and gives them back, on request; its volumes stay. Pure.
 
 use howdah_api::{Cluster, labels, naming};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
+use super::failing::{RESTART, overdue};
 use super::rolling::backup_on;
 use super::{Plan, Step};
+use crate::controllers::cluster::kubectl::Kubectl;
 use crate::controllers::cluster::observed::{Instance, Observed};
 use crate::controllers::cluster::phases;
 use crate::controllers::cluster::validate::Validated;
@@ -45,12 +48,8 @@ pub(super) fn run(
         instances.iter().filter(|i| i.pod.is_some()).partition(|i| Some(i.serial) == primary);
     if last.is_empty() && replicas.is_empty() {
         plan.phase = phases::HIBERNATED;
-        plan.reason = format!(
-            "no instance runs, the volumes stay; kubectl -n {} annotate cluster {} {}- wakes it up",
-            validated.namespace,
-            validated.name,
-            labels::HIBERNATION
-        );
+        let wake = Kubectl::of(&observed.cluster).clear_annotation(labels::HIBERNATION);
+        plan.reason = format!("no instance runs, the volumes stay; {wake} wakes it up");
         plan.at_rest = true;
         return;
     }
@@ -72,11 +71,19 @@ pub(super) fn run(
     plan.reason = said.join(", ");
 }
 
-/// Whether the cluster wakes up: until its primary runs, nothing else is made.
+/// Until when the primary is waited for, when it wakes up; it fails since the first look at it.
+pub(super) fn until(observed: &Observed) -> Timestamp {
+    let since = observed.status().current_primary_failing_since_timestamp;
+    let since = since.map_or(observed.now, |since| since.0);
+    let until = since.saturating_add(SignedDuration::from_secs(RESTART)).unwrap_or(since);
+    crate::clock::to_seconds(until)
+}
+
+/// Whether the cluster wakes up: until its primary runs, or has had its time, nothing else is made.
 pub(super) fn waking(observed: &Observed, primary: Option<&Instance<'_>>) -> bool {
     let slept = matches!(
         observed.status().phase.as_deref(),
         Some(phases::HIBERNATED | phases::HIBERNATING | phases::WAKING_UP)
     );
-    slept && !primary.is_some_and(Instance::ready_primary)
+    slept && !primary.is_some_and(Instance::ready_primary) && overdue(observed).is_none()
 }

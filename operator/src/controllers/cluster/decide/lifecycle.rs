@@ -2,12 +2,14 @@
 
 use std::ops::ControlFlow;
 
-use howdah_api::{labels, naming};
+use howdah_api::naming;
 use kube::ResourceExt;
 
 use super::rolling::{Replacement, next_to_replace};
+use super::scene::with_detail;
 use super::surplus::{stays, surplus};
-use super::{Fill, Plan, Step, fencing, hibernation};
+use super::{Fill, Plan, Step, failing, fencing, hibernation, lost};
+use crate::controllers::cluster::kubectl::Kubectl;
 use crate::controllers::cluster::observed::{Instance, Observed};
 use crate::controllers::cluster::trouble::{self, Trouble};
 use crate::controllers::cluster::validate::{Origin, Validated};
@@ -78,7 +80,11 @@ impl Round<'_> {
         let surplus = surplus(self.observed, self.instances, self.primary);
         let (recreating, leaving) = self.keep_alive(surplus, plan);
         if self.waking {
-            let reason = format!("primary {} comes first", self.name(self.primary));
+            let reason = format!(
+                "primary {} comes first, the replicas when it is ready; it has until {}",
+                self.name(self.primary),
+                hibernation::until(self.observed)
+            );
             return self.failing(&leaving).unwrap_or((phases::WAKING_UP, reason));
         }
         if !self.fenced.is_empty() {
@@ -93,7 +99,11 @@ impl Round<'_> {
             plan.steps.push(Step::RemoveInstance { serial, reason: reason.clone() });
             return (phases::SCALING_DOWN, reason);
         }
-        let failing = self.failing(&leaving);
+        let failing = self.failing(&leaving).or_else(|| {
+            let word = self.with_word(self.name(self.primary));
+            let reason = failing::stays_away(self.observed, self.primary, self.primary_instance(), &word)?;
+            Some((phases::INSTANCE_FAILED, reason))
+        });
         let user = match self.roll(hash, failing.is_none(), plan) {
             ControlFlow::Break(verdict) => return verdict,
             ControlFlow::Continue(user) => user,
@@ -111,8 +121,9 @@ impl Round<'_> {
         }
         if let Some(source) = self.primary_instance().and_then(Instance::following) {
             let reason = format!(
-                "{} follows {source}; set spec.replica.enabled to false to promote it, when the source takes no writes",
-                self.name(self.primary)
+                "{} follows {source}; to promote it, when the source takes no writes any more: {}",
+                self.name(self.primary),
+                Kubectl::of(&self.observed.cluster).promote_cluster()
             );
             return (phases::FOLLOWING, reason);
         }
@@ -126,11 +137,7 @@ impl Round<'_> {
     /// Fenced instances are somebody's to look into: nothing is taken away meanwhile.
     fn held_back(&self, leaving: &[String]) -> Verdict {
         let names: Vec<String> = self.fenced.iter().map(|serial| self.name(*serial)).collect();
-        let mut reason = format!(
-            "PostgreSQL is kept down in {}, and nothing is replaced or removed, until the annotation {} is taken away",
-            names.join(", "),
-            labels::FENCED
-        );
+        let mut reason = fencing::told(self.observed, &names);
         if let Some((_, failing)) = self.failing(leaving) {
             reason = format!("{reason}; besides, {failing}");
         }
@@ -204,12 +211,7 @@ impl Round<'_> {
     fn lost_primary(&self) -> Option<Verdict> {
         let whole = self.primary_instance().is_some_and(|i| i.has_volumes(self.with_wal));
         (!whole && self.initialised).then(|| {
-            let reason = format!(
-                "a volume of the primary {} is missing or being deleted; nothing is touched: give the volume back, \
-                 or recover the last backup into a new Cluster",
-                self.name(self.primary)
-            );
-            (phases::UNRECOVERABLE, reason)
+            (phases::UNRECOVERABLE, lost::primary(self.observed, self.primary, self.primary_instance()))
         })
     }
 
@@ -279,12 +281,14 @@ impl Round<'_> {
             let recovering = self.validated.origin == Origin::Recovery
                 && !self.primary_instance().is_some_and(Instance::volume_ready);
             let phase = if recovering { phases::RECOVERY_FAILED } else { phases::INSTANCE_FAILED };
-            return Some((phase, format!("{}: {message}", self.name(instance.serial))));
+            let name = self.name(instance.serial);
+            let logs = Kubectl::of(&self.observed.cluster).logs(&name, naming::CONTAINER_POSTGRES);
+            return Some((phase, format!("{name}: {message}; look: {logs}")));
         }
         let troubled = staying().filter(|i| !i.terminating()).find_map(|i| Some((i, trouble::of(i.pod?)?)));
         troubled.map(|(instance, trouble)| {
             let phase = self.trouble_phase(&trouble, instance.serial);
-            (phase, format!("{}: {}", self.name(instance.serial), trouble.message))
+            (phase, trouble.told(&self.observed.cluster, &self.name(instance.serial)))
         })
     }
 
@@ -307,15 +311,18 @@ impl Round<'_> {
             .filter(unready)
             .map(|i| self.name(i.serial))
             .filter(|name| !leaving.contains(name))
-            .map(|name| {
-                let why = match self.observed.reports.get(&name) {
-                    Some(Ok(report)) => report.message.clone(),
-                    Some(Err(error)) => error.to_string(),
-                    None => String::new(),
-                };
-                if why.is_empty() { name } else { format!("{name} ({why})") }
-            })
+            .map(|name| self.with_word(name))
             .collect()
+    }
+
+    /// The name of an instance, with what is known of why it is not ready.
+    fn with_word(&self, name: String) -> String {
+        let why = match self.observed.reports.get(&name) {
+            Some(Ok(report)) => report.message.clone(),
+            Some(Err(error)) => error.to_string(),
+            None => String::new(),
+        };
+        with_detail(name, &why)
     }
 
     /// All that stays is ready: adds the next replica, or rests.

@@ -4,16 +4,18 @@ mod candidate;
 mod evidence;
 mod failing;
 mod failover;
-mod fencing;
+pub mod fencing;
 pub mod hibernation;
 mod keep;
 mod lifecycle;
+mod lost;
 mod quorum;
 mod rolling;
 mod scene;
 pub mod surplus;
 mod switchover;
 mod transition;
+mod wait;
 
 use howdah_api::naming;
 use howdah_api::{instance::InstanceRole, labels};
@@ -143,6 +145,9 @@ pub struct Plan {
     /// Look again after so many seconds, whatever `at_rest` says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub look_again: Option<u32>,
+    /// What a failover waits for; a part of the reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
     /// The target was chosen now, even if it bears the same name as before.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub target_chosen: bool,
@@ -166,6 +171,7 @@ pub fn decide(validated: &Validated, observed: &Observed, hash: &str) -> Plan {
         reason: String::new(),
         at_rest: false,
         look_again: None,
+        waits_for: None,
         target_chosen: false,
         primary_failing: false,
         primary_restart: status.primary_restart.clone(),
@@ -180,13 +186,9 @@ pub fn decide(validated: &Validated, observed: &Observed, hash: &str) -> Plan {
         return plan;
     }
     let Some(primary_serial) = primary_serial(validated, observed, &instances, &mut plan) else {
-        return unrecoverable(
-            plan,
-            format!(
-                "no volume of {} is left; recover its last backup into a new Cluster (bootstrap.recovery)",
-                validated.name
-            ),
-        );
+        plan.phase = phases::UNRECOVERABLE;
+        plan.reason = lost::everything(observed);
+        return plan;
     };
     let scene = Scene::new(validated, observed, &instances);
     let complete = failover::run(&scene, hash, &mut plan);
@@ -284,10 +286,4 @@ fn role_to_write(instance: &Instance<'_>, primary: i32) -> Option<&'static str> 
         None => return None,
     };
     (written != Some(role)).then_some(role)
-}
-
-fn unrecoverable(mut plan: Plan, reason: String) -> Plan {
-    plan.phase = phases::UNRECOVERABLE;
-    plan.reason = reason;
-    plan
 }

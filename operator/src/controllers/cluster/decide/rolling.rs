@@ -9,6 +9,7 @@ use howdah_api::{Backup, labels, naming};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
+use crate::controllers::cluster::kubectl::Kubectl;
 use crate::controllers::cluster::manager_upgrade::{self, Verdict};
 use crate::controllers::cluster::observed::{Instance, Observed};
 use crate::controllers::cluster::trouble;
@@ -165,17 +166,19 @@ fn primary_change(
 ) -> Replacement {
     let spec = &observed.cluster.spec;
     let supervised = spec.primary_update_strategy == PrimaryUpdateStrategy::Supervised;
-    let (cluster, namespace) =
-        (observed.cluster.name_any(), observed.cluster.namespace().unwrap_or_default());
+    let (cluster, kubectl) = (observed.cluster.name_any(), Kubectl::of(&observed.cluster));
     let pod = naming::instance(&cluster, primary.serial);
     let done = need.done();
     // A replica runs with no less than its primary, so it would still have the old values as a primary.
     if need == Need::Restart && primary.report.is_some_and(|r| r.pending_restart_lowers) {
         return if supervised {
+            let patch = format!(
+                "patch cluster {cluster} --type merge -p '{{\"spec\":{{\"primaryUpdateStrategy\":\"unsupervised\"}}}}'"
+            );
             Replacement::User(format!(
                 "{pod} is restarted in its place to lower parameters, which no switchover can do; \
-                 primaryUpdateStrategy is supervised: kubectl -n {namespace} patch cluster {cluster} --type merge -p \
-                 '{{\"spec\":{{\"primaryUpdateStrategy\":\"unsupervised\"}}}}' lets it begin"
+                 primaryUpdateStrategy is supervised: {} lets it begin",
+                kubectl.run(&patch)
             ))
         } else {
             need.at(primary.serial)
@@ -185,7 +188,8 @@ fn primary_change(
     if alone && supervised {
         return Replacement::User(format!(
             "{pod} is {done} when you say so, primaryUpdateStrategy is supervised and no replica can take its place: \
-             kubectl -n {namespace} delete pod {pod}"
+             {}",
+            kubectl.run(&format!("delete pod {pod}"))
         ));
     }
     if alone || (!supervised && spec.primary_update_method == PrimaryUpdateMethod::Restart) {
@@ -198,8 +202,8 @@ fn primary_change(
         let replica = naming::instance(&cluster, heir);
         return Replacement::User(format!(
             "{pod} is {done} after a switchover, which is yours to begin, primaryUpdateStrategy is supervised: \
-             kubectl -n {namespace} annotate cluster {cluster} {}={replica}, or operator switchover",
-            labels::SWITCHOVER
+             {}, or operator switchover",
+            kubectl.annotate(labels::SWITCHOVER, &replica)
         ));
     }
     Replacement::Switchover(heir)

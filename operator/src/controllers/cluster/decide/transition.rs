@@ -6,6 +6,7 @@ use super::candidate::field;
 use super::failover::{SOON, choose, enough, release};
 use super::scene::{Scene, with_detail};
 use super::{Plan, evidence, keep, switchover};
+use crate::controllers::cluster::kubectl::Kubectl;
 use crate::controllers::cluster::observed::Instance;
 use crate::controllers::cluster::{phases, trouble};
 
@@ -97,17 +98,18 @@ fn choose_again(scene: &Scene<'_>, target: &str, current: &str, trouble: &str, p
     }
     plan.phase = phases::FAILING_OVER;
     let Some(evidence) = evidence::down(scene, target) else {
-        plan.reason = format!("{trouble}; {}", evidence::awaited(scene, target));
+        evidence::awaited(scene, target).tell(trouble, plan);
         return;
     };
     let field = field(scene, target);
     let Some(best) = field.fit.first() else {
         plan.phase = phases::NO_CANDIDATE;
-        plan.reason = format!("{trouble}; {}", field.why_not());
+        plan.reason =
+            format!("{trouble}; {}; {}", field.why_not(), Kubectl::of(&scene.observed.cluster).list());
         return;
     };
     if let Err(short) = enough(scene, &field, best) {
-        plan.reason = format!("{trouble}; {short}");
+        short.tell(trouble, plan);
         return;
     }
     choose(best, plan);

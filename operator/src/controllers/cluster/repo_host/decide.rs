@@ -121,7 +121,7 @@ pub fn decide(validated: &Validated, observed: &Observed) -> Plan {
     if !held {
         pod_steps(validated, observed, pod, &mut plan);
     }
-    tell_of_pod(validated, pod, &mut plan);
+    tell_of_pod(observed, pod, &mut plan);
     plan
 }
 
@@ -223,8 +223,8 @@ fn pod_steps(validated: &Validated, observed: &Observed, pod: Option<&Pod>, plan
 }
 
 /// What the pod's state says about the repositories.
-fn tell_of_pod(validated: &Validated, pod: Option<&Pod>, plan: &mut Plan) {
-    let name = naming::repo_host_pod(&validated.name);
+fn tell_of_pod(observed: &Observed, pod: Option<&Pod>, plan: &mut Plan) {
+    let name = naming::repo_host_pod(&observed.cluster.name_any());
     if pod.is_some_and(pod_ready) {
         let served: Vec<&str> = plan.served.iter().map(|(name, _)| name.as_str()).collect();
         return plan.say(TRUE, "Serving", format!("{name} serves {}", served.join(", ")));
@@ -232,7 +232,7 @@ fn tell_of_pod(validated: &Validated, pod: Option<&Pod>, plan: &mut Plan) {
     // Whatever waits is nothing against a host that nobody can archive to.
     plan.verdict = plan.verdict.take().filter(|verdict| verdict.status == FALSE);
     match pod.and_then(trouble::of) {
-        Some(trouble) => plan.say(FALSE, "RepositoryHostFailing", format!("{name}: {}", trouble.message)),
+        Some(trouble) => plan.say(FALSE, "RepositoryHostFailing", trouble.told(&observed.cluster, &name)),
         None => plan.say(FALSE, "RepositoryHostNotReady", format!("{name} is not ready yet")),
     }
 }
