@@ -457,7 +457,7 @@ fn images(files: &Path) -> Result<ImageCatalog> {
         .with(deploy::IMAGE, operator(paths::program("instance-manager")?)?)
         .with(NEXT_OPERATOR, operator(next_manager(files))?)
         .with(MINIO, minio);
-    for major in [13, 15, 17, 18] {
+    for major in 13..=18 {
         // A version that is not installed is no image here: a test that names it fails with the command to install it.
         let Ok(home) = paths::postgres(major) else { continue };
         // Programs of version 15 stand behind, for psql where a package brings the server alone.
