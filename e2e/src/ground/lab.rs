@@ -361,6 +361,14 @@ impl Lab {
         Ok(())
     }
 
+    /// The store refuses every request, as when the credentials were taken away, until this is called with `false`.
+    pub fn refuse_store(&self, refuse: bool) {
+        self.s3.faults().clear();
+        if refuse {
+            self.s3.faults().add(Rule::new(Action::access_denied()));
+        }
+    }
+
     /// The store refuses connections for so long; the future ends when it is back.
     ///
     /// # Errors

@@ -20,6 +20,7 @@ mod kubectl;
 mod outage;
 mod recovery;
 mod repositories;
+mod runway;
 mod scaling;
 mod schedule;
 mod seed;
