@@ -29,7 +29,7 @@ async fn is_gone(scene: &Scene, instance: &str) -> Result<()> {
     .await
 }
 
-/// Waits until commits wait for one of these, and of nobody else.
+/// Waits until commits wait for these and for nobody else.
 async fn waits_for(scene: &Scene, names: &str) -> Result<()> {
     scene
         .kubectl
