@@ -361,6 +361,14 @@ impl Lab {
         Ok(())
     }
 
+    /// The store refuses every request, as when the credentials were taken away, until this is called with `false`.
+    pub fn refuse_store(&self, refuse: bool) {
+        self.s3.faults().clear();
+        if refuse {
+            self.s3.faults().add(Rule::new(Action::access_denied()));
+        }
+    }
+
     /// The store refuses connections for so long; the future ends when it is back.
     ///
     /// # Errors
@@ -457,7 +465,7 @@ fn images(files: &Path) -> Result<ImageCatalog> {
         .with(deploy::IMAGE, operator(paths::program("instance-manager")?)?)
         .with(NEXT_OPERATOR, operator(next_manager(files))?)
         .with(MINIO, minio);
-    for major in [13, 15, 17, 18] {
+    for major in 13..=18 {
         // A version that is not installed is no image here: a test that names it fails with the command to install it.
         let Ok(home) = paths::postgres(major) else { continue };
         // Programs of version 15 stand behind, for psql where a package brings the server alone.

@@ -55,11 +55,8 @@ impl Change {
                 scene.switch_over("pg", &heir.context("no replica")?).await
             }
             Self::Rolling => {
-                let patch = json!({"spec": {"postgresql": {"parameters": {"max_prepared_transactions": run.to_string()}}}});
-                scene
-                    .kubectl
-                    .run(&["patch", "cluster", "pg", "--type=merge", "-p", &patch.to_string()])
-                    .await?;
+                let parameters = json!({"max_prepared_transactions": run.to_string()});
+                scene.change("pg", json!({"postgresql": {"parameters": parameters}})).await?;
                 self.arrived(scene, before, run).await
             }
         }

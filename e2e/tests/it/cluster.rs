@@ -71,10 +71,7 @@ async fn passwords_follow_their_secrets() -> Result<()> {
         ])
         .await?;
     superuser.run_when_up("select 1", wait::minutes(2)).await?;
-    scene
-        .kubectl
-        .run(&["patch", "cluster", "pg", "--type=merge", "-p", r#"{"spec":{"enableSuperuserAccess":false}}"#])
-        .await?;
+    scene.change("pg", json!({"enableSuperuserAccess": false})).await?;
     wait::until("no password on postgres", wait::minutes(2), || async {
         let probe = app.run("select 1").await?;
         let refused = superuser.run("select 1").await.is_err();
@@ -91,8 +88,8 @@ async fn settings_are_taken_up() -> Result<()> {
     scene.up("pg", json!({})).await?;
     let sql = scene.sql("pg");
     let started = sql.run("select pg_postmaster_start_time()").await?;
-    let patch = json!({"spec": {"postgresql": {"parameters": {"work_mem": "7MB"}, "pg_hba": ["host app app 192.0.2.0/24 scram-sha-256"]}}});
-    scene.kubectl.run(&["patch", "cluster", "pg", "--type=merge", "-p", &patch.to_string()]).await?;
+    let pg_hba = ["host app app 192.0.2.0/24 scram-sha-256"];
+    scene.change("pg", json!({"postgresql": {"parameters": {"work_mem": "7MB"}, "pg_hba": pg_hba}})).await?;
     wait::until("work_mem", wait::minutes(2), || async {
         Ok((sql.run("show work_mem").await? == "7MB").then_some(()))
     })
@@ -141,20 +138,14 @@ async fn wal_on_its_own_volume() -> Result<()> {
 async fn scaling_out_and_in() -> Result<()> {
     let scene = Scene::new("scale").await?;
     scene.up("pg", json!({})).await?;
-    scene
-        .kubectl
-        .run(&["patch", "cluster", "pg", "--type=merge", "-p", r#"{"spec":{"instances":2}}"#])
-        .await?;
+    scene.change("pg", json!({"instances": 2})).await?;
     scene
         .kubectl
         .wait_for("cluster", "pg", "two ready instances", wait::minutes(4), |c| {
             c["status"]["readyInstances"] == 2
         })
         .await?;
-    scene
-        .kubectl
-        .run(&["patch", "cluster", "pg", "--type=merge", "-p", r#"{"spec":{"instances":1}}"#])
-        .await?;
+    scene.change("pg", json!({"instances": 1})).await?;
     wait::until("pg-2 gone", wait::minutes(3), || async {
         Ok(scene.kubectl.get("pod", "pg-2").await?.is_none().then_some(()))
     })

@@ -1,8 +1,10 @@
 //! What several subjects share: a namespace with credentials, a cluster that is up, a backup that is complete.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use barman_cloud::{Segment, SegmentSize};
 use howdah_e2e::kubectl::Kubectl;
 use howdah_e2e::manifests::{self, Store};
 use howdah_e2e::sql::Session;
@@ -48,10 +50,21 @@ impl Scene {
         Ok(Self { ground, kubectl, store })
     }
 
+    /// As [`Scene::new`]; its clusters are of this major version of PostgreSQL.
+    pub async fn on(major: u32, name: &str) -> Result<Self> {
+        let mut scene = Self::new(name).await?;
+        scene.ground.images.postgres = scene.ground.postgres_image(major)?;
+        Ok(scene)
+    }
+
+    /// Name of the server that [`Scene::cluster`] archives as.
+    pub fn server(&self, cluster: &str) -> String {
+        format!("{}-{cluster}", self.kubectl.namespace)
+    }
+
     /// A manifest of a Cluster on this ground's PostgreSQL with backups to this ground's store.
     pub fn cluster(&self, name: &str, spec: Value) -> Value {
-        let server = format!("{}-{name}", self.kubectl.namespace);
-        let mut with_server = json!({"backup": {"barmanObjectStore": {"serverName": server}}});
+        let mut with_server = json!({"backup": {"barmanObjectStore": {"serverName": self.server(name)}}});
         manifests::merge(&mut with_server, spec);
         manifests::cluster(name, &self.ground.images.postgres, Some(&self.store), with_server)
     }
@@ -72,6 +85,12 @@ impl Scene {
 
     pub async fn apply(&self, manifest: &Value) -> Result<()> {
         self.kubectl.apply(&manifest.to_string()).await.map(drop)
+    }
+
+    /// Merges into the spec of a Cluster; `null` removes.
+    pub async fn change(&self, cluster: &str, spec: Value) -> Result<()> {
+        let patch = json!({"spec": spec}).to_string();
+        self.kubectl.run(&["patch", "cluster", cluster, "--type=merge", "-p", &patch]).await.map(drop)
     }
 
     pub fn sql(&self, cluster: &str) -> Session {
@@ -129,6 +148,65 @@ impl Scene {
         .await
         .with_context(|| format!("cluster {cluster}"))
     }
+
+    /// Waits until the archive of a cluster has no hole on the way to `timeline`.
+    pub async fn archive_is_whole(&self, cluster: &str, timeline: i64) -> Result<()> {
+        let place = format!("{}/wals/", self.server(cluster));
+        wait::until(&format!("an archive of {cluster} without a hole"), wait::minutes(1), || async {
+            whole(&self.ground.keys(&place).await?, u32::try_from(timeline)?).map(Some)
+        })
+        .await
+    }
+}
+
+/// Whether these keys are an archive without a hole: WAL files one after the other on each timeline up to this one, each
+/// timeline from where the one before ends, and the histories.
+fn whole(keys: &[String], timeline: u32) -> Result<()> {
+    let mut archived: BTreeMap<u32, BTreeSet<u64>> = BTreeMap::new();
+    let names: Vec<&str> = keys.iter().filter_map(|key| key.rsplit('/').next()).collect();
+    // Behind the first dot stands the codec; labels and what a primary left half written have another word there.
+    let files = names.iter().filter(|name| !name.contains(".backup") && !name.contains(".partial"));
+    for segment in files.filter_map(|name| name.split('.').next()?.parse::<Segment>().ok()) {
+        archived.entry(segment.timeline).or_default().insert(segment.number(SegmentSize::DEFAULT));
+    }
+    let mut end: Option<u64> = None;
+    for timeline in 1..=timeline {
+        let history = format!("{timeline:08X}.history");
+        ensure!(
+            timeline == 1 || names.iter().any(|name| name.starts_with(&history)),
+            "no {history}: {names:?}"
+        );
+        // One that was left within its first segment has none.
+        let Some(numbers) = archived.get(&timeline) else { continue };
+        for number in numbers {
+            let follows = end.is_none_or(|end| *number <= end + 1);
+            ensure!(follows, "nothing before segment {number} of timeline {timeline}: {names:?}");
+            end = Some(*number);
+        }
+    }
+    ensure!(archived.contains_key(&timeline), "nothing of timeline {timeline}: {names:?}");
+    Ok(())
+}
+
+/// The judgement of [`whole`] itself.
+#[test]
+fn a_hole_in_an_archive_is_seen() {
+    let is_whole = |names: &[&str]| {
+        let key = |name: &&str| format!("ns-pg/wals/{}/{name}", name.get(..16).unwrap_or_default());
+        whole(&names.iter().map(key).collect::<Vec<_>>(), 2).is_ok()
+    };
+    let first = ["000000010000000000000001.zst", "000000010000000000000002"];
+    let label = "000000010000000000000002.00000028.backup";
+    let (history, fork) = ("00000002.history", "000000010000000000000003.partial");
+    let then = ["000000020000000000000003", "000000020000000000000004"];
+    let all = [first[0], first[1], label, history, fork, then[0], then[1]];
+    assert!(is_whole(&all));
+    assert!(is_whole(&[first[1], history, then[0]]));
+    for gone in [first[1], history, then[0]] {
+        let rest: Vec<&str> = all.into_iter().filter(|name| *name != gone).collect();
+        assert!(!is_whole(&rest), "without {gone}");
+    }
+    assert!(!is_whole(&[first[0], first[1], history]), "nothing of the second timeline");
 }
 
 /// `status.phase`, empty when there is none.

@@ -9,18 +9,13 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::common::Scene;
-use crate::standing::{Standing, WORKERS, complete, text, three, three_synchronous};
+use crate::standing::{Standing, WORKERS, complete, summary, text, three, three_synchronous};
 
 /// How the primary is lost.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Loss {
     Pod,
     Node,
-}
-
-/// What an instance says of itself in the status of its cluster.
-fn summary<'a>(status: &'a Value, instance: &str) -> Option<&'a Value> {
-    status["instancesStatus"].as_array()?.iter().find(|one| one["name"] == instance)
 }
 
 fn tell(what: &str, ledger: &Ledger) {

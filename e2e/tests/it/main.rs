@@ -20,6 +20,8 @@ mod kubectl;
 mod outage;
 mod recovery;
 mod repositories;
+mod runway;
+mod scaling;
 mod schedule;
 mod seed;
 mod sources;

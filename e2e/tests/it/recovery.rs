@@ -59,7 +59,7 @@ async fn from_a_store_without_a_backup_object_and_on_again() -> Result<()> {
     scene.kubectl.run(&["delete", "backup", "b"]).await?;
 
     let mut external = scene.store.section();
-    external["serverName"] = json!(format!("{}-pg", scene.kubectl.namespace));
+    external["serverName"] = json!(scene.server("pg"));
     let second = scene.cluster(
         "second",
         json!({

@@ -76,7 +76,7 @@ async fn one_repository_that_fails_is_named_and_catches_up() -> Result<()> {
     let said = condition(&cluster, "ContinuousArchiving").cloned().unwrap_or_default();
     ensure!(said["message"].as_str().is_some_and(|m| m.contains("repository repo1")), "{said:#}");
     ensure!(!said["message"].as_str().unwrap_or_default().contains("not-the-key"), "{said:#}");
-    let default = format!("{}-pg/", scene.kubectl.namespace);
+    let default = format!("{}/", scene.server("pg"));
     wait::until("WAL in the repository that works", wait::minutes(2), || async {
         Ok(scene.ground.keys(&default).await?.iter().any(|key| key.contains("/wals/")).then_some(()))
     })

@@ -1,6 +1,7 @@
 //! What the subjects about a cluster that stays up share: three instances under a write load, and how they stand.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use howdah_api::{labels, naming};
@@ -13,6 +14,8 @@ use crate::common::{Scene, condition};
 
 /// Workers of a write load.
 pub const WORKERS: i32 = 4;
+/// How long a command inside a container may take.
+const COMMAND: Duration = Duration::from_secs(60);
 
 /// How a cluster stands, once it stands still.
 #[derive(Clone, Debug)]
@@ -39,6 +42,18 @@ pub fn three(spec: Value) -> Value {
 /// Three instances, and each commit is on two of them.
 pub fn three_synchronous() -> Value {
     three(json!({"postgresql": {"synchronous": {"number": 1}}}))
+}
+
+/// Two instances, and each commit is on both of them.
+pub fn two_synchronous() -> Value {
+    let mut spec = three_synchronous();
+    spec["instances"] = 2.into();
+    spec
+}
+
+/// What an instance says of itself in the status of its cluster.
+pub fn summary<'a>(status: &'a Value, instance: &str) -> Option<&'a Value> {
+    status["instancesStatus"].as_array()?.iter().find(|one| one["name"] == instance)
 }
 
 pub fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
@@ -69,6 +84,29 @@ impl Scene {
     pub async fn annotation(&self, cluster: &str, key: &str) -> Result<Option<String>> {
         let object = self.kubectl.get("cluster", cluster).await?.unwrap_or_default();
         Ok(object["metadata"]["annotations"][key].as_str().map(str::to_owned))
+    }
+
+    /// Waits for an event with this reason and all these words; its message.
+    pub async fn event(&self, reason: &str, words: &[&str]) -> Result<String> {
+        wait::until(&format!("the event {reason} with {words:?}"), wait::minutes(4), || async {
+            let events = self.kubectl.list("events", "").await?;
+            let mut messages =
+                events.iter().filter(|event| event["reason"] == reason).map(|event| text(event, "/message"));
+            let message = messages.find(|message| words.iter().all(|word| message.contains(word)));
+            Ok(message.map(str::to_owned))
+        })
+        .await
+    }
+
+    /// Runs a shell command beside PostgreSQL, as soon as the container runs; what it printed.
+    pub async fn shell(&self, pod: &str, command: &str) -> Result<String> {
+        let argv = ["/bin/sh", "-c", command];
+        wait::until(&format!("{command} in {pod}"), wait::minutes(3), || async {
+            let out = self.ground.exec(&self.kubectl, pod, "postgres", &argv, COMMAND).await?;
+            ensure!(out.ok, "{command} in {pod}: {}", out.stderr);
+            Ok(Some(out.stdout))
+        })
+        .await
     }
 
     /// Asks for another primary and waits until it is.
@@ -206,10 +244,11 @@ impl Scene {
         Ok(standing)
     }
 
-    /// Three instances that have settled, and a write load on them that has begun.
+    /// A cluster whose instances have settled, and a write load on it that has begun.
     pub async fn loaded(&self, cluster: &str, spec: Value, workers: i32) -> Result<(Standing, Door, Writer)> {
+        let instances = usize::try_from(spec["instances"].as_u64().unwrap_or(1))?;
         self.up(cluster, spec).await?;
-        let standing = self.settled(cluster, 3).await?;
+        let standing = self.settled(cluster, instances).await?;
         let door = self.door(cluster).await?;
         let writer = Writer::start(&door, workers).await?;
         writer.goes_on(wait::minutes(1)).await?;

@@ -43,15 +43,9 @@ async fn a_switchover_to_nobody_is_refused() -> Result<()> {
     scene.up("pg", json!({"instances": 2})).await?;
     let before = scene.settled("pg", 2).await?;
     scene.annotate("pg", labels::SWITCHOVER, Some("pg-9")).await?;
-    wait::until("the event SwitchoverRefused", wait::minutes(2), || async {
-        let events = scene.kubectl.list("events", "").await?;
-        let told = events.iter().any(|event| {
-            event["reason"] == "SwitchoverRefused"
-                && text(event, "/involvedObject/name") == "pg"
-                && text(event, "/message").contains("pg-9")
-        });
-        let taken_away = scene.annotation("pg", labels::SWITCHOVER).await?.is_none();
-        Ok((told && taken_away).then_some(()))
+    scene.event("SwitchoverRefused", &["pg-9"]).await?;
+    wait::until("the annotation taken away", wait::minutes(2), || async {
+        Ok(scene.annotation("pg", labels::SWITCHOVER).await?.is_none().then_some(()))
     })
     .await?;
     let after = scene.settled("pg", 2).await?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use howdah_e2e::manifests::backup;
 use howdah_e2e::wait;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::common::{Scene, checksum, phase, table};
 use crate::standing::{WORKERS, complete, text, three};
@@ -38,15 +38,7 @@ impl Scene {
 
     /// Waits until the manager of an instance was replaced.
     async fn replaced(&self, instance: &str) -> Result<()> {
-        wait::until(&format!("the manager of {instance} is replaced"), wait::minutes(4), || async {
-            let events = self.kubectl.list("events", "").await?;
-            let told = |event: &Value| {
-                event["reason"] == "InstanceManagerReplaced"
-                    && text(event, "/message").starts_with(&format!("{instance}: "))
-            };
-            Ok(events.iter().any(told).then_some(()))
-        })
-        .await
+        self.event("InstanceManagerReplaced", &[&format!("{instance}: ")]).await.map(drop)
     }
 }
 

@@ -16,8 +16,6 @@ use crate::standing::{Standing, text};
 
 /// How long a server or a connection is away, or a volume is full: longer than a lease.
 const AWAY: Duration = Duration::from_secs(20);
-/// How long a command inside a container may take.
-const COMMAND: Duration = Duration::from_secs(60);
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,8 +130,8 @@ pub async fn strike(scene: &Scene, fault: Fault, standing: &Standing, random: &m
             }
             Ok(())
         }
-        Fault::Fill(Party::Primary) => fill_for_a_while(scene, lab, &standing.primary).await,
-        Fault::Fill(_) => fill_for_a_while(scene, lab, &replica(standing, random)?).await,
+        Fault::Fill(Party::Primary) => fill_for_a_while(scene, &standing.primary).await,
+        Fault::Fill(_) => fill_for_a_while(scene, &replica(standing, random)?).await,
         Fault::DamageReplica => damage(scene, lab, &replica(standing, random)?).await,
     }
 }
@@ -224,22 +222,11 @@ impl<'a> Cast<'a> {
     }
 }
 
-/// Runs a shell command beside PostgreSQL, as soon as the container runs.
-async fn shell(scene: &Scene, lab: &Lab, pod: &str, command: &str) -> Result<()> {
-    let argv = ["/bin/sh", "-c", command];
-    wait::until(&format!("{command} in {pod}"), wait::minutes(3), || async {
-        let out = lab.exec(&scene.kubectl.namespace, pod, "postgres", &argv, COMMAND).await?;
-        ensure!(out.ok, "{command} in {pod}: {}", out.stderr);
-        Ok(Some(()))
-    })
-    .await
-}
-
-async fn fill_for_a_while(scene: &Scene, lab: &Lab, pod: &str) -> Result<()> {
+async fn fill_for_a_while(scene: &Scene, pod: &str) -> Result<()> {
     let filler = format!("{DATA_MOUNT}/filler");
     // It ends when there is no room for another byte.
     let fill = format!("! dd if=/dev/zero of={filler} bs=1M && ! dd if=/dev/zero of={filler}2 bs=1");
-    shell(scene, lab, pod, &fill).await?;
+    scene.shell(pod, &fill).await?;
     let door = scene.door("pg").await?;
     let end = Instant::now() + AWAY;
     while Instant::now() < end {
@@ -247,7 +234,7 @@ async fn fill_for_a_while(scene: &Scene, lab: &Lab, pod: &str) -> Result<()> {
         let _ = door.ask("select pg_switch_wal()").await;
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-    shell(scene, lab, pod, &format!("rm -f {filler} {filler}2")).await
+    scene.shell(pod, &format!("rm -f {filler} {filler}2")).await.map(drop)
 }
 
 /// Overwrites the control file while nobody can write another one, and starts the instance on it.
@@ -255,15 +242,7 @@ async fn damage(scene: &Scene, lab: &Lab, pod: &str) -> Result<()> {
     let namespace = &scene.kubectl.namespace;
     lab.freeze(namespace, pod, "postgres")?;
     let damage = format!("dd if=/dev/zero of={PGDATA}/global/pg_control bs=8192 count=1 conv=notrunc,fsync");
-    shell(scene, lab, pod, &damage).await?;
+    scene.shell(pod, &damage).await?;
     scene.kill_instance(pod).await?;
-    wait::until(&format!("{pod} copied anew"), wait::minutes(3), || async {
-        let events = scene.kubectl.list("event", "").await?;
-        let told = |event: &serde_json::Value| {
-            let note = text(event, "/message");
-            note.starts_with(pod) && note.contains("is damaged")
-        };
-        Ok(events.iter().any(told).then_some(()))
-    })
-    .await
+    scene.event("Rejoined", &[&format!("{pod}: "), "is damaged"]).await.map(drop)
 }
