@@ -19,6 +19,7 @@ mod kill;
 mod kubectl;
 mod outage;
 mod recovery;
+mod replica_cluster;
 mod repositories;
 mod runway;
 mod scaling;
