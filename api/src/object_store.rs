@@ -2,6 +2,7 @@
 
 mod cloud;
 mod data;
+mod levels;
 mod wal;
 
 use std::collections::BTreeMap;

@@ -56,6 +56,13 @@ pub struct RecoveryGap {
     /// End of the backup with which recovery is possible again. Absent when no backup was taken since: take one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Time>,
+    /// Id of that backup.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup: Option<String>,
+    /// When the last of its WAL was let go of on purpose, by `spec.backup.walOverflow`; `status.droppedWAL` says why.
+    /// Absent for a gap that nobody meant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dropped_at: Option<Time>,
 }
 
 #[cfg(test)]
@@ -82,6 +89,8 @@ mod tests {
             resumes_wal: None,
             from: then.clone(),
             until: None,
+            backup: None,
+            dropped_at: None,
         };
         let mut open = RecoveryWindow { latest: Some(then.clone()), gaps: vec![gap], ..Default::default() };
         open.archived_until(Some(&now));

@@ -13,6 +13,7 @@ pub mod archive;
 pub mod arrears;
 pub mod backup_id;
 pub mod backup_info;
+pub mod buffered;
 pub mod catalog;
 pub mod chain;
 pub mod codec;

@@ -27,8 +27,7 @@ pub enum WalCompression {
 /// How WAL files are stored.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.compressionLevel) || (has(self.compression) && (self.compression in ['gzip', 'xz'] ? self.compressionLevel >= 0 && self.compressionLevel <= 9 : self.compression == 'bzip2' ? self.compressionLevel >= 1 && self.compressionLevel <= 9 : self.compression == 'zstd' && self.compressionLevel >= -7 && self.compressionLevel <= 22))")
-    .message("compressionLevel needs a compression that has levels: gzip (0 to 9), bzip2 (1 to 9), zstd (-7 to 22) or xz (0 to 9)"))]
+#[x_kube(validation = super::levels::rule(super::levels::WAL))]
 pub struct WalConfiguration {
     /// Compression of each WAL file. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -2,6 +2,7 @@
 
 use super::find::WalObject;
 use super::pack::blocking;
+use crate::buffered::read_buffered;
 use crate::codec::{Bounded, Decoder};
 use crate::error::{Error, ErrorKind, Result};
 use crate::repository::Repository;
@@ -152,9 +153,7 @@ impl BufRead for Wanted {
 
 impl Read for Wanted {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.fill_buf()?.read(buffer)?;
-        self.consume(count);
-        Ok(count)
+        read_buffered(self, buffer)
     }
 }
 

@@ -10,11 +10,12 @@ use super::inventory::Inventory;
 use super::strays::Stray;
 use super::survey::WalSurvey;
 use crate::backup_id::BackupId;
+use crate::dropped::Dropped;
 use crate::error::Result;
 use crate::lsn::Lsn;
 use crate::repository::Repository;
 use crate::timeline::TimelineHistory;
-use crate::wal_name::Segment;
+use crate::wal_name::{Segment, SegmentSize};
 use chrono::{DateTime, Utc};
 use std::collections::BTreeSet;
 
@@ -56,6 +57,8 @@ pub struct Gap {
     /// The backup with whose end recovery is possible again, and that time. `None` when no backup was made since: what
     /// is in the archive after the gap is of no use.
     pub until: Option<(BackupId, DateTime<Utc>)>,
+    /// The record of WAL in it that was let go of on purpose. `None` when nobody meant it.
+    pub dropped: Option<Dropped>,
 }
 
 /// What a repository can bring back.
@@ -88,8 +91,13 @@ struct Stop<'a> {
 }
 
 impl RecoveryWindow {
-    /// Computes the window.
-    pub fn of(backups: &[BackupFacts], survey: &WalSurvey, histories: &Histories) -> Self {
+    /// Computes the window; `dropped` are the gaps that were made on purpose.
+    pub fn of(
+        backups: &[BackupFacts],
+        survey: &WalSurvey,
+        histories: &Histories,
+        dropped: &[Dropped],
+    ) -> Self {
         let mut faults = faults(backups, survey, &BTreeSet::new());
         let mut sound: Vec<&BackupFacts> =
             backups.iter().filter(|backup| !faults.contains_key(&backup.id)).collect();
@@ -103,7 +111,7 @@ impl RecoveryWindow {
         let history = newest.and_then(|wal| newest_from(histories, wal.end.timeline, wal.lsn));
         if let Some(history) = &history {
             window.timeline = Some(history.timeline());
-            window.follow(&stops(&sound, history), history, survey);
+            window.follow(&stops(&sound, history), history, survey, dropped);
         }
         window.strays = super::strays::strays(history.as_ref(), survey, histories);
         for backup in backups {
@@ -113,7 +121,13 @@ impl RecoveryWindow {
     }
 
     /// Goes along the history from backup to backup; what the WAL after one does not reach is a gap.
-    fn follow(&mut self, stops: &[Stop<'_>], history: &TimelineHistory, survey: &WalSurvey) {
+    fn follow(
+        &mut self,
+        stops: &[Stop<'_>],
+        history: &TimelineHistory,
+        survey: &WalSurvey,
+        dropped: &[Dropped],
+    ) {
         self.earliest = stops.first().map(|stop| Earliest {
             backup: stop.id.clone(),
             time: stop.end,
@@ -129,16 +143,40 @@ impl RecoveryWindow {
             let lsn = reach.last.next(survey.size()).start(survey.size());
             self.latest = Some(Latest { segment: reach.last, lsn, time: reach.last_stored });
             if next.is_some() || reach.gap.is_some() {
+                let missing = reach.gap.unwrap_or_else(|| reach.last.next(survey.size()));
+                let end = reach.resumes.or(next.map(|stop| stop.from));
+                let made = |dropped: &&Dropped| touches(dropped, missing, end, history, survey.size());
                 self.gaps.push(Gap {
                     after: reach.last,
                     from: reach.last_stored,
-                    missing: reach.gap.unwrap_or_else(|| reach.last.next(survey.size())),
+                    missing,
                     resumes: reach.resumes,
                     until: next.map(|stop| (stop.id.clone(), stop.end)),
+                    dropped: dropped.iter().find(made).cloned(),
                 });
             }
         }
     }
+}
+
+/// Whether WAL that was let go of is WAL of this way that a gap, from one segment to before another, lacks.
+fn touches(
+    dropped: &Dropped,
+    missing: Segment,
+    end: Option<Segment>,
+    history: &TimelineHistory,
+    size: SegmentSize,
+) -> bool {
+    let first = dropped.first.number(size).max(missing.number(size));
+    let behind = end.map_or(u64::MAX, |end| end.number(size));
+    if first > dropped.last.number(size) || first >= behind {
+        return false;
+    }
+    let segment = Segment::from_number(dropped.first.timeline, first, size);
+    // The segment of a switch begins on the one timeline and ends on the other.
+    [segment.start(size), segment.next(size).start(size)]
+        .iter()
+        .any(|lsn| history.contains(segment.timeline, *lsn))
 }
 
 /// The backups from which the history can be followed, in the order of their ends.
@@ -154,7 +192,7 @@ fn stops<'a>(sound: &[&'a BackupFacts], history: &TimelineHistory) -> Vec<Stop<'
 
 impl Repository {
     /// Computes the recovery window from what is in the store: all records, one listing of the whole archive, all
-    /// history files.
+    /// history files, and what was let go of on purpose.
     pub async fn recovery_window(&self) -> Result<RecoveryWindow> {
         self.recovery_window_of(&self.inventory().await?).await
     }
@@ -164,6 +202,7 @@ impl Repository {
         let backups = BackupFacts::all(inventory);
         let (borders, size) = borders(&backups);
         let survey = self.survey_wal(size.unwrap_or_default(), borders).await?;
-        Ok(RecoveryWindow::of(&backups, &survey, &self.read_histories().await?))
+        let (histories, dropped) = futures::try_join!(self.read_histories(), self.dropped())?;
+        Ok(RecoveryWindow::of(&backups, &survey, &histories, &dropped))
     }
 }

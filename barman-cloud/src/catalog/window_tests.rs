@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::backup_info::BackupInfo;
+use crate::dropped::Dropped;
 use crate::wal_name::{Segment, SegmentSize};
 use crate::{BackupId, Compression, Destination, Lsn, Repository, Store};
 use chrono::{DateTime, TimeZone, Utc};
@@ -105,6 +106,39 @@ async fn gaps_say_from_when_to_when() {
     let missing = Segment::from_number(1, 41, SIZE);
     assert_eq!(window.broken, [(id(4), Fault::LacksWal(missing))]);
     assert_eq!(window.latest.map(|latest| number(latest.segment)), Some(33));
+}
+
+/// Gaps that somebody made on purpose are told from those that nobody meant.
+#[tokio::test]
+async fn a_gap_that_was_made_on_purpose_says_so() {
+    let world = World::new();
+    for (hour, segment) in [(1, 10), (2, 20), (3, 30)] {
+        world.backup(hour, 1, segment).await;
+    }
+    world.wal(1, 10..=14).await;
+    world.wal(1, 18..=24).await;
+    world.wal(1, 30..=32).await;
+    let dropped = |timeline, first, last| Dropped {
+        first: Segment::from_number(timeline, first, SIZE),
+        last: Segment::from_number(timeline, last, SIZE),
+        segments: last - first + 1,
+        since: at(1),
+        until: at(2),
+        by: "pg-1".into(),
+        reason: "the volume was nearly full".into(),
+    };
+    let made = dropped(1, 16, 18);
+    // A former primary's, on a way that nobody follows, and one of which everything arrived.
+    for record in [&made, &dropped(2, 25, 29), &dropped(1, 20, 22)] {
+        world.full.put_dropped(record).await.expect("written");
+    }
+    let told =
+        |window: RecoveryWindow| -> Vec<_> { window.gaps.into_iter().map(|gap| gap.dropped).collect() };
+    assert_eq!(told(world.window().await), [Some(made.clone()), None]);
+    let open = dropped(1, 33, 40);
+    world.full.put_dropped(&open).await.expect("written");
+    world.wal(1, 41..=42).await;
+    assert_eq!(told(world.window().await), [Some(made), None, Some(open)]);
 }
 
 /// S0.38: the window of an archive that crosses timelines.

@@ -1,5 +1,6 @@
 //! From what is in a repository to a report: pure.
 
+use super::dropped;
 use super::gather::{Contents, WalEnds};
 use super::types::{
     BackupReport, BackupState, DatabaseReport, RepositoryReport, RepositoryStatus, RunningBackup, StatusCode,
@@ -75,6 +76,7 @@ pub fn repository_report(facts: &Facts, contents: &Contents) -> RepositoryReport
     RepositoryReport {
         status: RepositoryStatus { code, message: None },
         databases: databases(facts, contents, &backups),
+        dropped: contents.dropped.iter().map(|lacking| dropped::report(lacking, inventory)).collect(),
         orphans: inventory.orphans.iter().map(|(_, id)| id.to_string()).collect(),
         earliest: backups.iter().filter(|backup| backup.restorable).filter_map(|backup| backup.stop).min(),
         backups,

@@ -1,5 +1,6 @@
 //! Reads what a report is made of: metadata only, and no more than a few requests for the WAL.
 
+use super::dropped::{self, Lacking};
 use crate::backup_id::BackupId;
 use crate::catalog::{Inventory, Member};
 use crate::chain::BackupType;
@@ -34,6 +35,8 @@ pub struct Contents {
     pub owner: Option<String>,
     /// The ends of the WAL archive; `None` without WAL.
     pub wal: Option<WalEnds>,
+    /// Gaps in it that were made on purpose.
+    pub dropped: Vec<Lacking>,
     /// Stored bytes of each complete backup.
     pub stored: BTreeMap<BackupId, u64>,
     /// Bytes of database files in each complete differential and incremental backup, as far as known.
@@ -48,6 +51,7 @@ const MAX_MANIFEST: u64 = 2 << 20;
 pub async fn gather(repository: &Repository) -> Result<Contents> {
     let (inventory, owner, wal) =
         futures::try_join!(repository.inventory(), owner(repository), repository.wal_ends())?;
+    let dropped = dropped::lacking(repository, wal).await?;
     let complete: Vec<&Member> = inventory.members.iter().filter(|member| member.done().is_some()).collect();
     // Made beforehand: a closure that borrows keeps callers from being spawned.
     let sizes: Vec<_> = complete
@@ -65,7 +69,7 @@ pub async fn gather(repository: &Repository) -> Result<Contents> {
         .collect();
     let held = futures::stream::iter(sizes).buffer_unordered(PARALLEL).try_collect::<Vec<_>>().await?;
     let held = held.into_iter().filter_map(|(id, bytes)| Some((id, bytes?))).collect();
-    Ok(Contents { inventory, owner, wal, stored, held })
+    Ok(Contents { inventory, owner, wal, dropped, stored, held })
 }
 
 /// Stored bytes of a backup: by its record, else by its objects.

@@ -6,6 +6,7 @@
 //! but the reading is pure.
 
 mod build;
+mod dropped;
 mod gather;
 mod list;
 mod pgbackrest;
@@ -15,6 +16,7 @@ mod text;
 mod types;
 
 pub use build::{Facts, ServerFacts, find, repository_report};
+pub use dropped::Lacking;
 pub use gather::{Contents, WalEnds, gather};
 pub use list::list_text;
 pub use pgbackrest::pgbackrest_json;
@@ -22,8 +24,8 @@ pub use show::{Ancestor, BackupDetail, ChainDetail, PartDetail, detail, show_tex
 pub use size::human;
 pub use text::info_text;
 pub use types::{
-    BackupReport, BackupState, ClusterReport, DatabaseReport, RepositoryReport, RepositoryStatus,
-    RunningBackup, StatusCode, WalReport, major,
+    BackupReport, BackupState, ClusterReport, DatabaseReport, DroppedReport, RepositoryReport,
+    RepositoryStatus, RunningBackup, StatusCode, WalReport, major,
 };
 
 #[cfg(test)]

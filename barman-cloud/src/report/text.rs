@@ -1,5 +1,6 @@
 //! The report as text, in the shape that pgBackRest's `info` made well known.
 
+use super::dropped;
 use super::size::human;
 use super::types::{BackupReport, ClusterReport, DatabaseReport, RepositoryReport, StatusCode};
 use crate::chain::BackupType;
@@ -87,6 +88,10 @@ fn write_database(text: &mut String, report: &ClusterReport, database: &Database
     match ends {
         Some((min, max)) => writeln!(text, "        wal archive min/max ({version}): {min}/{max}")?,
         None => writeln!(text, "        wal archive min/max ({version}): none present")?,
+    }
+    // As all WAL, they are counted to the current system.
+    if database.current {
+        dropped::write(text, report)?;
     }
     let mut backups: Vec<(&str, &BackupReport)> = report
         .repositories

@@ -34,6 +34,9 @@ pub struct RepositoryReport {
     pub databases: Vec<DatabaseReport>,
     /// All backups with a record, oldest first, failed ones among them.
     pub backups: Vec<BackupReport>,
+    /// Gaps in its WAL that were made on purpose, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropped: Vec<DroppedReport>,
     /// Ids under which there are objects but no record: a backup under way, or what a killed one left.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub orphans: Vec<String>,
@@ -117,7 +120,8 @@ pub struct DatabaseReport {
     pub wal: Option<WalReport>,
 }
 
-/// The ends of a WAL archive. They may be on different timelines; gaps in between are what `verify` is for.
+/// The ends of a WAL archive. They may be on different timelines; gaps in between that nobody meant are what `verify` is
+/// for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WalReport {
@@ -127,6 +131,31 @@ pub struct WalReport {
     pub max: String,
     /// When the last one was stored.
     pub max_stored: DateTime<Utc>,
+}
+
+/// WAL that an instance let go of on purpose before it was archived (`walOverflow`), and that the archive lacks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DroppedReport {
+    /// First segment.
+    pub first: String,
+    /// Last segment.
+    pub last: String,
+    /// How many were let go of.
+    pub segments: u64,
+    /// How many of them the archive lacks.
+    pub missing: u64,
+    /// When the first was let go of.
+    pub since: DateTime<Utc>,
+    /// When the last was.
+    pub until: DateTime<Utc>,
+    /// The instance that did it.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// Label of the first backup that began behind the gap; absent while there is none: take one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub followed_by: Option<String>,
 }
 
 /// What became of a backup.

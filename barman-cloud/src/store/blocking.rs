@@ -1,6 +1,7 @@
 //! An object as `std::io::Read`, for codecs and tar on a blocking thread.
 
 use super::ObjectStream;
+use crate::buffered::read_buffered;
 use crate::error::{Error, Result};
 use bytes::{Buf, Bytes};
 use futures::StreamExt;
@@ -59,10 +60,6 @@ impl BufRead for BlockingReader {
 
 impl Read for BlockingReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let count = available.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&available[..count]);
-        self.consume(count);
-        Ok(count)
+        read_buffered(self, buffer)
     }
 }

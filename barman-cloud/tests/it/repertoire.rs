@@ -3,7 +3,7 @@
 use crate::support::{BUCKET, noise, server, store};
 use barman_cloud::Error;
 use barman_cloud::store::Store;
-use howdah_s3::{Operation, Server};
+use howdah_s3::{Action, Operation, Rule, Server};
 
 /// Bytes of each object.
 pub const SIZE: usize = 1_500_000;
@@ -33,6 +33,19 @@ pub async fn use_it(store: &Store, operation: Operation) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// A fault that happens some times, each of which the operation gets over.
+pub async fn outlasts((server, store): &(Server, Store), action: Action, operation: Operation, times: u64) {
+    let rule = server.faults().add(Rule::new(action).operation(operation).times(times));
+    assert_eq!(use_it(store, operation).await.map_err(|error| error.report()), Ok(()));
+    assert_eq!(server.faults().hits(rule), times);
+}
+
+/// The error of an operation whose fault lasts for ever.
+pub async fn fails((server, store): &(Server, Store), action: Action, operation: Operation) -> Error {
+    server.faults().add(Rule::new(action).operation(operation));
+    use_it(store, operation).await.expect_err("for ever")
 }
 
 pub async fn filled() -> (Server, Store) {

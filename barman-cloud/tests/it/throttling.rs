@@ -1,8 +1,8 @@
 //! Stores that ask for fewer requests, in the ways that they have: each operation waits and succeeds, or says so.
 
-use crate::repertoire::{assert_done, filled, use_it};
+use crate::repertoire::{assert_done, fails, filled, outlasts};
 use barman_cloud::ErrorKind;
-use howdah_s3::{Action, Operation, Rule};
+use howdah_s3::{Action, Operation};
 use rstest::rstest;
 
 /// AWS and Backblaze; Cloudflare and Google; a gateway without a document.
@@ -41,14 +41,11 @@ async fn every_operation_waits(
     if bodiless && kind == ErrorKind::Network {
         return;
     }
-    let (server, store) = filled().await;
-    let rule = server.faults().add(Rule::new(action.clone()).operation(operation).times(3));
-    use_it(&store, operation).await.unwrap_or_else(|error| panic!("{}", error.report()));
-    assert_eq!(server.faults().hits(rule), 3);
-    assert_done(&server, operation).await;
+    let world = filled().await;
+    outlasts(&world, action.clone(), operation, 3).await;
+    assert_done(&world.0, operation).await;
 
-    server.faults().add(Rule::new(action).operation(operation));
-    let error = use_it(&store, operation).await.expect_err("for ever");
+    let error = fails(&world, action, operation).await;
     assert!(bodiless || error.kind() == kind, "{}", error.report());
     assert!(error.is_transient() && error.exit_code() == 2, "{}", error.report());
     assert!(error.report().contains("s3://bucket/some/path/d"), "{}", error.report());

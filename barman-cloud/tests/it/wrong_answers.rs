@@ -1,7 +1,7 @@
 //! A store, or something in its place, that answers 200 with what no store says. Once it is an accident and the
 //! operation succeeds; for ever it is an error that names the object, and never an empty archive or a false success.
 
-use crate::repertoire::{SIZE, assert_done, filled, use_it};
+use crate::repertoire::{SIZE, assert_done, fails, filled, outlasts, use_it};
 use crate::support::{BUCKET, noise};
 use barman_cloud::ErrorKind;
 use bytes::Bytes;
@@ -39,15 +39,11 @@ async fn no_answer_of_s3(
         // 200 and nothing is how some stores acknowledge a removal.
         return;
     }
-    let (server, store) = filled().await;
-    let rule = server.faults().add(Rule::new(action.clone()).operation(operation).times(2));
-    use_it(&store, operation).await.unwrap_or_else(|error| panic!("{}", error.report()));
-    assert_eq!(server.faults().hits(rule), 2);
-    assert_done(&server, operation).await;
+    let world = filled().await;
+    outlasts(&world, action.clone(), operation, 2).await;
+    assert_done(&world.0, operation).await;
 
-    let (server, store) = filled().await;
-    server.faults().add(Rule::new(action).operation(operation));
-    let error = use_it(&store, operation).await.expect_err("no store answers");
+    let error = fails(&filled().await, action, operation).await;
     assert_eq!((error.kind(), error.exit_code()), (ErrorKind::Unavailable, 2), "{}", error.report());
     assert!(error.report().contains("s3://bucket/some/path/d"), "{}", error.report());
     assert!(error.remedy().contains("endpoint URL"), "{}", error.report());
@@ -61,17 +57,13 @@ async fn no_answer_of_s3(
 #[case::delete(Operation::DeleteObjects)]
 #[tokio::test]
 async fn a_document_that_breaks_off(#[case] operation: Operation) {
-    let (server, store) = filled().await;
-    let rule =
-        server.faults().add(Rule::new(Action::TruncateBody { bytes: 90 }).operation(operation).times(2));
-    use_it(&store, operation).await.unwrap_or_else(|error| panic!("{}", error.report()));
-    assert_eq!(server.faults().hits(rule), 2);
+    let world = filled().await;
+    outlasts(&world, Action::TruncateBody { bytes: 90 }, operation, 2).await;
     if operation == Operation::CompleteMultipartUpload {
         // The object was made: that the answer broke off changes nothing about it.
-        return assert_done(&server, operation).await;
+        return assert_done(&world.0, operation).await;
     }
-    server.faults().add(Rule::new(Action::TruncateBody { bytes: 90 }).operation(operation));
-    let error = use_it(&store, operation).await.expect_err("half a document");
+    let error = fails(&world, Action::TruncateBody { bytes: 90 }, operation).await;
     assert!(error.is_transient(), "{}", error.report());
 }
 

@@ -10,6 +10,7 @@ pub mod backup;
 pub mod bench;
 pub mod control;
 mod error;
+mod identity;
 mod increment;
 mod owner;
 mod progress;

@@ -83,6 +83,8 @@ pub fn told(window: &RecoveryWindow) -> window::RecoveryWindow {
                 resumes_wal: gap.resumes.map(|segment| segment.to_string()),
                 from: kube(gap.from),
                 until: gap.until.as_ref().map(|(_, time)| kube(*time)),
+                backup: gap.until.as_ref().map(|(backup, _)| backup.to_string()),
+                dropped_at: gap.dropped.as_ref().map(|dropped| kube(dropped.until)),
             })
             .collect(),
         gap_count: u32::try_from(window.gaps.len()).unwrap_or(u32::MAX),
@@ -93,6 +95,7 @@ pub fn told(window: &RecoveryWindow) -> window::RecoveryWindow {
 mod tests {
     use super::*;
     use barman_cloud::catalog::Gap;
+    use barman_cloud::dropped::Dropped;
     use barman_cloud::{Segment, SegmentSize};
     use chrono::DateTime;
 
@@ -106,13 +109,26 @@ mod tests {
             missing: segment(number),
             resumes: Some(segment(number + 3)),
             until: Some(("20261121T010000".parse().unwrap(), at(number as i64 + 5))),
+            dropped: None,
         };
-        let window = RecoveryWindow { gaps: (1..=12).map(|n| gap(n * 10)).collect(), ..Default::default() };
+        let mut window =
+            RecoveryWindow { gaps: (1..=12).map(|n| gap(n * 10)).collect(), ..Default::default() };
+        window.gaps[11].dropped = Some(Dropped {
+            first: segment(120),
+            last: segment(122),
+            segments: 3,
+            since: at(121),
+            until: at(123),
+            by: "pg-1".into(),
+            reason: "full".into(),
+        });
         let told = told(&window);
         assert_eq!((told.gaps.len(), told.gap_count), (GAPS_SHOWN, 12));
         let last = told.gaps.last().unwrap();
         assert_eq!((last.timeline_id, last.missing_wal.as_str()), (2, "000000020000000000000078"));
         assert_eq!(last.resumes_wal.as_deref(), Some("00000002000000000000007B"));
-        assert_eq!(last.until, Some(kube(at(125))));
+        assert_eq!((&last.until, last.backup.as_deref()), (&Some(kube(at(125))), Some("20261121T010000")));
+        assert_eq!(last.dropped_at, Some(kube(at(123))));
+        assert_eq!(told.gaps[8].dropped_at, None, "nobody meant it");
     }
 }

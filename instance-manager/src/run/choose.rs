@@ -66,7 +66,7 @@ pub async fn choose(shared: &Arc<Shared>, astray: &Verdict) -> Result<Start> {
             },
             Start::Rejoin => {
                 say("coming back as a replica");
-                match come_back(shared, &mut changes, astray).await {
+                match come_back(shared, &mut changes, astray, damaged.is_some()).await {
                     Some(Ok(rejoined)) => {
                         tell(shared, &rejoined).await;
                         return Ok(Start::Standby);
@@ -111,10 +111,11 @@ async fn come_back(
     shared: &Shared,
     changes: &mut Receiver<Arc<Cluster>>,
     astray: &Verdict,
+    damaged: bool,
 ) -> Option<Result<Rejoined>> {
     let work = async {
         match astray {
-            Verdict::Gone(why) => rejoin::join_anew(shared, why).await,
+            Verdict::Gone(why) => rejoin::join_anew(shared, why, damaged).await,
             _ => rejoin::rejoin(shared).await,
         }
     };

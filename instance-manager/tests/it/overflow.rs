@@ -5,7 +5,7 @@ use howdah_api::naming;
 use howdah_api::wal_runway::{WalOverflow, WalOverflowPolicy};
 use howdah_s3::{Action, Rule};
 
-use crate::pod::Pod;
+use crate::pod::{Pod, text};
 use crate::world::{World, found, until};
 
 /// A primary whose archive works, with a reserve that no volume has.
@@ -57,6 +57,8 @@ fn gone(status: &InstanceStatus, all: &[String]) -> Vec<String> {
 async fn wal_is_let_go_of_before_the_volume_is_full_and_the_gap_is_marked() {
     let world = World::new().await;
     let mut pod = primary(&world, WalOverflowPolicy::Drop).await;
+    world.assign("before", "pg", "pg-1", &pod.status().unwrap().session_id).await;
+    world.backup_ended("before").await;
     world.s3.faults().add(Rule::new(Action::access_denied()));
     let segments = written(&pod, 4).await;
     let status = found("all that waits is let go of", || async {
@@ -99,6 +101,30 @@ async fn wal_is_let_go_of_before_the_volume_is_full_and_the_gap_is_marked() {
     let later = written(&pod, 1).await.remove(0);
     until("WAL is archived again", || async { stored(&world, &later) }).await;
     assert!(segments.iter().all(|name| !stored(&world, name)), "{:?}", world.keys());
+
+    // Whoever looks is told that it was meant, and what comes behind it.
+    let first = status.dropped_wal[0].first_wal.as_str();
+    let told = info(&pod);
+    let gap = &told["repositories"][0]["dropped"][0];
+    assert_eq!((gap["first"].as_str(), gap["by"].as_str()), (Some(first), Some("pg-1")), "{told:#}");
+    assert_eq!((&gap["missing"], gap.get("followedBy")), (&gap["segments"], None), "{told:#}");
+    assert!(text(&pod.call(&["info"])).contains("            next backup: none, take a full backup\n"));
+    world.assign("behind", "pg", "pg-1", &pod.status().unwrap().session_id).await;
+    let behind = world.backup_ended("behind").await;
+    assert_eq!(info(&pod)["repositories"][0]["dropped"][0]["followedBy"].as_str(), behind.label.as_deref());
+    let gap = found("the recovery window says it too", || async {
+        let known = pod.status()?.repositories.into_iter().next()?.recoverability?;
+        known.window?.gaps.into_iter().find(|gap| gap.until.is_some())
+    })
+    .await;
+    assert_eq!((gap.missing_wal.as_str(), &gap.backup), (first, &behind.backup_id), "{gap:?}");
+    assert!(gap.dropped_at.is_some(), "{gap:?}");
+}
+
+fn info(pod: &Pod) -> serde_json::Value {
+    let output = pod.call(&["info", "--output", "json"]);
+    assert!(output.status.success(), "{}", text(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 /// S0.6: nothing leaves before it is archived, unless the Cluster says so.

@@ -5,18 +5,17 @@ use super::pages::{self, PageState};
 use super::part::OpenPart;
 use super::record::{FileRecord, Hasher};
 use super::request::ManifestChecksum;
-use super::resume::Identity;
 use super::source::Source;
 use super::throttle::Limits;
 use super::walk::{DirItem, LinkItem, Stat};
 use crate::error::{Error, Result};
+use crate::identity::Identity;
 use crate::progress::Progress;
 use barman_cloud::manifest::ManifestFile;
 use barman_cloud::tar::Entry;
 use barman_cloud::{Lsn, PartName};
 use chrono::DateTime;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
 
@@ -176,15 +175,13 @@ impl<'a> Copier<'a> {
 
     /// Reads a file of a part that is in the store already; `None` when it has vanished.
     pub fn read_again(&mut self, part: PartName, names: FileNames<'_>) -> Result<Option<FileRecord>> {
-        let reading = |error| Error::io("cannot read", names.source, error);
-        let Some(mut source) = Source::open(names.source).map_err(reading)? else { return Ok(None) };
-        let meta = source.metadata().map_err(reading)?;
-        source.prepare(meta.len());
-        let hasher = self.pass(&mut source, meta.len(), names, Look::First, |_| Ok(()))?;
-        let file = record(names.manifest.to_owned(), meta.len(), meta.mtime(), hasher);
+        let Some(mut opened) = Opened::open(names)? else { return Ok(None) };
+        opened.source.prepare(opened.size);
+        let hasher = self.pass(&mut opened.source, opened.size, names, Look::First, |_| Ok(()))?;
+        let file = record(names.manifest.to_owned(), opened.size, opened.stat.mtime, hasher);
         // As it is now: what was written while it was read shows.
-        let meta = source.metadata().map_err(reading)?;
-        Ok(Some(FileRecord { part, file, identity: Identity::from(&meta) }))
+        let now = opened.source.metadata().map_err(|error| Error::io("cannot read", names.source, error))?;
+        Ok(Some(FileRecord { part, file, identity: Identity::from(&now) }))
     }
 
     /// Reads `size` bytes of a file once, and gives them on: the checksum is computed on the way, and at the first

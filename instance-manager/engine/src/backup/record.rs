@@ -1,7 +1,7 @@
 //! What is noted of a file while it is read: its line in the manifest, its part, and its checksum.
 
 use super::request::ManifestChecksum;
-use super::resume::Identity;
+use crate::identity::Identity;
 use barman_cloud::PartName;
 use barman_cloud::manifest::{FileChecksum, ManifestFile};
 use crc_fast::{CrcAlgorithm, Digest};

@@ -5,6 +5,7 @@ use super::extract::{self, Extracted, Layer, Target, Wanted};
 use super::readahead::ReadAhead;
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::Progress;
+use barman_cloud::buffered::read_buffered;
 use barman_cloud::catalog::PartObject;
 use barman_cloud::codec::Decoder;
 use barman_cloud::store::CipherMode;
@@ -321,11 +322,7 @@ impl<R: BufRead> BufRead for Counting<R> {
 
 impl<R: BufRead> Read for Counting<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let count = available.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&available[..count]);
-        self.consume(count);
-        Ok(count)
+        read_buffered(self, buffer)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Decompression on a thread of its own, a few buffers ahead of the thread that writes: for a part that is alone
 //! while cores are idle.
 
+use barman_cloud::buffered::read_buffered;
 use std::io::{self, BufRead, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use tokio_util::task::TaskTracker;
@@ -85,11 +86,7 @@ impl BufRead for ReadAhead {
 
 impl Read for ReadAhead {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let count = available.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&available[..count]);
-        self.consume(count);
-        Ok(count)
+        read_buffered(self, buffer)
     }
 }
 

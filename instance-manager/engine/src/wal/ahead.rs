@@ -1,9 +1,9 @@
 //! Uploads that were begun before PostgreSQL asked for them.
 
 use crate::error::Result;
+use crate::identity::Identity;
 use barman_cloud::WalName;
 use std::collections::HashMap;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
@@ -11,26 +11,16 @@ use tokio::task::JoinHandle;
 /// A success older than this is not answered from memory: the file is archived again, which compares contents.
 const TRUST: Duration = Duration::from_secs(300);
 
-/// What tells one file from another of the same name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fingerprint {
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-}
-
-impl Fingerprint {
-    /// The file as it is now.
-    pub fn of(path: &Path) -> std::io::Result<Self> {
-        let meta = std::fs::metadata(path)?;
-        Ok(Self { inode: meta.ino(), size: meta.len(), modified: (meta.mtime(), meta.mtime_nsec()) })
-    }
+/// Size and identity of a file as it is now.
+pub fn seen(path: &Path) -> std::io::Result<(u64, Identity)> {
+    let meta = std::fs::metadata(path)?;
+    Ok((meta.len(), Identity::from(&meta)))
 }
 
 /// One upload ahead of its request.
 pub struct Upload {
-    /// The file that is being uploaded.
-    pub file: Fingerprint,
+    /// The file that is being uploaded, as it was [`seen`].
+    pub file: (u64, Identity),
     /// When it was begun.
     pub begun: Instant,
     /// Its outcome.
@@ -43,7 +33,7 @@ pub struct Ahead(HashMap<WalName, Upload>);
 
 impl Ahead {
     /// Takes the upload of exactly this file out, unless it is too old to be trusted.
-    pub fn take(&mut self, name: WalName, file: Fingerprint) -> Option<JoinHandle<Result<()>>> {
+    pub fn take(&mut self, name: WalName, file: (u64, Identity)) -> Option<JoinHandle<Result<()>>> {
         let upload = self.0.remove(&name)?;
         (upload.file == file && upload.begun.elapsed() < TRUST).then_some(upload.task)
     }

@@ -8,7 +8,7 @@
 //! Memory is bounded whatever `max_parallel` and the segment size are: [`AHEAD_MEMORY`] for all files ahead, and on
 //! top the one that is asked for (a segment, or three parts of one that goes in parts).
 
-use super::ahead::{Ahead, Fingerprint, Upload};
+use super::ahead::{Ahead, Upload, seen};
 use super::pace::Pace;
 use super::queue::{self, Queue};
 use super::watch::{Watch, Writer};
@@ -292,7 +292,7 @@ impl Inner {
         path: &Path,
         segment_size: SegmentSize,
     ) -> Result<()> {
-        let file = Fingerprint::of(path).map_err(|error| Error::io("cannot archive", path, error))?;
+        let file = seen(path).map_err(|error| Error::io("cannot archive", path, error))?;
         let known = lock(&self.ahead).take(name, file);
         let ahead = self.look_ahead(name, segment_size);
         let Some(task) = known else {
@@ -375,7 +375,7 @@ impl Inner {
                 return;
             }
             let path = self.config.pgdata.join("pg_wal").join(name.to_string());
-            let Ok(file) = Fingerprint::of(&path) else { continue };
+            let Ok(file) = seen(&path) else { continue };
             let inner = Arc::clone(self);
             let task =
                 tokio::spawn(async move { inner.upload(name, &path, segment_size, Lane::Ahead).await });

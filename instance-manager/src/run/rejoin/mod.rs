@@ -167,14 +167,14 @@ pub async fn rejoin(shared: &Shared) -> Result<Rejoined> {
 }
 
 /// Makes a replica of this instance by a new copy of the primary, whatever it holds: for one that waits for WAL which is
-/// nowhere any more, or whose data is damaged. PostgreSQL does not run.
+/// nowhere any more, or whose data is `damaged` ([`damaged_replica`]). PostgreSQL does not run.
 ///
 /// # Errors
 /// As [`rejoin`].
-pub async fn join_anew(shared: &Shared, why: &str) -> Result<Rejoined> {
+pub async fn join_anew(shared: &Shared, why: &str, damaged: bool) -> Result<Rejoined> {
     let paths = &shared.env.paths;
     let (source, host) = ready(shared).await?;
-    if !unfinished(paths)? && damaged_replica(paths).is_none() {
+    if !unfinished(paths)? && !damaged {
         stale::clear(&paths.pgdata, &paths.run(), cluster_port()).await?;
         source.same_system(&host, Own::read(paths)?.control.system_id)?;
     }

@@ -151,7 +151,8 @@ impl Gaps {
     pub fn look(&mut self, repository: &str, window: &RecoveryWindow, size: SegmentSize) -> bool {
         let mut changed = false;
         for gap in self.0.iter_mut().filter(|gap| !gap.seen.iter().any(|name| name == repository)) {
-            if ends(&gap.dropped).is_none_or(|ends| accounts_for(window, ends, size)) {
+            let told = gap.told.iter().any(|name| name == repository);
+            if ends(&gap.dropped).is_none_or(|ends| accounts_for(window, ends, size, told)) {
                 gap.seen.push(repository.to_owned());
                 changed = true;
             }
@@ -161,10 +162,18 @@ impl Gaps {
 }
 
 /// Whether a window says what it must about a gap: that it ends there, or goes on behind. Without a backup there is none.
-fn accounts_for(window: &RecoveryWindow, (first, last): (Segment, Segment), size: SegmentSize) -> bool {
+/// One that ends there says that it was meant only when the repository holds the record, so until then it is computed anew.
+fn accounts_for(
+    window: &RecoveryWindow,
+    (first, last): (Segment, Segment),
+    size: SegmentSize,
+    told: bool,
+) -> bool {
     let numbers = first.number(size)..=last.number(size);
-    let shown = window.gaps.iter().any(|gap| numbers.contains(&gap.missing.number(size)));
-    shown || window.latest.as_ref().is_none_or(|latest| latest.segment.number(size) > *numbers.end())
+    if window.gaps.iter().any(|gap| numbers.contains(&gap.missing.number(size))) {
+        return told;
+    }
+    window.latest.as_ref().is_none_or(|latest| latest.segment.number(size) > *numbers.end())
 }
 
 fn record(dropped: &DroppedWal) -> Option<Dropped> {
@@ -246,7 +255,11 @@ mod tests {
             missing: segment(4),
             resumes: Some(segment(5)),
             until: None,
+            dropped: None,
         });
+        assert!(!gaps.look("repo1", &after, SIZE), "it does not say that it was meant");
+        let record = gaps.untold("repo1").remove(0);
+        assert!(gaps.tell("repo1", &record));
         assert!(gaps.look("repo1", &after, SIZE) && !gaps.unseen("repo1") && gaps.unseen("repo2"));
         // All came, or a later backup leads on.
         let filled = RecoveryWindow { latest: latest(6), ..RecoveryWindow::default() };

@@ -752,8 +752,7 @@ fn a_drained_node(#[case] world: World, #[case] name: Option<&str>) {
 #[test]
 fn since_when_it_fails_is_kept_and_goes_when_it_is_back() {
     let world = unready(healthy(), 1);
-    let folded = |world: &World| fold(&world.validated(), &world.observed, &plan(world), "hash", now());
-    let first = folded(&world);
+    let first = world.folded();
     assert_eq!(first.current_primary_failing_since_timestamp, Some(at(0)));
     let notes = changes(&world.observed.status(), &first);
     assert!(notes.iter().any(|n| n.warning && n.reason == "PrimaryNotReady"), "{notes:?}");
@@ -761,17 +760,17 @@ fn since_when_it_fails_is_kept_and_goes_when_it_is_back() {
         s.clone_from(&first);
         s.current_primary_failing_since_timestamp = Some(at(-9));
     });
-    let second = folded(&later);
+    let second = later.folded();
     assert_eq!(second.current_primary_failing_since_timestamp, Some(at(-9)));
     assert_eq!(changes(&first, &second), []);
     let back = healthy().with_status(|s| s.clone_from(&second));
-    assert_eq!(folded(&back).current_primary_failing_since_timestamp, None);
+    assert_eq!(back.folded().current_primary_failing_since_timestamp, None);
 }
 
 #[test]
 fn lag_is_told_and_timelines_never_go_back() {
     let world = far(healthy(), 3, "0/5000000", "0/5000000").with_status(|s| s.timeline_id = Some(4));
-    let status = fold(&world.validated(), &world.observed, &plan(&world), "hash", now());
+    let status = world.folded();
     let lag: Vec<Option<i64>> = status.instances_status.iter().map(|i| i.lag_bytes).collect();
     assert_eq!(lag, [None, Some(0), Some(96)]);
     assert_eq!(status.timeline_id, Some(4));

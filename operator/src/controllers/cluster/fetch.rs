@@ -120,6 +120,29 @@ pub async fn stored(
     Ok(Some(observed))
 }
 
+/// What the parts of a repository host are called.
+struct RepoHostNames {
+    pod: String,
+    /// Each repository with its volume.
+    volumes: Vec<(String, String)>,
+}
+
+impl RepoHostNames {
+    /// `None` for a cluster that has no repository on a volume, and had none.
+    fn of(observed: &Observed) -> Option<Self> {
+        let name = observed.cluster.name_any();
+        let repositories = validate::volume_repositories(&observed.cluster);
+        if repositories.is_empty() && observed.status().repository_volumes.is_empty() {
+            return None;
+        }
+        let volumes = repositories.into_iter().map(|(repository, _)| {
+            let volume = naming::repo_volume(&name, &repository);
+            (repository, volume)
+        });
+        Some(Self { pod: naming::repo_host_pod(&name), volumes: volumes.collect() })
+    }
+}
+
 /// The repository host from the watches; `None` when one of its volumes is not among them: a volume that a person gave
 /// back bears no label of ours.
 fn stored_repo_host(
@@ -128,17 +151,11 @@ fn stored_repo_host(
     observed: &Observed,
     mut volumes: Vec<PersistentVolumeClaim>,
 ) -> Option<RepoHost> {
-    let name = observed.cluster.name_any();
-    let repositories = validate::volume_repositories(&observed.cluster);
-    if repositories.is_empty() && observed.status().repository_volumes.is_empty() {
-        return Some(RepoHost::default());
-    }
-    let pods = ctx.seen.repo_hosts.of(namespace, &name)?;
-    let pod_name = naming::repo_host_pod(&name);
-    let pod = pods.iter().find(|pod| pod.name_any() == pod_name).map(|pod| (**pod).clone());
+    let Some(names) = RepoHostNames::of(observed) else { return Some(RepoHost::default()) };
+    let pods = ctx.seen.repo_hosts.of(namespace, &observed.cluster.name_any())?;
+    let pod = pods.iter().find(|pod| pod.name_any() == names.pod).map(|pod| (**pod).clone());
     let mut found = BTreeMap::new();
-    for (repository, _) in repositories {
-        let wanted = naming::repo_volume(&name, &repository);
+    for (repository, wanted) in names.volumes {
         let position = volumes.iter().position(|volume| volume.name_any() == wanted)?;
         found.insert(repository, volumes.swap_remove(position));
     }
@@ -189,18 +206,13 @@ async fn volumes(
 
 /// The pod and the volumes of the repository host, for a cluster that has or had repositories on volumes.
 async fn repo_host(client: &Client, namespace: &str, observed: &Observed) -> Result<RepoHost, Error> {
-    let name = observed.cluster.name_any();
-    let repositories = validate::volume_repositories(&observed.cluster);
-    if repositories.is_empty() && observed.status().repository_volumes.is_empty() {
-        return Ok(RepoHost::default());
-    }
+    let Some(names) = RepoHostNames::of(observed) else { return Ok(RepoHost::default()) };
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let volumes: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
-    let pod_name = naming::repo_host_pod(&name);
-    let pod = pods.get_opt(&pod_name).await.map_err(Error::api("get", format!("Pod {pod_name}")))?;
+    let pod = pods.get_opt(&names.pod).await.map_err(Error::api("get", format!("Pod {}", names.pod)))?;
     // By name: a volume that a person gave back bears no label of ours.
-    let looking = repositories.into_iter().map(|(repository, _)| {
-        let (volumes, volume) = (volumes.clone(), naming::repo_volume(&name, &repository));
+    let looking = names.volumes.into_iter().map(|(repository, volume)| {
+        let volumes = volumes.clone();
         async move {
             let what = format!("PersistentVolumeClaim {volume}");
             let found = volumes.get_opt(&volume).await.map_err(Error::api("get", what))?;

@@ -12,7 +12,7 @@ mod record;
 mod take_over;
 
 pub use keep::Kept;
-pub use record::{Identity, Origin, PartRecord, Sealed, Shelf};
+pub use record::{Origin, PartRecord, Sealed, Shelf};
 pub use take_over::{Leftover, manifest_path};
 
 use barman_cloud::BackupId;

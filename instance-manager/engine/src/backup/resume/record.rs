@@ -5,37 +5,17 @@ use super::super::bad_pages::BadPages;
 use super::super::record::FileRecord;
 use super::super::request::ManifestChecksum;
 use crate::error::{Error, ErrorKind, Result};
+use crate::identity::Identity;
 use barman_cloud::{BackupId, Compression, PartName, Repository};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
 
 /// Largest note that is read: the list of some hundred thousand files.
 const MAX_NOTE: u64 = 128 << 20;
 const ORIGIN: &str = "origin.json";
 const SEALED: &str = "sealed.json";
 const PART: &str = ".part.json";
-
-/// What changes whenever a file is written or replaced, as far as the file system tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Identity {
-    inode: u64,
-    /// Seconds and nanoseconds.
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl From<&Metadata> for Identity {
-    fn from(meta: &Metadata) -> Self {
-        Self {
-            inode: meta.ino(),
-            modified: (meta.mtime(), meta.mtime_nsec()),
-            changed: (meta.ctime(), meta.ctime_nsec()),
-        }
-    }
-}
 
 /// Where a backup comes from and how it is written: parts of another origin do not fit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
