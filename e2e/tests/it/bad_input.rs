@@ -73,6 +73,11 @@ async fn the_schema_refuses_with_a_remedy() -> Result<()> {
             scene.cluster("bad", json!({"instances": 2, "minSyncReplicas": 1})),
             "give maxSyncReplicas as well",
         ),
+        (
+            "a replica cluster that began with nothing of its source",
+            scene.cluster("bad", json!({"replica": {"enabled": true, "source": "origin"}})),
+            "replica.source must be the external cluster",
+        ),
         ("a name too long", scene.cluster(&"x".repeat(60), json!({})), "50 characters"),
     ];
     for (what, manifest, word) in &cases {
