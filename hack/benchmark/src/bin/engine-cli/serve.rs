@@ -69,6 +69,7 @@ fn recovery(store: &BarmanObjectStore, server: &str) -> RecoveryFile {
         timeline: None,
         followed: 0,
         highest_timeline: 0,
+        following: false,
     }
 }
 
