@@ -53,6 +53,13 @@ async fn the_database_outlives_its_volume_and_the_gap_is_closed() -> Result<()> 
     door.ask(&table("t", 100)).await?;
     scene.completed_backup("before", "pg").await?;
     let started = door.ask(STARTED).await?;
+    // A rate is seen between two looks: what was written before the first one piles up by nothing.
+    scene
+        .kubectl
+        .wait_for("cluster", "pg", "that rates are known", wait::minutes(3), |cluster| {
+            condition(cluster, "WALRunway").is_some_and(|c| c["reason"] == "WALRunwayEnough")
+        })
+        .await?;
 
     lab.refuse_store(true);
     for row in 1001..=1000 + FIRST {

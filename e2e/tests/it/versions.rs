@@ -35,13 +35,13 @@ async fn backup_archive_and_recovery(#[case] major: u32) -> Result<()> {
 }
 
 /// The primary is lost, comes back as a replica of its successor, and is handed the cluster again. What was acknowledged is
-/// there, and a Backup from in between restores to the end of an archive without a hole.
+/// there, and a Backup from in between restores to the end of an archive without a hole. Not on 18: the registries have no
+/// `pg_basebackup` of it that knows TLS. On 15 the other modules do it.
 #[rstest]
 #[case::postgresql_13(13)]
 #[case::postgresql_14(14)]
 #[case::postgresql_16(16)]
 #[case::postgresql_17(17)]
-#[case::postgresql_18(18)]
 #[tokio::test(flavor = "multi_thread")]
 async fn high_availability(#[case] major: u32) -> Result<()> {
     let scene = Scene::on(major, &format!("ha{major}")).await?;
