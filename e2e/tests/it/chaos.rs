@@ -8,9 +8,9 @@ use anyhow::{Context, Result, ensure};
 use howdah_e2e::ledger::{CHECKSUM, Moment, Writer};
 use howdah_e2e::manifests::{self, backup};
 use howdah_e2e::wait;
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::seq::SliceRandom;
-use rand::{Rng, SeedableRng};
+use rand::seq::{IndexedRandom, SliceRandom};
 use serde_json::{Value, json};
 
 use crate::common::{Scene, error, number, phase};
@@ -55,6 +55,12 @@ struct Run {
 }
 
 impl Run {
+    /// The moments that a Backup can be restored to.
+    fn behind(&self, backup: &str) -> Vec<&Moment> {
+        let since = self.backups.iter().skip_while(|known| *known != backup).collect::<Vec<_>>();
+        self.moments.iter().filter(|(from, _)| since.contains(&from)).map(|(_, moment)| moment).collect()
+    }
+
     /// Sees a Backup to its end, and keeps a moment behind it. One that met a fault may have failed, with a reason.
     async fn backed_up(&mut self, scene: &Scene, name: &str, writer: &Writer) -> Result<()> {
         let ended = scene.ended(name).await?;
@@ -149,15 +155,26 @@ async fn run(scene: &Scene, faults: u64, random: &mut StdRng) -> Result<()> {
     );
     complete(&ledger, &door).await?;
     let sum = scene.agreed("pg", &standing).await?;
-    let newest = run.backups.last().context("no Backup was completed")?;
-    scene.restores_to_the_end("pg", newest, &ledger, &sum).await?;
-    let at = random.random_range(0..run.moments.len());
-    let (from, moment) = &run.moments[at];
-    restores_to(scene, "then", from, moment).await
+    ensure!(!run.backups.is_empty(), "no Backup was completed");
+    for backup in &run.backups {
+        eprintln!("restoring {backup}");
+        let again = scene.restores_to_the_end("pg", backup, &ledger, &sum).await?;
+        remove(scene, &again).await?;
+        let moment = run.behind(backup).choose(random).copied().context("no moment behind it")?;
+        let then = format!("then-{backup}");
+        restores_to(scene, &then, backup, moment).await?;
+        remove(scene, &then).await?;
+    }
+    Ok(())
 }
 
-/// S0.5: besides what the name says, a random moment and the end of the archive are restored, over every change of the
-/// primary.
+/// Makes room for the next one.
+async fn remove(scene: &Scene, cluster: &str) -> Result<()> {
+    scene.kubectl.run(&["delete", "cluster", cluster, "--wait=false"]).await.map(drop)
+}
+
+/// S0.5: besides what the name says, every completed Backup is restored to the end of the archive, over every change of the
+/// primary behind it, and to a random moment.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_in_a_seeded_row_of_faults() -> Result<()> {
     let seed = number("HOWDAH_CHAOS_SEED", SEED)?;

@@ -271,14 +271,14 @@ impl Scene {
         Ok(sum)
     }
 
-    /// Restores a Backup to the end of the archive and compares.
+    /// Restores a Backup to the end of the archive and compares. Returns the name of the cluster that was made for it.
     pub async fn restores_to_the_end(
         &self,
         cluster: &str,
         backup: &str,
         ledger: &Ledger,
         sum: &str,
-    ) -> Result<()> {
+    ) -> Result<String> {
         self.archive_all(cluster).await?;
         let name = format!("again-{backup}");
         self.apply(&self.restored(&name, backup, Value::Null)).await?;
@@ -288,7 +288,7 @@ impl Scene {
         ensure!(missing.is_empty(), "{name} lacks {} acknowledged rows: {missing:?}", missing.len());
         let restored = door.ask(CHECKSUM).await?;
         ensure!(restored == sum, "{name} has {restored}, {cluster} has {sum}");
-        Ok(())
+        Ok(name)
     }
 }
 
