@@ -62,8 +62,7 @@ async fn a_cluster_follows_another_one_and_takes_its_place() -> Result<()> {
     let command = reason.split("any more: ").nth(1).unwrap_or_default();
     ensure!(command.starts_with("kubectl -n ") && command.contains("--type=merge -p "), "{reason}");
     let sum = sql.run(&checksum("t")).await?;
-    let args: Vec<&str> = command.split_whitespace().skip(3).collect();
-    let args: Vec<&str> = args.iter().map(|arg| arg.trim_matches('\'')).collect();
+    let args: Vec<&str> = command.split_whitespace().skip(3).map(|arg| arg.trim_matches('\'')).collect();
     scene.kubectl.run(&args).await?;
     let cluster = scene
         .kubectl

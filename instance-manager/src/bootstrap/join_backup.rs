@@ -124,9 +124,7 @@ async fn look(context: &Context, wanted: ReplicaSource, stores: Vec<NamedStore>)
 async fn find(context: &Context, stores: Vec<NamedStore>) -> Result<Found> {
     let primary = Source::look(&context.programs, &context.children, &context.env).await?;
     let major = context.programs.major_version(&context.children).await?;
-    let mut names: Vec<&str> = stores.iter().flat_map(|named| named.store.secret_names()).collect();
-    names.sort_unstable();
-    names.dedup();
+    let names = stores.iter().flat_map(|named| named.store.secret_names());
     let secrets = context.kube.read_secrets(names).await?;
     let place = |named: &NamedStore| Place {
         repository: named.name.clone(),

@@ -20,6 +20,7 @@ use crate::pg::files::set_signal;
 
 /// Word in the marks.
 const KIND: &str = "full-recovery";
+
 /// Restores unless the data directory is finished.
 ///
 /// # Errors
@@ -39,9 +40,7 @@ pub async fn run(context: &Context) -> Result<()> {
     same_version(source.major, major)?;
     let own = spec.stores(&context.env.namespace, &context.env.cluster);
     let stores = source.places.iter().map(|place| &place.store).chain(own.iter().map(|named| &named.store));
-    let mut names: Vec<&str> = stores.flat_map(|store| store.secret_names()).collect();
-    names.sort_unstable();
-    names.dedup();
+    let names = stores.flat_map(|store| store.secret_names());
     let secrets = context.kube.read_secrets(names).await?;
     let target = recovery.recovery_target.as_ref();
 

@@ -27,11 +27,11 @@ impl SecretValues {
         self.0.insert(name.to_owned(), data);
     }
 
-    /// Takes over Secret `name` from `other`, when it is there.
-    pub fn copy(&mut self, name: &str, other: &Self) {
-        if let Some(data) = other.0.get(name) {
-            self.0.insert(name.to_owned(), data.clone());
-        }
+    /// Those of these names that are there.
+    #[must_use]
+    pub fn only<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        let there = |name: &str| Some((name.to_owned(), self.0.get(name)?.clone()));
+        Self(names.into_iter().filter_map(there).collect())
     }
 
     /// Whether the Secret was found.

@@ -5,6 +5,7 @@ pub mod children;
 pub mod files;
 pub mod probe;
 pub mod programs;
+pub mod promote;
 pub mod relayed;
 pub mod server;
 pub mod sql;

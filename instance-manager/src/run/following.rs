@@ -6,8 +6,9 @@ use tokio_postgres::Client;
 
 use super::shared::Shared;
 use crate::bootstrap::recovery_file::RecoveryFile;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kube::secrets::SecretValues;
+use crate::pg::promote;
 
 /// How often PostgreSQL is asked whether somebody else has promoted it.
 const LOOK: Duration = Duration::from_secs(5);
@@ -88,25 +89,17 @@ impl Following {
 }
 
 fn used(file: &RecoveryFile, secrets: &SecretValues) -> SecretValues {
-    let mut used = SecretValues::default();
-    for name in file.places().flat_map(|place| place.store.secret_names()) {
-        used.copy(name, secrets);
-    }
-    used
+    secrets.only(file.places().flat_map(|place| place.store.secret_names()))
 }
 
 /// The server shall take writes.
 ///
 /// # Errors
-/// When it does not within a minute; it goes on.
+/// As [`promote::promote`].
 pub async fn promote(shared: &Shared, sql: &Client) -> Result<()> {
     if let Some(wal) = shared.wal.following() {
         wal.end();
     }
     tracing::info!("spec.replica is no longer enabled: the server is promoted");
-    let promoted: bool = sql.query_one("SELECT pg_promote(true, 60)", &[]).await?.try_get(0)?;
-    match promoted {
-        true => Ok(()),
-        false => Err(Error::transient("the promotion is not finished; it goes on")),
-    }
+    promote::promote(sql).await
 }

@@ -66,6 +66,7 @@ struct State {
     before: BTreeMap<String, ArchiverStats>,
 }
 
+#[derive(Clone)]
 enum Restore {
     None,
     /// For a replica: the cluster's own archives, asked one after the other.
@@ -114,10 +115,7 @@ impl WalService {
     /// Follows the Cluster's repositories; nothing happens unless one of them or its Secrets changed. Returns whether
     /// they did.
     pub fn configure(&self, stores: &[NamedStore], policy: Policy, secrets: &SecretValues) -> bool {
-        let mut used = SecretValues::default();
-        for name in stores.iter().flat_map(|s| s.store.secret_names()) {
-            used.copy(name, secrets);
-        }
+        let used = secrets.only(stores.iter().flat_map(|s| s.store.secret_names()));
         let key = (stores.to_vec(), policy, used);
         let mut state = self.write();
         if state.made_from.as_ref() == Some(&key) {
@@ -352,32 +350,19 @@ impl WalService {
 
     /// Answers `restore`.
     pub async fn restore(&self, name: &str, path: &str) -> SocketAnswer {
-        let following = self.following();
-        if let Some(following) = following {
-            return match following.restore(name, path).await {
-                Ok(WalFetch::Restored) => done(),
-                Ok(WalFetch::NotThere) => refuse(1, format!("{name} is not in the archive")),
-                // PostgreSQL asks again.
-                Err(error) => refuse(1, error),
-            };
-        }
-        let recovery = match &self.read().restore {
-            Restore::None | Restore::Following(_) => {
-                return refuse(1, format!("{name}: no archive is configured"));
-            }
-            Restore::Standby(all) => Err(all.clone()),
-            Restore::Recovery(recovery) => Ok(recovery.clone()),
+        // What is not there yet, or cannot be read now, PostgreSQL asks for again.
+        let answer = |fetched: Result<WalFetch, String>, failed| match fetched {
+            Ok(WalFetch::Restored) => done(),
+            Ok(WalFetch::NotThere) => refuse(1, format!("{name} is not in the archive")),
+            Err(error) => refuse(failed, error),
         };
-        let standby = match recovery {
-            Ok(recovery) => {
-                return match recovery.restore(name, path).await {
-                    Ok(WalFetch::Restored) => done(),
-                    Ok(WalFetch::NotThere) => refuse(1, format!("{name} is not in the archive")),
-                    // A recovery must not take an unknown answer for the end of the archive.
-                    Err(error) => refuse(STOP_RECOVERY, error),
-                };
-            }
-            Err(standby) => standby,
+        let serving = self.read().restore.clone();
+        let standby = match serving {
+            Restore::None => return refuse(1, format!("{name}: no archive is configured")),
+            Restore::Standby(all) => all,
+            // A recovery must not take an unknown answer for the end of the archive.
+            Restore::Recovery(recovery) => return answer(recovery.restore(name, path).await, STOP_RECOVERY),
+            Restore::Following(following) => return answer(following.restore(name, path).await, 1),
         };
         let mut last = format!("{name} is not in the archive");
         for restorer in standby {

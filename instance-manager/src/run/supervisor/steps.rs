@@ -11,9 +11,9 @@ use tokio_postgres::Client;
 use super::Life;
 use crate::bootstrap::recovery_file::RecoveryFile;
 use crate::config::recovery::parse_lsn;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::pg::sql::MAINTENANCE_DB;
-use crate::pg::switch;
+use crate::pg::{promote, switch};
 use crate::run::divergence::{self, ReplicaLog};
 use crate::run::passwords::Wanted;
 use crate::run::role::Running;
@@ -122,11 +122,7 @@ impl Life {
                 }
                 if in_recovery {
                     self.shared.wal.about_to_promote().await;
-                    let promoted: bool =
-                        sql.query_one("SELECT pg_promote(true, 60)", &[]).await?.try_get(0)?;
-                    if !promoted {
-                        return Err(Error::transient("the promotion is not finished; it goes on"));
-                    }
+                    promote::promote(&sql).await?;
                 }
                 self.announce(&sql).await?;
                 self.promote = false;
